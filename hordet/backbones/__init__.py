@@ -1,0 +1,5 @@
+"""Backbones: picture -> feature pyramid."""
+
+from hordet.backbones.hornet import HorNet
+
+__all__ = ["HorNet"]

@@ -1,0 +1,8 @@
+"""The mathematics of HorNet in plain torch: no OpenMMLab package is imported here."""
+
+from hordet.layers.global_filter import GlobalLocalFilter
+from hordet.layers.gn_fusion import GnFusion
+from hordet.layers.gnconv import GnConv
+from hordet.layers.norm import LayerNorm2d
+
+__all__ = ["GlobalLocalFilter", "GnConv", "GnFusion", "LayerNorm2d"]

@@ -1,0 +1,126 @@
+"""The global filter of HorNet-GF: half of the channels see the whole picture through an FFT."""
+
+from collections import OrderedDict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hordet.layers.norm import LayerNorm2d
+
+# A resized filter of a large map takes tens of MB: a few sizes are enough for a test set whose
+# pictures repeat theirs, and a bound keeps one that never does from eating the memory.
+MAX_CACHED_SIZES = 4
+
+
+class GlobalLocalFilter(nn.Module):
+    """Global filter and local 3x3 convolution side by side (HorNet section 3.2; GFNet).
+
+    Channel LayerNorm, then the first half of the channels goes through a depthwise 3x3 convolution
+    and the second half through a learned filter in the frequency domain; the halves are
+    interleaved channel by channel and normalised again.
+
+    The spectrum is computed in float32 (float64 for float64 input) whatever autocast says or the
+    parameters' dtype is; the result has the caller's dtype. In eval mode under `no_grad` the
+    filter is resized once for each size of the input, not at every forward.
+
+    Args:
+        channels: C of the input; even.
+        gf_size: (h, w) of the learned filter: h rows of the wrap-around frequency axis, w
+            columns of the half axis of a real FFT. Resized to the spectrum of any input.
+
+    Shape:
+        (N, C, H, W) -> (N, C, H, W).
+
+    Raises:
+        ValueError: `channels` is odd.
+    """
+
+    def __init__(self, channels: int, gf_size: tuple[int, int] = (14, 8)) -> None:
+        """Create both halves; the filter starts as a truncated normal of std 0.02."""
+        super().__init__()
+        if channels % 2:
+            raise ValueError(
+                f"GlobalLocalFilter splits its channels in two halves: got channels={channels}; "
+                f"use an even number such as {channels + 1}."
+            )
+        self.gf_size = tuple(gf_size)
+        self.dw = nn.Conv2d(
+            channels // 2, channels // 2, 3, padding=1, groups=channels // 2, bias=False
+        )
+        self.complex_weight = nn.Parameter(torch.empty(channels // 2, *self.gf_size, 2))
+        nn.init.trunc_normal_(self.complex_weight, std=0.02)
+        self.pre_norm = LayerNorm2d(channels)
+        self.post_norm = LayerNorm2d(channels)
+        self._cache: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Filter a feature map: (N, C, H, W) -> (N, C, H, W)."""
+        local, distant = self.pre_norm(x).chunk(2, dim=1)
+        local = self.dw(local)
+        distant = self._filter(distant).to(local.dtype)
+        # Interleaved: output channel 2k is local channel k, 2k + 1 is global channel k.
+        mixed = torch.stack((local, distant), dim=2).flatten(1, 2)
+        return self.post_norm(mixed).to(x.dtype)
+
+    def _filter(self, x: Tensor) -> Tensor:
+        """Multiply the spectrum of (N, C / 2, H, W) by the filter; float32 or float64 out."""
+        precision = torch.float64 if x.dtype == torch.float64 else torch.float32
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(precision).contiguous()
+            if x.numel() == 0:  # FFT libraries refuse an empty batch
+                return x
+            height, width = x.shape[-2:]
+            spectrum = torch.fft.rfft2(x, norm="ortho")
+            spectrum = spectrum * self._resized_weight(height, width // 2 + 1, precision)
+            return torch.fft.irfft2(spectrum, s=(height, width), norm="ortho")
+
+    def _resized_weight(self, height: int, width: int, precision: torch.dtype) -> Tensor:
+        """The complex filter, (C / 2, height, width), from the cache where that is safe."""
+        weight = self.complex_weight
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._resize(weight.to(precision), height, width)
+        # An in-place change of the weight (optimizer, load_state_dict) raises its version.
+        key = (height, width, precision, weight.device, weight.data_ptr(), weight._version)
+        if key not in self._cache:
+            self._cache[key] = self._resize(weight.to(precision), height, width)
+            if len(self._cache) > MAX_CACHED_SIZES:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(key)
+        return self._cache[key]
+
+    @staticmethod
+    def _resize(weight: Tensor, height: int, width: int) -> Tensor:
+        """Resize (C, h, w, 2) bilinearly with aligned corners to a complex (C, height, width).
+
+        The first axis is a wrap-around frequency axis that the interpolation treats as a plain
+        one; the published weights were trained so.
+        """
+        if weight.shape[1:3] != (height, width):
+            weight = F.interpolate(
+                weight.permute(3, 0, 1, 2), (height, width), mode="bilinear", align_corners=True
+            ).permute(1, 2, 3, 0)
+        return torch.view_as_complex(weight.contiguous())
+
+    def train(self, mode: bool = True) -> "GlobalLocalFilter":
+        """Switch the mode and forget resized filters: averaging hooks edit weights unseen."""
+        self._cache.clear()
+        return super().train(mode)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles carry no resized filters."""
+        return {**super().__getstate__(), "_cache": OrderedDict()}
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
+        """Load the weights; a filter of another size is resized as `forward` would do it.
+
+        Classification checkpoints store filters of (14, 8) and (7, 4); the published segmentation
+        models were fine-tuned from those at (24, 13) and (12, 7).
+        """
+        key = f"{prefix}complex_weight"
+        weight = state_dict.get(key)
+        if weight is not None and weight.ndim == 4 and weight.shape[1:3] != self.gf_size:
+            resized = self._resize(weight.float(), *self.gf_size)
+            state_dict[key] = torch.view_as_real(resized).to(weight.dtype)
+        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -1,0 +1,138 @@
+"""Recursive gated convolution, the operation that HorNet is named after."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hordet.layers.global_filter import GlobalLocalFilter
+
+Spatial = Literal["dw7x7", "gf"]
+
+
+class GnConv(nn.Module):
+    """Recursive gated convolution of order n (HorNet section 3.1, equations 3.1 to 3.5).
+
+    A 1x1 projection gives p_0 and q_0..q_{n-1}; one spatial mixer f works on all q at once; then p
+    is multiplied by each f(q_k) in turn, projected by a 1x1 convolution in between, so that pixels
+    interact up to order n. The widths double from C / 2^(n-1) to C.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: C, the channels of the output; a multiple of 2^(n-1), for 'gf' of 2^n.
+        order: n, the number of gates.
+        spatial: The mixer f: 'dw7x7' is a depthwise convolution, 'gf' a `GlobalLocalFilter`.
+        kernel_size: Odd size of the depthwise kernel ('dw7x7' only).
+        gf_size: (h, w) of the learned filter ('gf' only).
+        scale: Factor on f(q); 1/3 in HorNet, 1 in HorFPN.
+        proj_out: End with a 1x1 projection.
+
+    Shape:
+        (N, in_channels, H, W) -> (N, out_channels, H, W).
+
+    Raises:
+        ValueError: The width cannot be split into the order, the kernel is even, or `spatial`
+            is unknown.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        order: int,
+        spatial: Spatial = "dw7x7",
+        kernel_size: int = 7,
+        gf_size: tuple[int, int] = (14, 8),
+        scale: float = 1.0,
+        proj_out: bool = True,
+    ) -> None:
+        """Create the projections, the mixer and the n - 1 convolutions between the gates."""
+        super().__init__()
+        if spatial not in ("dw7x7", "gf"):
+            raise ValueError(f"got spatial={spatial!r}; allowed are 'dw7x7' and 'gf'.")
+        if kernel_size % 2 == 0:
+            raise ValueError(
+                f"got kernel_size={kernel_size}; an even kernel would shift the picture, use "
+                f"{kernel_size - 1} or {kernel_size + 1}."
+            )
+        check_width(out_channels, order, spatial)
+        self.order = order
+        self.scale = scale
+        self.dims = [out_channels >> (order - 1 - k) for k in range(order)]
+        mixed = sum(self.dims)
+
+        self.proj_in = nn.Conv2d(in_channels, self.dims[0] + mixed, 1)
+        self.dwconv: nn.Module
+        if spatial == "gf":
+            self.dwconv = GlobalLocalFilter(mixed, gf_size)
+        else:
+            self.dwconv = nn.Conv2d(
+                mixed, mixed, kernel_size, padding=kernel_size // 2, groups=mixed
+            )
+        self.pws = nn.ModuleList(
+            nn.Conv2d(narrow, wide, 1)
+            for narrow, wide in zip(self.dims[:-1], self.dims[1:], strict=True)
+        )
+        self.proj_out = nn.Conv2d(out_channels, out_channels, 1) if proj_out else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Gate n times: (N, in_channels, H, W) -> (N, out_channels, H, W)."""
+        p, q = self.proj_in(x).split((self.dims[0], sum(self.dims)), dim=1)  # equation 3.3
+        gates = (self.dwconv(q) * self.scale).split(self.dims, dim=1)
+        p = p * gates[0]
+        for pw, gate in zip(self.pws, gates[1:], strict=True):  # equation 3.4
+            p = pw(p) * gate
+        return self.proj_out(p)
+
+    @torch.no_grad()
+    def init_near_linear(self, gate_std: float = 0.25) -> None:
+        """Start as a nearly linear layer that keeps the standard deviation of its input.
+
+        Gates multiply, so an initialisation made for plain convolutions shrinks (or blows up) the
+        signal at every gate. Here each gate starts as 1 plus a small response of its mixer, and
+        each 1x1 convolution keeps the variance. Not in the paper.
+
+        Args:
+            gate_std: Standard deviation of a gate around 1 when the input has std 1.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d) and module.groups == 1:
+                nn.init.normal_(module.weight, std=module.in_channels**-0.5)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if isinstance(self.dwconv, GlobalLocalFilter):
+            # The norm at the filter's end fixes the standard deviation of the gates.
+            nn.init.constant_(self.dwconv.post_norm.weight, gate_std / self.scale)
+            nn.init.constant_(self.dwconv.post_norm.bias, 1 / self.scale)
+            # Both halves enter that norm with the same standard deviation.
+            nn.init.normal_(self.dwconv.dw.weight, std=1 / 3)
+            nn.init.normal_(self.dwconv.complex_weight, std=0.5**0.5)
+        elif isinstance(self.dwconv, nn.Conv2d):
+            taps = self.dwconv.weight[0].numel()
+            nn.init.normal_(self.dwconv.weight, std=gate_std / self.scale / taps**0.5)
+            if self.dwconv.bias is not None:
+                nn.init.constant_(self.dwconv.bias, 1 / self.scale)
+
+
+def check_width(channels: int, order: int, spatial: Spatial) -> None:
+    """Check that a width can be halved for each gate.
+
+    Args:
+        channels: C, the width of the last gate.
+        order: n, the number of gates.
+        spatial: 'gf' halves the sum of the widths once more.
+
+    Raises:
+        ValueError: It cannot; the message says which widths and orders can.
+    """
+    if order < 1:
+        raise ValueError(f"got order={order}; a gnConv needs at least one gate.")
+    step = 2 ** (order if spatial == "gf" else order - 1)
+    if channels < step or channels % step:
+        below, above = channels // step * step, (channels // step + 1) * step
+        allowed = f"{below} or {above}" if below else f"{above}"
+        raise ValueError(
+            f"{channels} channels cannot be split for a gnConv of order {order} "
+            f"(spatial={spatial!r}): multiples of {step} can, the nearest {allowed}. "
+            "Or choose a lower order."
+        )

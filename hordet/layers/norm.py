@@ -1,0 +1,34 @@
+"""Layer normalisation over the channels of a feature map."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LayerNorm2d(nn.Module):
+    """Layer normalisation over the channels of each pixel (ConvNeXt, `channels_first`).
+
+    Args:
+        channels: C of the input.
+        eps: Added to the variance.
+
+    Shape:
+        (N, C, H, W) -> (N, C, H, W), dtype kept. The result lies channels-last in memory.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-6) -> None:
+        """Create the affine weight (ones) and bias (zeros), each of shape (C,)."""
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each pixel's channels: (N, C, H, W) -> (N, C, H, W)."""
+        pixels = x.permute(0, 2, 3, 1)
+        normed = F.layer_norm(pixels, self.weight.shape, self.weight, self.bias, self.eps)
+        return normed.permute(0, 3, 1, 2).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        """Describe the layer in `print(model)`."""
+        return f"{self.weight.numel()}, eps={self.eps}"

@@ -1,0 +1,105 @@
+"""HorFPN: a feature pyramid network whose fusion convolutions are gnConvs."""
+
+from typing import Any, Literal
+
+from mmcv.cnn import build_activation_layer, build_norm_layer
+from mmdet.models.necks import FPN
+from torch import nn
+
+from hordet.layers import GnFusion
+from hordet.layers.gnconv import Spatial
+from hordet.registry import MODELS
+
+XAVIER = dict(type="Xavier", layer="Conv2d", distribution="uniform")
+
+
+@MODELS.register_module()
+class HorFPN(FPN):
+    """FPN with each 3x3 fusion convolution replaced by a gnConv (HorNet section 3.3).
+
+    Laterals and top-down path are FPN's (Lin et al., CVPR 2017). A level added by
+    `add_extra_convs` is a 3x3 convolution of stride 2 and a gnConv after it; the authors' code has
+    no working form of this.
+
+    Args:
+        in_channels: Channels of each input.
+        out_channels: Channels of every output; a multiple of 2^(order-1), for 'gf' of 2^order.
+        num_outs: Number of outputs.
+        spatial: 'dw7x7' or 'gf'.
+        order: Order of each gnConv.
+        kernel_size: Odd size of the depthwise kernel ('dw7x7' only).
+        gf_size: (h, w) of the learned filter ('gf' only).
+        init: 'default' starts each gnConv nearly linear, so that every level has the standard
+            deviation of a stock FPN's. 'official' is the authors': Xavier for every convolution,
+            which leaves the 7x7 form with outputs near zero.
+        norm_cfg: Norm of laterals and fusions.
+        act_cfg: Activation of laterals and fusions.
+        init_cfg: Given, it is applied on top, for instance dict(type='Pretrained', ...).
+        kwargs: The other options of mmdet's FPN: `start_level`, `end_level`, `add_extra_convs`,
+            `relu_before_extra_convs`, `no_norm_on_lateral`, `conv_cfg`, `upsample_cfg`.
+
+    Shape:
+        List of (N, in_channels[i], H_i, W_i) -> tuple of `num_outs` (N, out_channels, H_i, W_i);
+        extra levels halve the last size, rounding up.
+
+    Raises:
+        ValueError: `init` is unknown, or as `hordet.layers.GnConv`.
+    """
+
+    def __init__(
+        self,
+        in_channels: list[int],
+        out_channels: int,
+        num_outs: int,
+        spatial: Spatial = "dw7x7",
+        order: int = 2,
+        kernel_size: int = 7,
+        gf_size: tuple[int, int] = (32, 17),
+        init: Literal["default", "official"] = "default",
+        norm_cfg: dict[str, Any] | None = None,
+        act_cfg: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Build FPN and exchange its fusion convolutions."""
+        if init not in ("default", "official"):
+            raise ValueError(f"got init={init!r}; allowed are 'default' and 'official'.")
+        if init_cfg is None and init == "official":
+            init_cfg = XAVIER
+        super().__init__(
+            # FPN insists on a list; configs also hand over tuples.
+            in_channels=list(in_channels),
+            out_channels=out_channels,
+            num_outs=num_outs,
+            norm_cfg=norm_cfg,
+            act_cfg=act_cfg,
+            init_cfg=init_cfg,
+            **kwargs,
+        )
+        num_fusions = len(self.lateral_convs)
+        for i, conv in enumerate(self.fpn_convs):
+            fusion = GnFusion(
+                out_channels,
+                out_channels,
+                order,
+                norm=build_norm_layer(norm_cfg, out_channels) if norm_cfg else None,
+                act=build_activation_layer(act_cfg) if act_cfg else None,
+                spatial=spatial,
+                kernel_size=kernel_size,
+                gf_size=gf_size,
+            )
+            # FPN's convolution of an extra level has stride 2: it stays, and the gnConv follows.
+            self.fpn_convs[i] = fusion if i < num_fusions else nn.Sequential(conv, fusion)
+        if init == "default":
+            self._init_default()
+
+    def _init_default(self) -> None:
+        """Xavier where FPN has it, nearly linear gnConvs in place of its fusion convolutions."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, GnFusion):
+                module.init_near_linear()

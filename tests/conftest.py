@@ -1,0 +1,49 @@
+"""Settings shared by every test: two quiet threads, the shared data where it is present, `--slow`."""
+
+import os
+from pathlib import Path
+
+# Before torch is imported: beside a busy neighbour, spinning OpenMP threads stall for seconds.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("HORDET_SHARED", ROOT.parent / "shared"))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="also run the tests marked slow")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+
+
+@pytest.fixture
+def repository():
+    """The root folder of the checkout."""
+    return ROOT
+
+
+@pytest.fixture
+def shared_data():
+    """The folder of small real data, or a skip that says why."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real data at {folder} (set HORDET_SHARED to its parent)")
+    return folder
+
+
+@pytest.fixture
+def reference():
+    """The folder of numbers from the authors' implementation, or a skip that says why."""
+    folder = SHARED / "reference"
+    if not folder.is_dir():
+        pytest.skip(f"no reference numbers at {folder} (set HORDET_SHARED to its parent)")
+    return folder

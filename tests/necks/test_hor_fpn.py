@@ -1,0 +1,96 @@
+"""HorFPN beside the stock FPN: initialisation, options, errors."""
+
+import pytest
+import torch
+from mmdet.models.necks import FPN
+
+from hordet.registry import MODELS
+
+IN_CHANNELS = [96, 192, 384, 768]
+
+
+def hor_fpn(**kwargs):
+    settings = dict(in_channels=IN_CHANNELS, out_channels=256, num_outs=5) | kwargs
+    neck = MODELS.build(dict(type="hordet.HorFPN", **settings))
+    neck.init_weights()
+    return neck
+
+
+def stock_fpn(**kwargs):
+    neck = FPN(**(dict(in_channels=IN_CHANNELS, out_channels=256, num_outs=5) | kwargs))
+    neck.init_weights()
+    return neck
+
+
+def levels_and_gradients(neck, scale=1.0, seed=0):
+    """Standard deviations of P2..P6, and of the gradients that reach C2..C5."""
+    generator = torch.Generator().manual_seed(seed)
+    pyramid = [
+        (scale * torch.randn(1, c, 96 // s, 128 // s, generator=generator)).requires_grad_()
+        for c, s in zip(IN_CHANNELS, (1, 2, 4, 8), strict=True)
+    ]
+    outs = neck(pyramid)
+    cotangents = [torch.randn(o.shape, generator=generator) for o in outs]
+    sum((o * c).sum() for o, c in zip(outs, cotangents, strict=True)).backward()
+    return [o.std().item() for o in outs], [x.grad.std().item() for x in pyramid]
+
+
+@pytest.mark.parametrize("spatial", ["dw7x7", "gf"])
+@pytest.mark.parametrize("extra", [dict(), dict(add_extra_convs="on_output")], ids=["pool", "conv"])
+@pytest.mark.parametrize("scale", [0.3, 1.0])
+def test_default_initialisation_is_as_alive_as_a_stock_fpn(spatial, extra, scale):
+    torch.manual_seed(0)
+    want_levels, want_gradients = levels_and_gradients(stock_fpn(**extra), scale)
+    levels, gradients = levels_and_gradients(hor_fpn(spatial=spatial, **extra), scale)
+    for got, want in zip(levels + gradients, want_levels + want_gradients, strict=True):
+        assert 0.3 < got / want < 3
+
+
+def test_official_initialisation_starves_the_7x7_form():
+    """Why it is not the default: Xavier over every convolution multiplies small numbers."""
+    torch.manual_seed(0)
+    levels, _ = levels_and_gradients(hor_fpn(init="official"))
+    want, _ = levels_and_gradients(stock_fpn())
+    assert max(levels) < 0.02 * min(want)
+
+
+def test_laterals_are_those_of_fpn():
+    """With the fusions removed both necks agree, level by level, on odd sizes too."""
+    torch.manual_seed(0)
+    stock, ours = stock_fpn(num_outs=4), hor_fpn(num_outs=4)
+    ours.lateral_convs.load_state_dict(stock.lateral_convs.state_dict())
+    for neck in (stock, ours):
+        for i in range(4):
+            neck.fpn_convs[i] = torch.nn.Identity()
+    sizes = [(25, 33), (13, 17), (7, 9), (4, 5)]
+    pyramid = [torch.randn(1, c, *s) for c, s in zip(IN_CHANNELS, sizes, strict=True)]
+    for a, b in zip(stock(pyramid), ours(pyramid), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_extra_levels_start_from_their_source():
+    torch.manual_seed(0)
+    relu = hor_fpn(num_outs=6, add_extra_convs="on_output", relu_before_extra_convs=True)
+    pyramid = [
+        torch.randn(1, c, 64 // s, 64 // s) for c, s in zip(IN_CHANNELS, (1, 2, 4, 8), strict=True)
+    ]
+    outs = relu(pyramid)
+    torch.testing.assert_close(outs[4], relu.fpn_convs[4](outs[3]))
+    torch.testing.assert_close(outs[5], relu.fpn_convs[5](outs[4].relu()))
+    assert [tuple(o.shape[-2:]) for o in outs[4:]] == [(4, 4), (2, 2)]
+
+
+def test_weights_of_init_cfg_are_kept(tmp_path):
+    source = hor_fpn(out_channels=16)
+    torch.save(source.state_dict(), tmp_path / "neck.pth")
+    checkpoint = dict(type="Pretrained", checkpoint=str(tmp_path / "neck.pth"))
+    loaded = hor_fpn(out_channels=16, init_cfg=checkpoint)
+    for key, value in source.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[key], value, rtol=0, atol=0)
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="'default' and 'official'"):
+        hor_fpn(init="xavier")
+    with pytest.raises(ValueError, match="multiples of 4 can, the nearest 252 or 256"):
+        hor_fpn(out_channels=255, order=3)

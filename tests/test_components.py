@@ -1,0 +1,207 @@
+"""One tester for every registered model component: a new one earns its tests by a row in ROWS."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.structures import PixelData
+
+from hordet.registry import MODELS
+
+ARCH = dict(base_channels=16, depths=(1, 1, 1, 1), orders=(2, 3, 4, 5))
+PYRAMID = [16, 32, 64, 128]
+
+
+def row(name, **kwargs):
+    return dict(type=f"hordet.{name}", **kwargs)
+
+
+def uper(**kwargs):
+    settings = dict(in_channels=PYRAMID, in_index=[0, 1, 2, 3], channels=16, num_classes=5)
+    return row("HorUPerHead", norm_cfg=dict(type="BN"), **settings, **kwargs)
+
+
+def fpn(**kwargs):
+    return row("HorFPN", in_channels=PYRAMID, out_channels=16, **kwargs)
+
+
+# (config, kind of input, sizes of the outputs for a picture of 64 x 96)
+FOUR = [(16, 24), (8, 12), (4, 6), (2, 3)]
+ROWS = {
+    "hornet-7x7": (row("HorNet", arch=ARCH), "picture", FOUR),
+    "hornet-gf": (row("HorNet", arch=dict(ARCH, base_channels=32), spatial="gf"), "picture", FOUR),
+    "hornet-cp": (row("HorNet", arch=ARCH, with_cp=True, drop_path_rate=0.2), "picture", FOUR),
+    "hornet-two": (row("HorNet", arch=ARCH, out_indices=(0, 2)), "picture", [FOUR[0], FOUR[2]]),
+    "hornet-no-scale": (row("HorNet", arch=ARCH, layer_scale_init_value=0), "picture", FOUR),
+    "fpn-7x7": (fpn(num_outs=5), "pyramid", [*FOUR, (1, 2)]),
+    "fpn-gf": (fpn(num_outs=5, spatial="gf"), "pyramid", [*FOUR, (1, 2)]),
+    "fpn-official": (fpn(num_outs=4, init="official"), "pyramid", FOUR),
+    "fpn-order3-5x5": (fpn(num_outs=4, order=3, kernel_size=5), "pyramid", FOUR),
+    "fpn-norm": (
+        fpn(num_outs=4, norm_cfg=dict(type="GN", num_groups=4), act_cfg=dict(type="ReLU")),
+        "pyramid",
+        FOUR,
+    ),
+    "fpn-input": (
+        fpn(num_outs=5, start_level=1, add_extra_convs="on_input"),
+        "pyramid",
+        [*FOUR[1:], (1, 2), (1, 1)],
+    ),
+    "fpn-lateral": (
+        fpn(num_outs=5, start_level=1, add_extra_convs="on_lateral", spatial="gf"),
+        "pyramid",
+        [*FOUR[1:], (1, 2), (1, 1)],
+    ),
+    "fpn-output": (
+        fpn(
+            num_outs=6, add_extra_convs=True, relu_before_extra_convs=True, no_norm_on_lateral=True
+        ),
+        "pyramid",
+        [*FOUR, (1, 2), (1, 1)],
+    ),
+    "fpn-middle": (
+        fpn(num_outs=2, start_level=1, end_level=2, upsample_cfg=dict(mode="bilinear")),
+        "pyramid",
+        FOUR[1:3],
+    ),
+    "uper-7x7": (uper(), "pyramid", FOUR[:1]),
+    "uper-gf": (uper(spatial="gf"), "pyramid", FOUR[:1]),
+    "uper-all": (uper(replace="all", proj_out=False), "pyramid", FOUR[:1]),
+    "uper-official": (uper(init="official"), "pyramid", FOUR[:1]),
+}
+
+
+@pytest.fixture(params=ROWS, ids=ROWS)
+def case(request):
+    config, kind, sizes = ROWS[request.param]
+    torch.manual_seed(0)
+    return MODELS.build(copy.deepcopy(config)), kind, sizes
+
+
+def make_input(kind, batch=2, height=64, width=96, requires_grad=False):
+    generator = torch.Generator().manual_seed(1)
+    if kind == "picture":
+        x = torch.randn(batch, 3, height, width, generator=generator)
+        return x.requires_grad_(requires_grad)
+    return [
+        torch.randn(
+            batch, c, max(height // s, 1), max(width // s, 1), generator=generator
+        ).requires_grad_(requires_grad)
+        for c, s in zip(PYRAMID, (4, 8, 16, 32), strict=True)
+    ]
+
+
+def outputs(model, x):
+    out = model(x)
+    return [out] if isinstance(out, torch.Tensor) else list(out)
+
+
+def test_every_registered_component_has_a_row():
+    MODELS.import_from_location()
+    assert set(MODELS.module_dict) == {config["type"].split(".")[1] for config, *_ in ROWS.values()}
+
+
+def test_shapes(case):
+    model, kind, sizes = case
+    outs = outputs(model.eval(), make_input(kind))
+    assert [tuple(o.shape[-2:]) for o in outs] == sizes
+    if kind == "picture":
+        assert [o.shape[1] for o in outs] == list(model.out_channels)
+        assert [64 // o.shape[2] for o in outs] == list(model.out_strides)
+
+
+@pytest.mark.parametrize("size", [(33, 47), (65, 32), (97, 131)], ids=lambda s: f"{s[0]}x{s[1]}")
+def test_odd_sizes(case, size):
+    model, kind, _ = case
+    for out in outputs(model.eval(), make_input(kind, 1, *size)):
+        assert torch.isfinite(out).all()
+
+
+def test_every_parameter_gets_a_gradient(case):
+    model, kind, _ = case
+    if hasattr(model, "dropout") and model.dropout is not None:
+        model.dropout = None
+    x = make_input(kind, requires_grad=True)
+    outs = outputs(model.train(), x)
+    # Not the plain sum: behind a batch norm its gradient is zero.
+    sum((o * torch.randn_like(o)).sum() for o in outs).backward()
+    for name, parameter in model.named_parameters():
+        if name.startswith("conv_seg") and parameter.grad is None:
+            continue
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        # A bias before a batch norm has none but rounding noise.
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_save_and_load(case, tmp_path):
+    model, kind, _ = case
+    x = make_input(kind)
+    outputs(model.train(), x)  # moves the statistics of batch norms
+    want = outputs(model.eval(), x)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    other = copy.deepcopy(model)
+    for parameter in other.parameters():
+        torch.nn.init.normal_(parameter)
+    other.load_state_dict(torch.load(tmp_path / "weights.pth"))
+    for got, expected in zip(outputs(other, x), want, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=0)
+
+
+def test_init_weights_of_a_fresh_model(case):
+    """mmengine's `init_weights` runs without a checkpoint and keeps the outputs alive."""
+    model, kind, _ = case
+    model.init_weights()
+    for out in outputs(model.eval(), make_input(kind)):
+        assert out.std() > 1e-6
+
+
+def test_pictures_do_not_mix(case):
+    model, kind, _ = case
+    x = make_input(kind)
+    first = x[:1] if kind == "picture" else [level[:1] for level in x]
+    for both, alone in zip(outputs(model.eval(), x), outputs(model, first), strict=True):
+        torch.testing.assert_close(both[:1], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_bfloat16_autocast(case):
+    model, kind, _ = case
+    with torch.no_grad():
+        want = outputs(model.eval(), make_input(kind))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            got = outputs(model, make_input(kind))
+    for a, b in zip(got, want, strict=True):
+        assert (a.float() - b).norm() <= 0.05 * b.norm() + 1e-6
+
+
+def test_channels_last_input(case):
+    model, kind, _ = case
+    x = make_input(kind)
+    turned = (
+        x.to(memory_format=torch.channels_last)
+        if kind == "picture"
+        else [level.to(memory_format=torch.channels_last) for level in x]
+    )
+    for a, b in zip(outputs(model.eval(), x), outputs(model, turned), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_builds_on_the_meta_device():
+    for config, *_ in ROWS.values():
+        with torch.device("meta"):
+            MODELS.build(copy.deepcopy(config))
+
+
+def test_head_takes_a_loss_step():
+    head = MODELS.build(uper())
+    maps = make_input("pyramid")
+    from mmseg.structures import SegDataSample
+
+    samples = []
+    for _ in range(2):
+        sample = SegDataSample()
+        sample.gt_sem_seg = PixelData(data=torch.randint(0, 5, (1, 64, 96)))
+        samples.append(sample)
+    loss = head.loss(maps, samples, dict())["loss_ce"]
+    loss.backward()
+    assert 1 < loss.item() < 3  # ln 5 = 1.6
