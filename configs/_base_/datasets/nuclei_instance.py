@@ -1,0 +1,70 @@
+"""Instance segmentation of fluorescence nuclei (DSB 2018): 256 x 256 and 320 x 256, one class, RLE.
+
+Layout: `annotations/instances_{train,val}.json`, `train/`, `val/`. About 30 nuclei a picture, up to
+several hundred, most of them 10 to 30 pixels wide.
+"""
+
+data_root = "{{$HORDET_DATA:data}}/nuclei"
+metainfo = dict(classes=("nucleus",), palette=[(220, 20, 60)])
+
+# Few pictures, trained from scratch: every flip and turn of a nucleus is a nucleus.
+train_pipeline = [
+    dict(type="hordet.LoadImageFromFile"),
+    dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="mmdet.RandomFlip", prob=0.75, direction=["horizontal", "vertical", "diagonal"]),
+    dict(
+        type="RandomResize",
+        scale=(320, 256),
+        ratio_range=(0.8, 1.5),
+        keep_ratio=True,
+        resize_type="mmdet.Resize",
+    ),
+    dict(type="mmdet.RandomCrop", crop_size=(256, 256), allow_negative_crop=False),
+    dict(type="mmdet.FilterAnnotations", min_gt_bbox_wh=(1, 1), by_mask=True),
+    dict(type="mmdet.PackDetInputs"),
+]
+test_pipeline = [
+    dict(type="hordet.LoadImageFromFile"),
+    dict(type="mmdet.Resize", scale=(320, 256), keep_ratio=True),
+    dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="mmdet.PackDetInputs"),
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=dict(
+        type="mmdet.CocoDataset",
+        data_root=data_root,
+        ann_file="annotations/instances_train.json",
+        data_prefix=dict(img="train/"),
+        metainfo=metainfo,
+        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    persistent_workers=True,
+    drop_last=False,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="mmdet.CocoDataset",
+        data_root=data_root,
+        ann_file="annotations/instances_val.json",
+        data_prefix=dict(img="val/"),
+        metainfo=metainfo,
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(
+    type="mmdet.CocoMetric",
+    ann_file=data_root + "/annotations/instances_val.json",
+    metric=["bbox", "segm"],
+)
+test_evaluator = val_evaluator

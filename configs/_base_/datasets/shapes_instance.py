@@ -1,0 +1,63 @@
+"""Instance segmentation on `shapes`: 400 + 100 generated pictures of 128 x 128, 8 classes.
+
+The pictures lie in the cache folder (HORDET_CACHE, or ~/.cache/hordet); reading this config makes
+them if they are not there, in a few seconds.
+"""
+
+# With `_base_` set first, mmengine reads this as a plain config, where an import is an import.
+_base_ = []
+from hordet.datasets import shapes  # noqa: E402
+
+data_root = str(shapes.cached_shapes())
+metainfo = dict(classes=shapes.DEFAULT_CLASSES, palette=list(shapes.DEFAULT_PALETTE))
+
+train_pipeline = [
+    dict(type="hordet.LoadImageFromFile"),
+    dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="mmdet.RandomFlip", prob=0.75, direction=["horizontal", "vertical", "diagonal"]),
+    dict(type="mmdet.PackDetInputs"),
+]
+test_pipeline = [
+    dict(type="hordet.LoadImageFromFile"),
+    dict(type="mmdet.Resize", scale=(128, 128), keep_ratio=True),
+    dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="mmdet.PackDetInputs"),
+]
+# Pictures this small decode faster than a worker process hands them over.
+train_dataloader = dict(
+    batch_size=8,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    dataset=dict(
+        type="mmdet.CocoDataset",
+        data_root=data_root,
+        ann_file="annotations/instances_train.json",
+        data_prefix=dict(img="train/"),
+        metainfo=metainfo,
+        filter_cfg=dict(filter_empty_gt=True, min_size=32),
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    batch_size=8,
+    num_workers=0,
+    drop_last=False,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="mmdet.CocoDataset",
+        data_root=data_root,
+        ann_file="annotations/instances_val.json",
+        data_prefix=dict(img="val/"),
+        metainfo=metainfo,
+        test_mode=True,
+        pipeline=test_pipeline,
+    ),
+)
+test_dataloader = val_dataloader
+
+val_evaluator = dict(
+    type="mmdet.CocoMetric",
+    ann_file=data_root + "/annotations/instances_val.json",
+    metric=["bbox", "segm"],
+)
+test_evaluator = val_evaluator

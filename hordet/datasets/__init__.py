@@ -1,0 +1,21 @@
+"""Data: the generated `shapes`, loading that names what is wrong, checks before a run, roots.
+
+Importing this package registers the transforms; data sets themselves are mmdet's and mmseg's.
+"""
+
+from hordet.datasets.check import check_datasets
+from hordet.datasets.errors import DatasetError, DatasetWarning
+from hordet.datasets.loading import LoadImageFromFile, LoadSegAnnotations
+from hordet.datasets.roots import set_data_root
+from hordet.datasets.shapes import cached_shapes, write_shapes
+
+__all__ = [
+    "DatasetError",
+    "DatasetWarning",
+    "LoadImageFromFile",
+    "LoadSegAnnotations",
+    "cached_shapes",
+    "check_datasets",
+    "set_data_root",
+    "write_shapes",
+]

@@ -1,0 +1,167 @@
+"""Checks of a config's data before a run: minutes of training are not lost to a wrong path.
+
+Only metadata are read: folders, file names, annotation files. What shows in the pixels alone is
+found by the transforms of `hordet.datasets.loading` as they read.
+"""
+
+import inspect
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hordet.datasets.check_coco import check_coco
+from hordet.datasets.errors import DatasetError, DatasetWarning, Findings, listed
+from hordet.datasets.roots import LOADERS, evaluator_configs, leaf_datasets
+from hordet.registry import DATASETS
+
+
+def check_datasets(cfg: dict) -> None:
+    """Check the data sets and annotation files of a config's loaders and evaluators.
+
+    Knows mmdet's COCO data sets and mmseg's data sets, also within wrappers; others, and data on
+    remote storage, are left to themselves.
+
+    Args:
+        cfg: A config with any of train, val and test_dataloader; not changed.
+
+    Raises:
+        DatasetError: Something is missing or wrong; the message lists all faults.
+
+    Warns:
+        DatasetWarning: Single annotations are faulty, so few that training may skip them.
+    """
+    # Imported here, so that a config may import hordet.datasets without waiting for both.
+    from mmdet.datasets import CocoDataset
+    from mmseg.datasets import BaseSegDataset
+
+    # As a key, each message stands once, though val and test usually read the same files.
+    errors: dict[str, None] = {}
+    cautions: dict[str, None] = {}
+    for key in LOADERS:
+        if not cfg.get(key):
+            continue
+        metrics = evaluator_configs(cfg.get(key.replace("dataloader", "evaluator")))
+        leaves = list(leaf_datasets(cfg[key]["dataset"]))
+        for dataset in leaves:
+            kind = _dataset_class(dataset["type"], cfg.get("default_scope"))
+            if kind is None or "://" in str(dataset.get("data_root")):
+                continue
+            metainfo = dataset.get("metainfo") or {}
+            classes = metainfo.get("classes", kind.METAINFO.get("classes"))
+            root = Path(dataset.get("data_root") or ".")
+            if not root.is_dir():
+                found = Findings(errors=[_no_root(root)])
+            elif issubclass(kind, CocoDataset):
+                scored = not any(metric.get("format_only") for metric in metrics)
+                found = check_coco(dataset, classes, scored=scored)
+            elif issubclass(kind, BaseSegDataset):
+                found = Findings(errors=list(_segmentation_faults(dataset, kind, classes)))
+            else:
+                continue
+            errors |= dict.fromkeys(found.errors)
+            cautions |= dict.fromkeys(found.warnings)
+        if len(leaves) == 1:
+            errors |= dict.fromkeys(_evaluator_faults(key, metrics, leaves[0]))
+    for caution in cautions:
+        warnings.warn(caution, DatasetWarning, stacklevel=2)
+    if errors:
+        count = "a fault" if len(errors) == 1 else f"{len(errors)} faults"
+        raise DatasetError(f"The data have {count}:\n" + "\n".join(f"- {text}" for text in errors))
+
+
+def _dataset_class(kind: str | type, default_scope: str | None) -> Any:
+    """The class of a data set's `type`, None if no registry knows it."""
+    if isinstance(kind, str):
+        return DATASETS.get(kind if "." in kind or not default_scope else f"{default_scope}.{kind}")
+    return kind
+
+
+def _no_root(root: Path) -> str:
+    """The fault of a missing data root."""
+    return (
+        f"There is no folder {root} (that is {root.absolute()}). Put or link the data there, or "
+        "set the environment variable HORDET_DATA to the folder that holds the data sets, or name "
+        "the root with --data-root."
+    )
+
+
+def _evaluator_faults(key: str, metrics: list[dict], dataset: dict) -> Iterator[str]:
+    """An evaluator must score against the annotations its loader reads."""
+    read = Path(dataset.get("data_root") or ".") / dataset.get("ann_file", "")
+    for metric in metrics:
+        scored = metric.get("ann_file")
+        if scored and "://" not in scored and Path(scored).resolve() != read.resolve():
+            yield (
+                f"{key} reads {read}, but its evaluator scores against {scored}. "
+                "Set both to the same annotation file (--data-root does so)."
+            )
+
+
+def _segmentation_faults(
+    dataset: dict, kind: type, classes: list[str] | tuple[str, ...] | None
+) -> Iterator[str]:
+    """Check folders and file names of an mmseg data set whose root is there."""
+    options = inspect.signature(kind).parameters
+    suffixes = {
+        name: dataset.get(name, options[name].default if name in options else fallback)
+        for name, fallback in (("img_suffix", ".jpg"), ("seg_map_suffix", ".png"))
+    }
+    root = Path(dataset["data_root"] or ".")
+    prefix = dataset.get("data_prefix") or {}
+    images = root / (prefix.get("img_path") or "")
+    maps = root / (prefix.get("seg_map_path") or "")
+    for transform in dataset.get("pipeline") or []:
+        stated = transform.get("num_classes") if isinstance(transform, dict) else None
+        if stated is not None and classes is not None and stated != len(classes):
+            yield (
+                f"{transform['type']} of the data set in {root} has num_classes={stated}, the data "
+                f"set has {len(classes)} classes ({listed(list(classes))}). Make both the same."
+            )
+    missing = [folder for folder in (images, maps) if not folder.is_dir()]
+    if missing:
+        held = sorted(entry.name for entry in root.iterdir())
+        yield (
+            f"There is no folder {listed(missing)}; {root} holds {listed(held, 10) or 'nothing'}. "
+            "Correct data_prefix (img_path, seg_map_path) or the data root."
+        )
+        return
+    split = root / dataset["ann_file"] if dataset.get("ann_file") else None
+    if split is not None and not split.is_file():
+        yield f"There is no list of pictures {split}. Correct ann_file or the data root."
+        return
+    there = _names_below(images, suffixes["img_suffix"])
+    names = there
+    if split is not None:
+        lines = split.read_text(encoding="utf-8").splitlines()
+        names = {line.strip() for line in lines if line.strip()}
+    if not names:
+        where = split or images
+        yield (
+            f"{where} names no picture that ends in '{suffixes['img_suffix']}'. "
+            "Correct img_suffix, data_prefix or the data root."
+        )
+    without_image = sorted(names - there)
+    if without_image:
+        yield (
+            f"{len(without_image)} pictures of {split} are not in {images}: "
+            f"{listed(without_image)}. Fetch them, or take them out of the list."
+        )
+    without_map = sorted((names & there) - _names_below(maps, suffixes["seg_map_suffix"]))
+    if without_map:
+        yield (
+            f"{len(without_map)} of {len(names)} pictures in {images} have no label map "
+            f"'<name>{suffixes['seg_map_suffix']}' in {maps}: {listed(without_map)}. "
+            "Fetch the maps, correct seg_map_suffix, or take these pictures out."
+        )
+
+
+def _names_below(folder: Path, suffix: str) -> set[str]:
+    """Files below a folder that end in `suffix`, relative to it and without the suffix."""
+    return {
+        (Path(parent).relative_to(folder) / name).as_posix()[: -len(suffix)]
+        for parent, _, files in os.walk(folder, followlinks=True)
+        for name in files
+        if name.endswith(suffix)
+    }

@@ -1,0 +1,70 @@
+"""Where the data of a config lie: the data sets in its loaders, and moving all of them at once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+EVALUATORS = ("val_evaluator", "test_evaluator")
+
+
+def leaf_datasets(dataset: dict) -> Iterator[dict]:
+    """The data sets that read files, below any wrappers (repeated, concatenated, mixed ...).
+
+    Args:
+        dataset: The `dataset` of a data loader's config.
+
+    Yields:
+        Each innermost data set's config.
+    """
+    inner = dataset.get("datasets", dataset.get("dataset"))
+    if inner is None:
+        yield dataset
+    else:
+        for child in inner if isinstance(inner, list | tuple) else [inner]:
+            yield from leaf_datasets(child)
+
+
+def evaluator_configs(evaluator: dict | list | None) -> list[dict]:
+    """The metrics of an evaluator's config, which holds one, a list of them, or `metrics`."""
+    if isinstance(evaluator, dict) and "metrics" in evaluator:
+        evaluator = evaluator["metrics"]
+    if isinstance(evaluator, dict):
+        return [evaluator]
+    return list(evaluator or [])
+
+
+def set_data_root(cfg: dict, root: str | Path) -> None:
+    """Make a config read its data elsewhere: data sets of all loaders, and evaluators' files.
+
+    Args:
+        cfg: A config, changed in place. All its data sets must lie in one root.
+        root: The new root, in place of that one.
+
+    Raises:
+        ValueError: The data sets have several roots or none, or an evaluator's annotation file does
+            not lie in their root.
+    """
+    loaders = [cfg[key] for key in LOADERS if cfg.get(key)]
+    datasets = [leaf for loader in loaders for leaf in leaf_datasets(loader["dataset"])]
+    roots = {str(leaf.get("data_root")) for leaf in datasets}
+    if len(roots) != 1 or "None" in roots:
+        raise ValueError(
+            f"One data root can replace one other, but the data sets of this config have "
+            f"{', '.join(sorted(roots)) or 'none'}. Set data_root of each data set by itself."
+        )
+    old = Path(roots.pop())
+    for key in EVALUATORS:
+        for metric in evaluator_configs(cfg.get(key)):
+            if metric.get("ann_file"):
+                try:
+                    inside = Path(metric["ann_file"]).relative_to(old)
+                except ValueError as error:
+                    raise ValueError(
+                        f"{key}.ann_file = {metric['ann_file']} does not lie in the data root "
+                        f"{old}. Set it by itself."
+                    ) from error
+                metric["ann_file"] = str(Path(root) / inside)
+    for leaf in datasets:
+        leaf["data_root"] = str(root)
+    if "data_root" in cfg:
+        cfg["data_root"] = str(root)

@@ -1,0 +1,246 @@
+"""`shapes`: the data set hordet carries with it, generated on first use, the same on every machine.
+
+One folder serves both tasks, in the layouts that mmdet and mmseg read:
+
+    annotations/instances_{train,val}.json    COCO: polygons, or RLE for what no polygon can hold
+    {train,val}/000001.png                    pictures
+    labels/{train,val}/000001.png             semantic maps: 0 = background, i + 1 = class i
+
+Instance segmentation reads the JSON, class i of `classes` having category id i + 1. Semantic
+segmentation reads the maps either with the background as a class of its own, `("background",
+*classes)`, or in the manner of ADE20K, where 0 is "other" and left out: `classes` and
+`reduce_zero_label=True`. Masks, boxes, areas and maps all speak of the visible part of an object.
+"""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco_mask
+
+from hordet.datasets.drawing import OUTLINES, draw
+
+DEFAULT_CLASSES = tuple(OUTLINES)
+# RGB, for pictures of predictions.
+DEFAULT_PALETTE = (
+    [220, 60, 60],
+    [60, 120, 230],
+    [240, 200, 40],
+    [60, 190, 90],
+    [170, 80, 220],
+    [240, 130, 40],
+    [70, 210, 220],
+    [240, 120, 190],
+)
+# Raise it whenever the pictures or labels of the same settings change: it keeps caches apart.
+VERSION = 1
+MAX_CLASSES = 254
+"""One value of a uint8 map is the background, 0, and one is kept for pixels to ignore, 255."""
+
+
+def cached_shapes(
+    *,
+    num_train: int = 400,
+    num_val: int = 100,
+    size: tuple[int, int] = (128, 128),
+    classes: Sequence[str] = DEFAULT_CLASSES,
+    seed: int = 0,
+) -> Path:
+    """The folder of a shapes data set, written now if it is not there yet.
+
+    It lies in the folder that the environment variable HORDET_CACHE names, or in ~/.cache/hordet.
+    Several processes may ask at once: each sees either no folder or a whole one.
+
+    Args:
+        num_train: Number of training pictures.
+        num_val: Number of validation pictures.
+        size: Height and width of the pictures, pixels.
+        classes: Class names, any number up to 254.
+        seed: Seed of the pictures.
+
+    Returns:
+        The root of the data set.
+
+    Raises:
+        ValueError: As `write_shapes`.
+        OSError: The cache folder cannot be written.
+    """
+    settings = dict(
+        num_train=num_train, num_val=num_val, size=list(size), classes=list(classes), seed=seed
+    )
+    digest = hashlib.sha256(json.dumps([VERSION, settings]).encode()).hexdigest()[:12]
+    cache = Path(os.environ.get("HORDET_CACHE") or Path.home() / ".cache" / "hordet").absolute()
+    root = cache / f"shapes-{digest}"
+    if not root.is_dir():
+        try:
+            write_shapes(
+                root,
+                num_train=num_train,
+                num_val=num_val,
+                size=size,
+                classes=classes,
+                seed=seed,
+            )
+        except FileExistsError:
+            pass  # Another process was faster; what it wrote is the same.
+        except OSError as error:
+            raise OSError(
+                f"Cannot write the shapes data set to {root}: {error}. "
+                "Set HORDET_CACHE to a folder that can be written."
+            ) from error
+    return root
+
+
+def write_shapes(
+    root: str | Path,
+    *,
+    num_train: int = 400,
+    num_val: int = 100,
+    size: tuple[int, int] = (128, 128),
+    classes: Sequence[str] = DEFAULT_CLASSES,
+    seed: int = 0,
+) -> Path:
+    """Write a shapes data set to a new folder; it appears whole or not at all.
+
+    Args:
+        root: The folder to make; it must not exist, or be empty.
+        num_train: Number of training pictures, at least 1.
+        num_val: Number of validation pictures, at least 1.
+        size: Height and width of the pictures, pixels, each at least 32.
+        classes: Class names without repeats, 1 to 254. Class i is drawn as shape i modulo the
+            number of shapes; with more classes than shapes its hue depends on the class too.
+        seed: Seed of the pictures; equal settings give equal bytes.
+
+    Returns:
+        `root` as a path.
+
+    Raises:
+        ValueError: A setting is out of its range.
+        FileExistsError: `root` is there already and holds something.
+    """
+    root = Path(root)
+    classes = tuple(classes)
+    _check_settings(num_train, num_val, size, classes)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise FileExistsError(f"{root} exists already; name a new folder or remove it first.")
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
+        whole = Path(scratch) / "shapes"
+        for split, number, first_id in (("train", num_train, 1), ("val", num_val, num_train + 1)):
+            _write_split(whole, split, range(first_id, first_id + number), size, classes, seed)
+        try:
+            whole.rename(root)
+        except OSError as error:
+            if root.is_dir():
+                raise FileExistsError(f"{root} was made by another process meanwhile.") from error
+            raise
+    return root
+
+
+def _check_settings(
+    num_train: int, num_val: int, size: tuple[int, int], classes: tuple[str, ...]
+) -> None:
+    """Raise ValueError if a setting of `write_shapes` is out of its range."""
+    if num_train < 1 or num_val < 1:
+        raise ValueError(f"num_train={num_train} and num_val={num_val}: each must be at least 1.")
+    if len(size) != 2 or min(size) < 32:
+        raise ValueError(f"size={size} must be a height and a width of at least 32 pixels.")
+    if not 1 <= len(classes) <= MAX_CLASSES or len(set(classes)) != len(classes):
+        raise ValueError(
+            f"classes must be 1 to {MAX_CLASSES} different names, got {len(classes)} names, "
+            f"{len(set(classes))} of them different."
+        )
+
+
+def _write_split(
+    root: Path,
+    split: str,
+    image_ids: range,
+    size: tuple[int, int],
+    classes: tuple[str, ...],
+    seed: int,
+) -> None:
+    """Write pictures, semantic maps and COCO annotations of one split under `root`."""
+    folders = [root / split, root / "labels" / split, root / "annotations"]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for image_id in image_ids:
+        # Each picture has its own generator, so that it does not depend on how many come before.
+        rng = np.random.default_rng([seed, image_id])
+        drawing = draw(rng, size, len(classes), num_objects=int(rng.integers(2, 7)))
+        name = f"{image_id:06d}.png"
+        values = np.array([0, *(label + 1 for label in drawing.labels)], np.uint8)
+        _write_png(folders[0] / name, drawing.image[..., ::-1])
+        _write_png(folders[1] / name, values[drawing.objects])
+        images.append(dict(id=image_id, file_name=name, height=size[0], width=size[1], license=1))
+        for index, label in enumerate(drawing.labels):
+            annotation_id = len(annotations) + 1
+            mask = drawing.objects == index + 1
+            annotations.append(
+                dict(id=annotation_id, image_id=image_id, category_id=label + 1, iscrowd=0)
+                | describe_mask(mask)
+            )
+    coco = dict(
+        info=dict(description=f"hordet shapes, {split}", version=str(VERSION), seed=seed),
+        licenses=[
+            dict(id=1, name="CC0 1.0", url="https://creativecommons.org/publicdomain/zero/1.0/")
+        ],
+        images=images,
+        annotations=annotations,
+        categories=[
+            dict(id=index + 1, name=name, supercategory="shape")
+            for index, name in enumerate(classes)
+        ],
+    )
+    (folders[2] / f"instances_{split}.json").write_text(json.dumps(coco), encoding="utf-8")
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    """Write a uint8 picture, (height, width) or (height, width, 3) in BGR."""
+    # Encoded in memory: cv2.imwrite cannot open some paths on Windows and reports no reason.
+    path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
+
+
+def describe_mask(mask: np.ndarray) -> dict:
+    """The bbox, area and segmentation of a mask in COCO's terms.
+
+    Args:
+        mask: (height, width), bool, not empty.
+
+    Returns:
+        `bbox` = [x, y, width, height] and `area` in pixels, and `segmentation`: a polygon where one
+        polygon holds the mask to the pixel, compressed RLE otherwise (several parts, or a hole).
+    """
+    rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
+    polygon = _border_polygon(mask)
+    # Every vertex lies on a corner of a pixel, so the polygon must give back the very mask.
+    if polygon and coco_mask.frPyObjects([polygon], *mask.shape)[0]["counts"] == rle["counts"]:
+        segmentation: list | dict = [polygon]
+    else:
+        segmentation = dict(size=list(mask.shape), counts=rle["counts"].decode("ascii"))
+    bbox = [float(value) for value in coco_mask.toBbox(rle)]
+    return dict(bbox=bbox, area=float(coco_mask.area(rle)), segmentation=segmentation)
+
+
+def _border_polygon(mask: np.ndarray) -> list[float]:
+    """The outer border of a mask in one part, along the edges of its pixels: x1, y1, x2, y2, ...
+
+    Returns:
+        The polygon, or an empty list if the mask has several parts or a hole.
+    """
+    # cv2 follows the centres of border pixels. In a picture four times as large these lie an eighth
+    # of an original pixel within the true border, and rounding puts them on it.
+    large = cv2.resize(mask.astype(np.uint8), None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST)
+    contours, _ = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if len(contours) != 1:
+        return []
+    points = np.rint((contours[0][:, 0] + 0.5) / 4)
+    points = points[(points != np.roll(points, 1, axis=0)).any(axis=1)]
+    return [float(value) for value in points.ravel()]

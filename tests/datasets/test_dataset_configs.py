@@ -1,0 +1,134 @@
+"""The base configs of data sets: each builds, loads a sample to train and one to test on."""
+
+import json
+
+import numpy as np
+import pytest
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from hordet.datasets import check_datasets, set_data_root
+from hordet.datasets.shapes import DEFAULT_CLASSES
+from hordet.registry import DATASETS, METRICS
+
+FOLDERS = {
+    "nuclei_instance": "nuclei",
+    "camvid_semantic": "camvid",
+    "coco_instance": "coco_mini",
+    "ade20k": "ade_mini",
+}
+NUMBERS = {
+    "shapes_instance": (400, 100),
+    "shapes_semantic": (400, 100),
+    "nuclei_instance": (199, 72),
+    "camvid_semantic": (367, 101),
+    "coco_instance": (128, 45),  # of 129, one has no annotation
+    "ade20k": (7, 3),
+}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def load(repository, cache, monkeypatch):
+    monkeypatch.setenv("HORDET_CACHE", str(cache))
+    monkeypatch.delenv("HORDET_DATA", raising=False)
+    folder = repository / "configs" / "_base_" / "datasets"
+    return lambda name: Config.fromfile(folder / f"{name}.py")
+
+
+def test_every_base_config_has_its_row(repository):
+    files = (repository / "configs" / "_base_" / "datasets").glob("*.py")
+    assert {path.stem for path in files} == set(NUMBERS)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_samples_to_train_and_to_test_on(load, request, name):
+    cfg = load(name)
+    if name in FOLDERS:
+        set_data_root(cfg, request.getfixturevalue("shared_data") / FOLDERS[name])
+    check_datasets(cfg)
+    instances = "instance" in name
+    with DefaultScope.overwrite_default_scope("mmdet" if instances else "mmseg"):
+        train, val = (DATASETS.build(cfg[f"{key}_dataloader"].dataset) for key in ("train", "val"))
+        assert (len(train), len(val)) == NUMBERS[name]
+        metric = METRICS.build(cfg.val_evaluator)
+        for dataset in (train, val):
+            sample = dataset[0]
+            picture, truth = sample["inputs"], sample["data_samples"]
+            assert picture.dtype.itemsize == 1 and picture.shape[0] == 3
+            assert truth.img_shape == picture.shape[1:]
+            if instances:
+                assert len(truth.gt_instances.masks) == len(truth.gt_instances.bboxes) > 0
+                assert truth.gt_instances.labels.max() < len(train.metainfo["classes"])
+            else:
+                known = set(truth.gt_sem_seg.data.unique().tolist()) - {255}
+                assert known and max(known) < len(train.metainfo["classes"])
+        if instances:
+            assert metric._coco_api is not None and metric.metrics == ["bbox", "segm"]
+            assert truth.scale_factor[0] > 0  # predictions are scaled back by it
+        else:
+            assert truth.gt_sem_seg.shape == truth.ori_shape  # scored at full size
+        assert len(train.metainfo["palette"]) == len(train.metainfo["classes"])
+
+
+@pytest.mark.parametrize("name", ["shapes_semantic", "camvid_semantic", "ade20k"])
+def test_multi_scale_test_keeps_the_picture_and_the_truth(load, request, name):
+    cfg = load(name)
+    if name in FOLDERS:
+        set_data_root(cfg, request.getfixturevalue("shared_data") / FOLDERS[name])
+    cfg.val_dataloader.dataset.pipeline = cfg.tta_pipeline
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        sample = DATASETS.build(cfg.val_dataloader.dataset)[0]
+    views = sample["inputs"]
+    assert len(views) == 2 * len(cfg.img_ratios)
+    for first, second in zip(views[::2], views[1::2], strict=True):
+        np.testing.assert_array_equal(first.numpy(), second.flip(2).numpy())
+    heights = [view.shape[1] for view in views[::2]]
+    single = heights[cfg.img_ratios.index(1.0)]
+    np.testing.assert_allclose(heights, [single * ratio for ratio in cfg.img_ratios], atol=1)
+
+
+def test_shapes_name_their_classes_for_both_tasks(load):
+    cfg = load("shapes_instance")
+    assert tuple(cfg.metainfo.classes) == DEFAULT_CLASSES
+    categories = json.loads(open(cfg.val_evaluator.ann_file).read())["categories"]
+    assert [category["name"] for category in categories] == list(DEFAULT_CLASSES)
+    classes = load("shapes_semantic").train_dataloader.dataset.metainfo.classes
+    assert tuple(classes) == ("background", *DEFAULT_CLASSES)
+
+
+def test_camvid_names_are_those_of_the_data(load, shared_data):
+    meta = json.loads((shared_data / "camvid" / "meta.json").read_text())
+    classes = load("camvid_semantic").train_dataloader.dataset.metainfo.classes
+    assert list(classes) == meta["classes"]
+
+
+def test_the_environment_names_the_folder_of_all_data(load, monkeypatch):
+    cfg = load("coco_instance")
+    assert cfg.train_dataloader.dataset.data_root == "data/coco"
+    monkeypatch.setenv("HORDET_DATA", "/elsewhere")
+    cfg = load("coco_instance")
+    assert cfg.train_dataloader.dataset.data_root == "/elsewhere/coco"
+    assert cfg.val_evaluator.ann_file == "/elsewhere/coco/annotations/instances_val2017.json"
+    assert load("ade20k").data_root == "/elsewhere/ade/ADEChallengeData2016"
+
+
+def test_coco_crops_are_those_of_the_recipe(load):
+    cfg = load("coco_instance")
+    choice = cfg.train_dataloader.dataset.pipeline[3]
+    plain, cropped = choice.transforms
+    sides = [list(range(480, 801, 32)), [400, 500, 600]]
+    assert [scale[1] for scale in plain[0].scales] == sides[0]
+    assert [scale[1] for scale in cropped[0].scales] == sides[1]
+    assert [step.type for step in cropped] == [
+        "RandomChoiceResize",
+        "mmdet.RandomCrop",
+        "RandomChoiceResize",
+    ]
+    assert cropped[1].crop_type == "absolute_range" and tuple(cropped[1].crop_size) == (384, 600)
+    assert all(scale[0] == 1333 for scale in plain[0].scales)
+    assert cfg.train_dataloader.batch_size == 2

@@ -1,0 +1,66 @@
+"""Moving a config's data: every loader and evaluator follows, and nothing else is touched."""
+
+import pytest
+from mmengine.config import Config
+
+from hordet.datasets import set_data_root
+from hordet.datasets.roots import evaluator_configs, leaf_datasets
+
+
+def config(**more):
+    leaf = dict(type="CocoDataset", data_root="data/coco", ann_file="annotations/a.json")
+    return Config(
+        dict(
+            data_root="data/coco",
+            train_dataloader=dict(dataset=dict(type="RepeatDataset", times=2, dataset=dict(leaf))),
+            val_dataloader=dict(
+                dataset=dict(type="ConcatDataset", datasets=[dict(leaf), dict(leaf)])
+            ),
+            test_dataloader=None,
+            val_evaluator=dict(type="CocoMetric", ann_file="data/coco/annotations/a.json"),
+            test_evaluator=[dict(type="CocoMetric", ann_file="data/coco/annotations/a.json")],
+            **more,
+        )
+    )
+
+
+def test_all_data_sets_and_annotation_files_move(tmp_path):
+    cfg = config()
+    set_data_root(cfg, tmp_path)
+    leaves = [
+        leaf
+        for key in ("train_dataloader", "val_dataloader")
+        for leaf in leaf_datasets(cfg[key].dataset)
+    ]
+    assert [leaf.data_root for leaf in leaves] == [str(tmp_path)] * 3
+    assert {leaf.ann_file for leaf in leaves} == {"annotations/a.json"}
+    expected = str(tmp_path / "annotations" / "a.json")
+    assert cfg.val_evaluator.ann_file == cfg.test_evaluator[0].ann_file == expected
+    assert cfg.data_root == str(tmp_path)
+
+
+def test_several_roots_cannot_be_replaced_by_one():
+    cfg = config()
+    cfg.val_dataloader.dataset.datasets[1].data_root = "data/other"
+    with pytest.raises(ValueError, match="data/coco, data/other.*by itself"):
+        set_data_root(cfg, "elsewhere")
+    assert cfg.train_dataloader.dataset.dataset.data_root == "data/coco"
+
+
+def test_a_config_without_data():
+    with pytest.raises(ValueError, match="have none"):
+        set_data_root(Config(dict(model=dict())), "elsewhere")
+
+
+def test_an_annotation_file_outside_the_root_is_not_guessed():
+    cfg = config()
+    cfg.val_evaluator.ann_file = "labels/b.json"
+    with pytest.raises(ValueError, match=r"val_evaluator.ann_file = labels/b\.json"):
+        set_data_root(cfg, "elsewhere")
+
+
+def test_evaluators_come_in_three_forms():
+    metric = dict(type="IoUMetric")
+    assert evaluator_configs(metric) == evaluator_configs([metric]) == [metric]
+    assert evaluator_configs(dict(type="Evaluator", metrics=[metric])) == [metric]
+    assert evaluator_configs(None) == []

@@ -1,0 +1,82 @@
+"""Every neck under every kind of detector and backbone: one train step and one test step each."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+import hordet.registry  # noqa: F401
+
+DETECTORS = {
+    "mask-rcnn": "mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py",
+    "cascade-mask-rcnn": "cascade_rcnn/cascade-mask-rcnn_r50_fpn_1x_coco.py",
+    "retinanet": "retinanet/retinanet_r50_fpn_1x_coco.py",
+    "fcos": "fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py",
+    "atss": "atss/atss_r50_fpn_1x_coco.py",
+}
+BACKBONES = {
+    "resnet50": (dict(type="mmdet.ResNet", depth=50, style="pytorch"), [256, 512, 1024, 2048]),
+    "hornet-tiny": (dict(type="hordet.HorNet", arch="tiny"), [64, 128, 256, 512]),
+    "swin-tiny": (
+        dict(type="mmdet.SwinTransformer", depths=[2, 2, 6, 2], num_heads=[3, 6, 12, 24]),
+        [96, 192, 384, 768],
+    ),
+}
+NECKS = {
+    "fpn": dict(),
+    "horfpn-7x7": dict(type="hordet.HorFPN"),
+    "horfpn-gf": dict(type="hordet.HorFPN", spatial="gf"),
+}
+
+
+def shipped_config(name):
+    """A config that comes inside mmdet's wheel."""
+    import mmdet
+
+    return Config.fromfile(Path(mmdet.__file__).parent / ".mim" / "configs" / name)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("detector", DETECTORS)
+@pytest.mark.parametrize("neck", NECKS)
+def test_train_and_test_step(neck, detector, backbone):
+    from mmdet.registry import MODELS
+    from mmdet.testing import demo_mm_inputs
+    from mmdet.utils import register_all_modules
+
+    register_all_modules()
+    cfg = shipped_config(DETECTORS[detector]).model
+    cfg.backbone, cfg.neck.in_channels = BACKBONES[backbone]
+    cfg.neck.update(NECKS[neck])
+    torch.manual_seed(0)
+    model = MODELS.build(cfg)
+    assert type(model.neck).__name__ == ("FPN" if neck == "fpn" else "HorFPN")
+
+    model.train()
+    with_mask = "mask" in detector
+    batch = demo_mm_inputs(2, [[3, 64, 96], [3, 64, 80]], num_classes=80, with_mask=with_mask)
+    data = model.data_preprocessor(batch, True)
+    loss, _ = model.parse_losses(model(**data, mode="loss"))
+    assert torch.isfinite(loss)
+    loss.backward()
+    gradients = {
+        n: p.grad for n, p in model.named_parameters() if n.startswith(("neck", "backbone"))
+    }
+    missing = [n for n, g in gradients.items() if g is None or not torch.isfinite(g).all()]
+    # An output norm of a level that the neck does not use (RetinaNet and its kin start at C3).
+    assert all(n.startswith(("backbone.norm0", "backbone.norm1")) for n in missing), missing
+    assert any(
+        g.abs().sum() > 0
+        for n, g in gradients.items()
+        if n.startswith("backbone") and g is not None
+    )
+
+    model.eval()
+    with torch.no_grad():
+        (result,) = model.test_step(demo_mm_inputs(1, [[3, 64, 96]], num_classes=80))
+    found = result.pred_instances
+    assert found.bboxes.shape[1] == 4
+    assert len(found.bboxes) == len(found.scores) == len(found.labels)
+    if with_mask:
+        assert list(found.masks.shape[1:]) == list(result.ori_shape[:2])
