@@ -1,0 +1,73 @@
+"""Multi-scale deformable attention (Zhu et al. 2021, https://arxiv.org/abs/2010.04159).
+
+mmcv has it in plain torch and runs that on a CPU; on a GPU it asks for its compiled operator, which
+is given here by the same function.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from hordet.ops.precision import working_dtype
+
+
+def _attend(spatial_shapes: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """Returns the attention over feature maps of these (L, 2) heights and widths."""
+    # Imported late: while it is itself imported, mmcv's module asks for the operators of this one.
+    from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
+
+    shapes = spatial_shapes.tolist()
+
+    def attend(value: Tensor, sampling_locations: Tensor, attention_weights: Tensor) -> Tensor:
+        return multi_scale_deformable_attn_pytorch(
+            value, shapes, sampling_locations, attention_weights
+        )
+
+    return attend
+
+
+def ms_deform_attn_forward(
+    value: Tensor,
+    value_spatial_shapes: Tensor,
+    value_level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    im2col_step: int,
+) -> Tensor:
+    """Returns the attended values, (N, queries, heads * D).
+
+    Args:
+        value: (N, sum of all H * W, heads, D).
+        value_spatial_shapes: (H, W) of each of the L levels, (L, 2).
+        value_level_start_index: implied by the shapes, unused.
+        sampling_locations: (x, y) in [0, 1], (N, queries, heads, L, points, 2).
+        attention_weights: (N, queries, heads, L, points).
+        im2col_step: the compiled operator's batch, unused.
+    """
+    dtype = working_dtype(value.dtype)
+    inputs = (value, sampling_locations, attention_weights)
+    attend = _attend(value_spatial_shapes)
+    return attend(*(tensor.to(dtype) for tensor in inputs)).to(value.dtype)
+
+
+def ms_deform_attn_backward(
+    value: Tensor,
+    value_spatial_shapes: Tensor,
+    value_level_start_index: Tensor,
+    sampling_locations: Tensor,
+    attention_weights: Tensor,
+    grad_output: Tensor,
+    grad_value: Tensor,
+    grad_sampling_loc: Tensor,
+    grad_attn_weight: Tensor,
+    im2col_step: int,
+) -> None:
+    """Writes the gradients of value, locations and weights into the tensors `grad_*`."""
+    dtype = working_dtype(value.dtype)
+    inputs = (value, sampling_locations, attention_weights)
+    attend = _attend(value_spatial_shapes)
+    pull_back = torch.func.vjp(attend, *(tensor.to(dtype) for tensor in inputs))[1]
+    targets = (grad_value, grad_sampling_loc, grad_attn_weight)
+    for target, gradient in zip(targets, pull_back(grad_output.to(dtype)), strict=True):
+        target.copy_(gradient)

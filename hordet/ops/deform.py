@@ -1,0 +1,221 @@
+"""Deformable convolution (Dai et al. 2017) and modulated deformable convolution (Zhu et al. 2019).
+
+With K = kernel_h * kernel_w taps and G deformable groups: input (N, C, H, W); weight (O, C /
+groups, kernel_h, kernel_w); offset (N, 2 * G * K, h, w), in pixels, (y, x) for each tap; mask (N,
+G * K, h, w); output (N, O, h, w). mmcv's working buffers and `im2col_step` are unused.
+"""
+
+import torch
+import torchvision
+from torch import Tensor
+from torch.nn.functional import pad
+
+from hordet.ops.precision import working_dtype
+
+
+def _forward(
+    output: Tensor,
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    geometry: tuple[int, ...],
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> None:
+    """Writes the convolution into `output`; geometry: stride, padding, dilation, as (y, x) each."""
+    dtype = working_dtype(input.dtype)
+    output.copy_(
+        torchvision.ops.deform_conv2d(
+            input.to(dtype),
+            offset.to(dtype),
+            weight.to(dtype),
+            None if bias is None else bias.to(dtype),
+            geometry[0:2],
+            geometry[2:4],
+            geometry[4:6],
+            None if mask is None else mask.to(dtype),
+        )
+    )
+
+
+def _backward(
+    grad_output: Tensor,
+    input: Tensor,
+    offset: Tensor,
+    weight: Tensor,
+    geometry: tuple[int, ...],
+    groups: int,
+    deform_groups: int,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Returns the gradients of the input, the weight, the offset, the mask and the bias."""
+    dtype = working_dtype(input.dtype)
+    return torch.ops.torchvision._deform_conv2d_backward(
+        grad_output.to(dtype),
+        input.to(dtype),
+        weight.to(dtype),
+        offset.to(dtype),
+        input.new_zeros((len(input), 1), dtype=dtype) if mask is None else mask.to(dtype),
+        weight.new_zeros(len(weight), dtype=dtype),
+        *geometry,
+        groups,
+        deform_groups,
+        mask is not None,
+    )
+
+
+def deform_conv_forward(
+    input: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    ones: Tensor,
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
+    group: int,
+    deformable_group: int,
+    im2col_step: int,
+) -> None:
+    """Writes the deformable convolution into `output`; d is the stride."""
+    _forward(output, input, offset, weight, (dH, dW, padH, padW, dilationH, dilationW))
+
+
+def deform_conv_backward_input(
+    input: Tensor,
+    offset: Tensor,
+    gradOutput: Tensor,
+    gradInput: Tensor,
+    gradOffset: Tensor,
+    weight: Tensor,
+    columns: Tensor,
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
+    group: int,
+    deformable_group: int,
+    im2col_step: int,
+) -> None:
+    """Writes the gradients of the input and of the offset into `gradInput` and `gradOffset`."""
+    geometry = (dH, dW, padH, padW, dilationH, dilationW)
+    gradients = _backward(gradOutput, input, offset, weight, geometry, group, deformable_group)
+    gradInput.copy_(gradients[0])
+    gradOffset.copy_(gradients[2])
+
+
+def deform_conv_backward_parameters(
+    input: Tensor,
+    offset: Tensor,
+    gradOutput: Tensor,
+    gradWeight: Tensor,
+    columns: Tensor,
+    ones: Tensor,
+    kW: int,
+    kH: int,
+    dW: int,
+    dH: int,
+    padW: int,
+    padH: int,
+    dilationW: int,
+    dilationH: int,
+    group: int,
+    deformable_group: int,
+    scale: float,
+    im2col_step: int,
+) -> None:
+    """Adds `scale` times the gradient of the weight to `gradWeight`."""
+    geometry = (dH, dW, padH, padW, dilationH, dilationW)
+    # The gradient of the weight does not depend on the weight, which mmcv does not hand over.
+    gradients = _backward(gradOutput, input, offset, gradWeight, geometry, group, deformable_group)
+    gradWeight.add_(gradients[1].to(gradWeight.dtype), alpha=scale)
+
+
+def _as_read(tensor: Tensor, output: Tensor) -> Tensor:
+    """Returns the offset or mask as mmcv's compiled operator reads it: flat, at the output's size.
+
+    That operator never looks at the height and width of an offset. DyHead hands it the offset of a
+    map larger than the output, and weights trained so expect the first values of each picture.
+    """
+    size = torch.Size((tensor.shape[1], *output.shape[2:]))
+    if tensor.shape[1:].numel() <= size.numel():
+        return tensor
+    return tensor.flatten(1)[:, : size.numel()].view(-1, *size)
+
+
+def modulated_deform_conv_forward(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    group: int,
+    deformable_group: int,
+    with_bias: bool,
+) -> None:
+    """Writes the modulated deformable convolution into `output`."""
+    geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w)
+    offset, mask = _as_read(offset, output), _as_read(mask, output)
+    _forward(output, input, offset, weight, geometry, bias if with_bias else None, mask)
+
+
+def modulated_deform_conv_backward(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    columns: Tensor,
+    grad_input: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    grad_offset: Tensor,
+    grad_mask: Tensor,
+    grad_output: Tensor,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    dilation_h: int,
+    dilation_w: int,
+    group: int,
+    deformable_group: int,
+    with_bias: bool,
+) -> None:
+    """Writes the gradients of all inputs into the tensors `grad_*` of their shapes."""
+    geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w)
+    offset, mask = _as_read(offset, grad_output), _as_read(mask, grad_output)
+    gradients = _backward(
+        grad_output, input, offset, weight, geometry, group, deformable_group, mask
+    )
+    grad_input.copy_(gradients[0])
+    grad_weight.copy_(gradients[1])
+    for target, gradient in ((grad_offset, gradients[2]), (grad_mask, gradients[3])):
+        unread = target.shape[1:].numel() - gradient.shape[1:].numel()
+        target.copy_(pad(gradient.flatten(1), (0, unread)).view_as(target))
+    if with_bias:
+        grad_bias.copy_(gradients[4])

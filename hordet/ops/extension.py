@@ -1,0 +1,89 @@
+"""The contents of the stand-in for `mmcv._ext`: one table from mmcv's names to functions.
+
+Names and arguments are those of mmcv's C++ module, as mmcv/ops/*.py call it: results are written
+into tensors that the caller hands over.
+"""
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NoReturn
+
+import torch
+
+from hordet.ops import attention, boxes, deform, focal, neighbourhood, roi
+
+
+class MissingOperatorError(NotImplementedError):
+    """An operator of mmcv was called that only a compiled mmcv has."""
+
+
+def get_compiler_version() -> str:
+    """Returns what mmcv reports as its compiler."""
+    return "none (operators of torchvision)"
+
+
+def get_compiling_cuda_version() -> str:
+    """Returns what mmcv reports as its CUDA compiler."""
+    return "none (operators of torchvision)"
+
+
+OPERATORS: dict[str, Callable[..., Any]] = {
+    function.__name__: function
+    for function in (
+        boxes.bbox_overlaps,
+        boxes.nms,
+        boxes.nms_match,
+        boxes.softnms,
+        roi.roi_align_forward,
+        roi.roi_align_backward,
+        roi.roi_pool_forward,
+        roi.roi_pool_backward,
+        focal.sigmoid_focal_loss_forward,
+        focal.sigmoid_focal_loss_backward,
+        focal.softmax_focal_loss_forward,
+        focal.softmax_focal_loss_backward,
+        deform.deform_conv_forward,
+        deform.deform_conv_backward_input,
+        deform.deform_conv_backward_parameters,
+        deform.modulated_deform_conv_forward,
+        deform.modulated_deform_conv_backward,
+        attention.ms_deform_attn_forward,
+        attention.ms_deform_attn_backward,
+        neighbourhood.carafe_forward,
+        neighbourhood.carafe_backward,
+        neighbourhood.carafe_naive_forward,
+        neighbourhood.carafe_naive_backward,
+        neighbourhood.masked_im2col_forward,
+        neighbourhood.masked_col2im_forward,
+        get_compiler_version,
+        get_compiling_cuda_version,
+    )
+}
+
+
+def missing_operator(name: str) -> Callable[..., NoReturn]:
+    """Returns, for an operator that is not in the table, a function that raises.
+
+    mmcv asks for every name when it is imported, so it is the call that fails and not the look-up.
+
+    Raises:
+        AttributeError: if the name starts with an underscore; no operator does.
+    """
+    if name.startswith("_"):
+        raise AttributeError(f"module 'mmcv._ext' has no attribute {name!r}")
+
+    def operator(*args: Any, **kwargs: Any) -> NoReturn:
+        raise MissingOperatorError(
+            f"mmcv's operator {name!r} is compiled code that torchvision does not have. Choose a "
+            "component that does without it, or replace mmcv-lite by a compiled mmcv (mmcv or "
+            f"onedl-mmcv) built for torch {torch.__version__}."
+        )
+
+    operator.__name__ = name
+    return operator
+
+
+def populate(module: ModuleType) -> None:
+    """Puts the operators into the module; every other name becomes an operator that raises."""
+    module.__doc__ = __doc__
+    module.__dict__.update(OPERATORS, __getattr__=missing_operator)

@@ -1,0 +1,8 @@
+"""The precision in which the operators compute."""
+
+import torch
+
+
+def working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Returns float32 for 16-bit types, which torchvision lacks on a CPU; else dtype itself."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype

@@ -1,0 +1,169 @@
+"""Pooling of features inside regions: RoIAlign (He et al. 2017) and RoIPool (Girshick 2015).
+
+Regions are rows (image index, x1, y1, x2, y2), in pixels of the image; `spatial_scale` takes them
+to the feature map.
+"""
+
+import torch
+import torchvision
+from torch import Tensor
+
+from hordet.ops.precision import working_dtype
+
+
+def roi_align_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Writes the mean of bilinear samples in each bin of each region into `output`.
+
+    Args:
+        input: features, (N, C, H, W).
+        rois: regions, (R, 5).
+        output: (R, C, aligned_height, aligned_width).
+        argmax_y: of maximum pooling, left alone.
+        argmax_x: of maximum pooling, left alone.
+        aligned_height: bins of a region, top to bottom.
+        aligned_width: bins of a region, left to right.
+        spatial_scale: features a pixel.
+        sampling_ratio: samples along each side of a bin; 0 is one a feature.
+        pool_mode: 1, the mean.
+        aligned: pixel centres lie at halves.
+
+    Raises:
+        NotImplementedError: for pool_mode 0, the maximum.
+    """
+    if pool_mode == 0:
+        raise NotImplementedError(
+            "RoIAlign got pool_mode='max', which torchvision lacks; use pool_mode='avg', or "
+            "replace mmcv-lite by a compiled mmcv"
+        )
+    dtype = working_dtype(input.dtype)
+    output.copy_(
+        torchvision.ops.roi_align(
+            input.to(dtype),
+            rois.to(dtype),
+            (aligned_height, aligned_width),
+            spatial_scale,
+            sampling_ratio,
+            aligned,
+        )
+    )
+
+
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Writes the gradient of the features (N, C, H, W) into `grad_input`; see roi_align_forward."""
+    dtype = working_dtype(grad_output.dtype)
+    grad_input.copy_(
+        torch.ops.torchvision._roi_align_backward(
+            grad_output.to(dtype),
+            rois.to(dtype),
+            spatial_scale,
+            aligned_height,
+            aligned_width,
+            *grad_input.shape,
+            sampling_ratio,
+            aligned,
+        )
+    )
+
+
+def roi_pool_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """Writes the maximum of each bin of each region into `output`, its place into `argmax`.
+
+    This is mmcv's operator: bins start at the floor and end at the ceiling of their exact borders.
+    torchvision's rounds the regions first and gives other numbers. One region at a time, so slow.
+
+    Args:
+        input: features, (N, C, H, W).
+        rois: regions, (R, 5).
+        output: (R, C, pooled_height, pooled_width); an empty bin is 0.
+        argmax: the same shape, int32: row * W + column; an empty bin is -1.
+        pooled_height: bins of a region, top to bottom.
+        pooled_width: bins of a region, left to right.
+        spatial_scale: features a pixel.
+    """
+    height, width = input.shape[2:]
+    rois = rois.to(working_dtype(rois.dtype))
+    rows = _bins(rois[:, 2], rois[:, 4], pooled_height, spatial_scale, height)
+    columns = _bins(rois[:, 1], rois[:, 3], pooled_width, spatial_scale, width)
+    output.zero_()
+    argmax.fill_(-1)
+    for index, image in enumerate(rois[:, 0].long().tolist()):
+        for i, (top, bottom) in enumerate(rows[index]):
+            for j, (left, right) in enumerate(columns[index]):
+                if top >= bottom or left >= right:
+                    continue
+                values, places = input[image, :, top:bottom, left:right].flatten(1).max(dim=1)
+                row = places // (right - left) + top
+                column = places % (right - left) + left
+                output[index, :, i, j] = values
+                argmax[index, :, i, j] = (row * width + column).int()
+
+
+def _bins(
+    start: Tensor, end: Tensor, count: int, scale: float, size: int
+) -> list[list[tuple[int, int]]]:
+    """Returns the first and last + 1 feature of every bin of every region along one axis."""
+    start = start[:, None] * scale
+    length = (end[:, None] + 1) * scale - start
+    bins = torch.arange(count + 1, device=start.device, dtype=start.dtype)
+    borders = bins * (length / count) + start
+    first = borders[:, :-1].floor().clamp(0, size).long()
+    last = borders[:, 1:].ceil().clamp(0, size).long()
+    last = torch.where(length > 0, last, first)  # a region of no size has only empty bins
+    return torch.stack((first, last), dim=-1).tolist()
+
+
+def roi_pool_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax: Tensor,
+    grad_input: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """Writes into `grad_input`, (N, C, H, W), the gradients (R, C, h, w) at their maxima."""
+    planes = grad_input.new_zeros(
+        grad_input.shape[:2].numel(),
+        grad_input.shape[2:].numel(),
+        dtype=working_dtype(grad_input.dtype),
+    )
+    channels = torch.arange(grad_input.shape[1], device=rois.device)
+    plane = rois[:, :1].long() * grad_input.shape[1] + channels
+    pooled = argmax >= 0
+    plane = plane[:, :, None, None].expand_as(argmax)[pooled]
+    planes.index_put_(
+        (plane, argmax[pooled].long()), grad_output[pooled].to(planes.dtype), accumulate=True
+    )
+    grad_input.copy_(planes.view_as(grad_input))

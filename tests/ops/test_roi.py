@@ -1,0 +1,113 @@
+"""RoIAlign and RoIPool, through mmcv.ops."""
+
+import numpy as np
+import pytest
+import torch
+from mmcv.ops import RoIAlign, RoIPool, roi_align, roi_pool
+from references import naive_roi
+
+# Inside, larger than the picture, partly and wholly outside, of no size; two pictures.
+ROIS = [
+    [0, 1.3, 2.1, 9.7, 8.4],
+    [1, 0, 0, 19, 13],
+    [1, -4, -6, 5, 3.5],
+    [0, 14.2, 6.1, 40, 30],
+    [0, 60, 60, 70, 70],
+    [1, 5, 5, 5, 5],
+]
+
+
+def features(dtype=torch.float64, device="cpu"):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, 3, 7, 10, generator=generator, dtype=torch.float64).to(device, dtype)
+
+
+def test_roi_align_example():
+    x = torch.tensor([[[[1.0, 2], [3, 4]]]])
+    out = RoIAlign(2, 1.0, 2)(x, torch.tensor([[0.0, 0, 0, 1, 1]]))
+    np.testing.assert_allclose(out[0, 0], [[1, 1.25], [1.5, 1.75]])
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("sampling", [0, 2])
+@pytest.mark.parametrize("size", [(3, 3), (2, 4)])
+def test_roi_align_against_loop(device, size, sampling, aligned):
+    x, rois = features(device=device), torch.tensor(ROIS, dtype=torch.float64, device=device)
+    out = RoIAlign(size, 0.5, sampling, aligned=aligned)(x, rois)
+    wanted = naive_roi.roi_align(x.cpu().numpy(), ROIS, size, 0.5, sampling, aligned)
+    assert np.abs(wanted).sum() > 1
+    np.testing.assert_allclose(out.cpu(), wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("sampling", [0, 2])
+def test_roi_align_gradient(device, sampling, aligned):
+    x = features(device=device).requires_grad_()
+    rois = torch.tensor(ROIS, dtype=torch.float64, device=device)
+    assert torch.autograd.gradcheck(
+        lambda x: roi_align(x, rois, (2, 3), 0.5, sampling, "avg", aligned),
+        (x,),
+        nondet_tol=1e-12,
+    )
+
+
+def test_roi_pool_example():
+    x = torch.tensor([[[[1.0, 2], [3, 4]]]])
+    out = RoIPool(2, 1.0)(x, torch.tensor([[0.0, 0, 0, 1, 1]]))
+    assert out.tolist() == [[[[1, 2], [3, 4]]]]
+
+
+@pytest.mark.parametrize("size", [(3, 3), (2, 4)])
+def test_roi_pool_against_loop(device, size):
+    rois = [*ROIS, [0, 5, 5, 3.5, 3.5]]  # the last ends before it starts
+    x = features(device=device)
+    out = RoIPool(size, 0.5)(x, torch.tensor(rois, dtype=torch.float64, device=device))
+    wanted = naive_roi.roi_pool(x.cpu().numpy(), rois, size, 0.5)
+    assert (wanted[-1] == 0).all() and (wanted[0] != 0).all()
+    np.testing.assert_allclose(out.cpu(), wanted, atol=1e-12)
+
+
+def test_roi_pool_gradient(device):
+    x = features(device=device).requires_grad_()
+    rois = torch.tensor(ROIS, dtype=torch.float64, device=device)
+    assert torch.autograd.gradcheck(lambda x: roi_pool(x, rois, (2, 3), 0.5), (x,))
+
+
+POOLS = [lambda x, rois: roi_align(x, rois, 2, 0.5), lambda x, rois: roi_pool(x, rois, 2, 0.5)]
+
+
+@pytest.mark.parametrize("pool", POOLS, ids=["align", "pool"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_dtypes(device, dtype, pool):
+    x = features(dtype, device).requires_grad_()
+    rois = torch.tensor(ROIS, device=device).round()
+    exact = x.detach().double().requires_grad_()
+    out, wanted = pool(x, rois.to(dtype)), pool(exact, rois.double())
+    out.sum().backward()
+    wanted.sum().backward()
+    assert out.dtype == x.grad.dtype == dtype
+    close = dict(rtol=4 * torch.finfo(dtype).eps, atol=4 * torch.finfo(dtype).eps)
+    torch.testing.assert_close(out.double(), wanted, **close)
+    torch.testing.assert_close(x.grad.double(), exact.grad, **close)
+
+
+@pytest.mark.parametrize("pool", POOLS, ids=["align", "pool"])
+def test_no_regions(device, pool):
+    x = features(torch.float32, device).requires_grad_()
+    out = pool(x, torch.zeros(0, 5, device=device))
+    assert out.shape == (0, 3, 2, 2)
+    out.sum().backward()
+    assert x.grad.shape == x.shape and (x.grad == 0).all()
+
+
+@pytest.mark.parametrize("pool", POOLS, ids=["align", "pool"])
+def test_no_pictures(device, pool):
+    x = torch.zeros(0, 3, 7, 10, device=device, requires_grad=True)
+    out = pool(x, torch.zeros(0, 5, device=device))
+    out.sum().backward()
+    assert out.shape == (0, 3, 2, 2) and x.grad.shape == x.shape
+
+
+def test_maximum_names_the_cure():
+    with pytest.raises(NotImplementedError, match="pool_mode='avg'.*compiled mmcv"):
+        RoIAlign(2, 1.0, 2, pool_mode="max")(torch.zeros(1, 1, 4, 4), torch.zeros(1, 5))
