@@ -1,0 +1,7 @@
+"""Training hooks."""
+
+from hordet.hooks.finite import FiniteLossHook
+from hordet.hooks.prediction_sheet import PredictionSheetHook
+from hordet.hooks.progress import ProgressHook
+
+__all__ = ["FiniteLossHook", "PredictionSheetHook", "ProgressHook"]

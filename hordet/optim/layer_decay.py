@@ -1,0 +1,221 @@
+"""Learning rates that shrink towards the input of the backbone.
+
+Pretrained early layers need smaller steps than the fresh neck and heads: layer `k` of `K` trains at
+`lr * decay_rate^(K - 1 - k)` (Clark et al., "ELECTRA", ICLR 2020; for dense prediction Bao et al.,
+"BEiT", ICLR 2022). Layer 0 is the stem, layer K - 1 everything outside the backbone.
+"""
+
+import re
+from difflib import get_close_matches
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.optim import DefaultOptimWrapperConstructor
+from torch import nn
+
+from hordet.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+KEYS = ("decay_rate", "decay_type", "mode", "num_layers")
+DECAY_TYPES = ("layer_wise", "stage_wise")
+MODES = ("default", "official")
+
+# (stage, block); block -1 is the downsampling in front of a stage. None: an output norm.
+Position = tuple[int, int] | None
+
+
+def locate(name: str) -> Position:
+    """Find the place of a HorNet or ConvNeXt parameter, named relative to its backbone.
+
+    Raises:
+        ValueError: The name is none of `downsample_layers.i.*`, `stages.i.j.*`, `norm{i}.*`.
+    """
+    part, *rest = name.split(".")
+    if part == "downsample_layers":
+        return int(rest[0]), -1
+    if part == "stages":
+        return int(rest[0]), int(rest[1])
+    if re.fullmatch(r"norm\d*", part):
+        return None
+    raise ValueError(
+        f"got the backbone parameter {name!r}; layer decay knows downsample_layers.i.*, "
+        "stages.i.j.* and norm{i}.*: give the backbone a method get_layer_depth(param_name, "
+        "prefix='') that returns (layer, number of layers), as mmpretrain's backbones have."
+    )
+
+
+def default_layer(position: Position, depths: tuple[int, ...], decay_type: str) -> tuple[int, int]:
+    """Number a layer: stem 0, then one layer a block or a stage, then the head.
+
+    A downsampling layer counts with the block it feeds. Output norms are as fresh as the neck
+    (classification weights have none) and count with the head.
+
+    Returns:
+        The layer and the number of layers.
+    """
+    num_layers = 2 + (sum(depths) if decay_type == "layer_wise" else len(depths))
+    if position is None:
+        return num_layers - 1, num_layers
+    stage, block = position
+    if (stage, block) == (0, -1):
+        return 0, num_layers
+    if decay_type == "stage_wise":
+        return 1 + stage, num_layers
+    return 1 + sum(depths[:stage]) + max(block, 0), num_layers
+
+
+def official_layer(position: Position, num_layers: int, decay_type: str) -> int:
+    """Number a layer as the authors' training code does.
+
+    The numbers of 'layer_wise' are for 12 layers of the depths (2, 3, 18, 2) whatever
+    `num_layers` says: with 6, scales exceed 1 from layer 8 on, and layer 7 shares the head's
+    group. In 'stage_wise' every downsampling layer is layer 0.
+    """
+    if position is None:
+        return num_layers + 1
+    stage, block = position
+    if decay_type == "stage_wise":
+        return 1 + stage if block >= 0 else 0
+    if stage == 0:
+        return 1 if block >= 0 else 0
+    if stage == 1:
+        return 2
+    return 3 + max(block, 0) // 2 if stage == 2 else 12
+
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
+    """Group parameters by layer; parameters of one dimension get no weight decay.
+
+    `paramwise_cfg` holds:
+
+    - decay_rate: Factor from one layer to the one before it, in (0, 1]; 1 keeps one learning rate
+      and only exempts norms, biases and layer scales from weight decay.
+    - decay_type: 'layer_wise' (one layer a block; the default) or 'stage_wise'.
+    - mode: 'default' asks the backbone for its layers: its method `get_layer_depth(param_name,
+      prefix='')`, or its attribute `depths` (blocks a stage) where parameters are named as
+      HorNet's. 'official' reproduces the groups of HorNet's authors.
+    - num_layers: Their option of that name; for 'official', and only there.
+
+    Each group carries `lr`, `lr_scale`, `weight_decay`, `group_name` and `param_names`; schedulers
+    scale each group's own `lr`. Frozen parameters are left out.
+
+    Args:
+        optim_wrapper_cfg: Config of the wrapper with its `optimizer`, whose `lr` is the head's.
+        paramwise_cfg: As above.
+
+    Raises:
+        ValueError: An unknown key or value, no `lr`, a model without a backbone, or a backbone
+            that does not declare its layers.
+    """
+
+    def __init__(
+        self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: dict[str, Any] | None = None
+    ) -> None:
+        """Check and keep the settings."""
+        super().__init__(optim_wrapper_cfg, paramwise_cfg)
+        self.decay_rate: float = self.paramwise_cfg["decay_rate"]
+        self.decay_type: str = self.paramwise_cfg.get("decay_type", "layer_wise")
+        self.mode: str = self.paramwise_cfg.get("mode", "default")
+        self.num_layers: int | None = self.paramwise_cfg.get("num_layers")
+
+    def _validate_cfg(self) -> None:
+        """Reject settings that mean nothing here; mmengine calls this while it constructs."""
+        settings = self.paramwise_cfg
+        for key in settings:
+            if key not in KEYS:
+                near = get_close_matches(key, KEYS, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else "."
+                raise ValueError(
+                    f"got paramwise_cfg key {key!r}; allowed are {', '.join(KEYS)}{hint}"
+                )
+        rate = settings.get("decay_rate")
+        if not isinstance(rate, (int, float)) or not 0 < rate <= 1:
+            raise ValueError(
+                f"got decay_rate={rate!r}; allowed is a number in (0, 1], such as 0.9 "
+                "(1 for one learning rate everywhere)."
+            )
+        for key, allowed in (("decay_type", DECAY_TYPES), ("mode", MODES)):
+            if settings.get(key, allowed[0]) not in allowed:
+                raise ValueError(
+                    f"got {key}={settings[key]!r}; allowed are {' and '.join(map(repr, allowed))}."
+                )
+        official = settings.get("mode") == "official"
+        if official != isinstance(settings.get("num_layers"), int):
+            raise ValueError(
+                f"got mode={settings.get('mode', 'default')!r} with "
+                f"num_layers={settings.get('num_layers')!r}; 'official' needs an integer "
+                "num_layers, 'default' knows the layers from the backbone and takes None."
+            )
+        if self.base_lr is None:
+            raise ValueError("got an optimizer without lr; layer decay scales it: set lr=.")
+
+    def add_params(self, params: list[dict[str, Any]], module: nn.Module, **kwargs: Any) -> None:
+        """Append one group for each layer and kind of weight decay to `params`.
+
+        Raises:
+            ValueError: `module` has no backbone, or its backbone does not declare its layers.
+        """
+        module = getattr(module, "module", module)  # out of DistributedDataParallel
+        if not isinstance(getattr(module, "backbone", None), nn.Module):
+            raise ValueError(
+                f"got a {type(module).__name__} without a submodule `backbone`; layer decay needs "
+                "one: use mmengine's DefaultOptimWrapperConstructor for this model."
+            )
+        head = self._head_layer(module.backbone)
+        groups: dict[str, dict[str, Any]] = {}
+        for name, parameter in module.named_parameters():
+            if not parameter.requires_grad:
+                continue
+            if name.startswith("backbone."):
+                layer = self._layer(module.backbone, name.removeprefix("backbone."))
+            else:
+                layer = head
+            scale = self.decay_rate ** (head - layer)
+            decays = parameter.ndim > 1
+            group_name = f"layer_{layer}_{'decay' if decays else 'no_decay'}"
+            if group_name not in groups:
+                groups[group_name] = dict(
+                    params=[],
+                    param_names=[],
+                    group_name=group_name,
+                    lr_scale=scale,
+                    lr=scale * self.base_lr,
+                )
+                if not decays:
+                    groups[group_name]["weight_decay"] = 0.0
+                elif self.base_wd is not None:
+                    groups[group_name]["weight_decay"] = self.base_wd
+            groups[group_name]["params"].append(parameter)
+            groups[group_name]["param_names"].append(name)
+        params.extend(groups.values())
+        scales = [group["lr_scale"] for group in params] or [1.0]
+        print_log(
+            f"Layer decay ({self.decay_type}, {self.mode}): {len(params)} parameter groups, "
+            f"learning-rate scales {min(scales):.4g} to {max(scales):.4g}.",
+            logger="current",
+        )
+
+    def _head_layer(self, backbone: nn.Module) -> int:
+        """Number the layer of everything outside the backbone: the last."""
+        if self.num_layers is not None:
+            return self.num_layers + 1
+        name, _ = next(backbone.named_parameters())
+        return self._declared_layer(backbone, name)[1] - 1
+
+    def _layer(self, backbone: nn.Module, name: str) -> int:
+        """Find the layer of a parameter of the backbone."""
+        if self.num_layers is not None:
+            return official_layer(locate(name), self.num_layers, self.decay_type)
+        return self._declared_layer(backbone, name)[0]
+
+    def _declared_layer(self, backbone: nn.Module, name: str) -> tuple[int, int]:
+        """Ask the backbone for the layer of one of its parameters, and for their number."""
+        if self.decay_type == "layer_wise" and hasattr(backbone, "get_layer_depth"):
+            return backbone.get_layer_depth(name, prefix="")
+        if hasattr(backbone, "depths"):
+            return default_layer(locate(name), tuple(backbone.depths), self.decay_type)
+        raise ValueError(
+            f"got the backbone {type(backbone).__name__}, which does not declare its layers for "
+            f"decay_type={self.decay_type!r}; it needs the attribute `depths`, or for "
+            "'layer_wise' a method get_layer_depth(param_name, prefix='')."
+        )
