@@ -1,0 +1,13 @@
+"""x"""
+
+_base_ = [
+    "../_base_/models/upernet_nano.py",
+    "../_base_/datasets/shapes_semantic.py",
+    "../_base_/schedules/scratch_iters.py",
+]
+model = dict(
+    data_preprocessor=dict(size=(128, 128)),
+    decode_head=dict(num_classes=9),
+    auxiliary_head=dict(num_classes=9),
+)
+train_cfg = dict(max_iters=1000, val_interval=500)

@@ -1,0 +1,166 @@
+"""Filling a model from a checkpoint, and saying how much of it was filled.
+
+torch and mmengine load with `strict=False` in silence when nothing fits; here every load is
+counted, and a checkpoint of another model is an error.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from hordet.checkpoints.load import CheckpointError, load_checkpoint
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a model a checkpoint filled; names are those of the model.
+
+    Attributes:
+        matched: Number of tensors that were filled.
+        total: Number of tensors of the model, or of its backbone for a file of the backbone alone.
+        missing: Tensors that the checkpoint does not hold.
+        unexpected: Tensors that the model does not hold.
+        mismatched: Tensors of both, of different shapes.
+        state_dict: The tensors that were filled.
+    """
+
+    matched: int
+    total: int
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[str, ...]
+    state_dict: OrderedDict[str, Tensor]
+
+    @property
+    def share(self) -> float:
+        """Return the matched share of the tensors, 0 to 1."""
+        return self.matched / max(self.total, 1)
+
+    def __str__(self) -> str:
+        """Return one line: how many of how many, and the first few names of the others."""
+        parts = [f"{self.matched} of {self.total} tensors match"]
+        for word, names in (
+            ("missing", self.missing),
+            ("other shape", self.mismatched),
+            ("unexpected", self.unexpected),
+        ):
+            if names:
+                more = f", ... ({len(names)} in all)" if len(names) > 3 else ""
+                parts.append(f"{word}: {', '.join(names[:3])}{more}")
+        return "; ".join(parts)
+
+
+def load_weights(model: nn.Module, path: str | Path, minimum_share: float = 0.5) -> Coverage:
+    """Fill `model` from a file and say how much of it was filled.
+
+    Understands `{'state_dict': ...}`, `{'model': ...}` and bare dicts, the prefix `module.` of
+    parallel training, and files of a backbone alone (or of a whole model, for a backbone).
+
+    Args:
+        model: The model, changed in place.
+        path: A `.pth` or `.safetensors` file.
+        minimum_share: The least share of the model's tensors that must match, 0 to 1.
+
+    Returns:
+        The coverage.
+
+    Raises:
+        CheckpointError: The file cannot be opened, or less than `minimum_share` matches.
+    """
+    coverage = fill(model, load_checkpoint(path))
+    require(coverage, minimum_share, str(path))
+    return coverage
+
+
+def require(coverage: Coverage, minimum_share: float, source: str) -> None:
+    """Raise unless `coverage` reaches `minimum_share`.
+
+    Raises:
+        CheckpointError: It does not; the message says how many of how many tensors matched.
+    """
+    if coverage.matched and coverage.share >= minimum_share:
+        return
+    need = "all are needed" if minimum_share >= 1 else f"at least {minimum_share:.0%} are needed"
+    raise CheckpointError(
+        f"{source} is of another model: {coverage} ({need}). "
+        "Give the checkpoint that this config made, or the config of this checkpoint"
+    )
+
+
+def fill(model: nn.Module, checkpoint: dict) -> Coverage:
+    """Copy every tensor of `checkpoint` that fits into `model`; nothing is raised if none does."""
+    source = _state_dict(checkpoint)
+    own = model.state_dict()
+    # As it stands; a backbone's file for a whole model; a whole model's file for a backbone.
+    readings = [source, _renamed(source, lambda key: f"backbone.{key}")]
+    readings.append(_renamed(source, lambda key: key.removeprefix("backbone.")))
+    scores = [
+        sum(key in own and own[key].shape == t.shape for key, t in r.items()) for r in readings
+    ]
+    best = readings[scores.index(max(scores))]
+    scope = "backbone." if best is readings[1] else ""
+
+    mismatched = {key for key in best if key in own and own[key].shape != best[key].shape}
+    fitting = OrderedDict((key, best[key]) for key in best if key not in mismatched)
+    if hasattr(best, "_metadata"):  # versions, by which modules convert names of older files
+        fitting._metadata = best._metadata  # type: ignore[attr-defined]
+    result = model.load_state_dict(fitting, strict=False)
+    # BatchNorm's counters mean nothing to a prediction, and older files lack them.
+    relevant = {k for k in own if k.startswith(scope) and not k.endswith("num_batches_tracked")}
+    missing = tuple(k for k in result.missing_keys if k in relevant and k not in mismatched)
+    wrong = tuple(key for key in best if key in mismatched)
+    matched = len(relevant) - len(missing) - len(relevant & mismatched)
+    unexpected = tuple(result.unexpected_keys)
+    return Coverage(matched, len(relevant), missing, unexpected, wrong, fitting)
+
+
+def _state_dict(checkpoint: dict) -> OrderedDict[str, Tensor]:
+    """Return the tensors of a checkpoint, without the prefix `module.`."""
+    for key in ("state_dict", "model"):
+        if isinstance(checkpoint.get(key), dict):
+            checkpoint = checkpoint[key]
+            break
+    tensors = _renamed(checkpoint, lambda key: key.removeprefix("module."))
+    return tensors
+
+
+def _renamed(source: dict, rename: Callable[[str], str]) -> OrderedDict[str, Tensor]:
+    result = OrderedDict((rename(k), v) for k, v in source.items() if isinstance(v, Tensor))
+    if hasattr(source, "_metadata"):
+        result._metadata = source._metadata  # type: ignore[attr-defined]
+    return result
+
+
+class CoverageHook(Hook):
+    """Count what `load_from`, `resume` or a test fills, and stop at a checkpoint of another model.
+
+    mmengine itself only logs it. Registered by the tools as an object, never by name in a config.
+    """
+
+    # After the hooks that choose which weights to use (an EMA hook swaps them).
+    priority = "LOWEST"
+
+    def __init__(self, source: str, minimum_share: float) -> None:
+        """Watch the load of the file `source` (for messages); see `load_weights` for the share."""
+        self.source = source
+        self.minimum_share = minimum_share
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Fill the model, log the coverage, and leave mmengine only the tensors that fit.
+
+        Raises:
+            CheckpointError: Less than the least share matches.
+        """
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+            model = model.module
+        coverage = fill(model, checkpoint)
+        require(coverage, self.minimum_share, self.source)
+        runner.logger.info(f"{self.source}: {coverage}")
+        checkpoint["state_dict"] = coverage.state_dict

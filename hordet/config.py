@@ -1,0 +1,76 @@
+"""Reading a config: merge, check everything at once, and shrink it to a dry run when asked."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+from hordet.config_faults import find_faults, near
+
+
+class ConfigError(Exception):
+    """A config that cannot be read, or that asks for something that does not exist."""
+
+
+def load_config(
+    path: str | Path, options: dict[str, Any] | None = None, tiny: bool = False
+) -> Config:
+    """Read a config file, merge options into it and check the whole.
+
+    Args:
+        path: A Python, JSON or YAML config of mmengine's form.
+        options: Dotted keys and their values, such as `{'model.neck.num_outs': 5}`.
+        tiny: Turn the config into a dry run of seconds; see `hordet.tiny.make_tiny`.
+
+    Returns:
+        The merged config. Keys of the file that nothing reads are its own variables.
+
+    Raises:
+        ConfigError: The file is missing or cannot be read, an option fits nowhere, or the config
+            has unknown keys, types or parameters; every fault is listed, with its nearest names.
+    """
+    path = Path(path)
+    if not path.is_file():
+        files = [file.name for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
+        raise ConfigError(f"no config file at {path}{near(path.name, files)}")
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # whatever a Python file can raise
+        message = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{path} cannot be read as a config: {message}") from error
+    own_keys = set(cfg)
+    options = options or {}
+    for key, value in options.items():
+        try:
+            cfg.merge_from_dict({key: value})
+        except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+            raise ConfigError(f"option {key}={value!r} fits nowhere in {path}: {error}") from error
+    asked = {key.split(".")[0] for key in options} - own_keys
+    faults = find_faults(cfg, asked)
+    if faults:
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise ConfigError("\n  ".join([f"{path} has {count}:", *faults]))
+    if tiny:
+        from hordet.tiny import make_tiny  # it reads the data sets' classes from mmdet and mmseg
+
+        try:
+            cfg = make_tiny(cfg)
+        except ValueError as error:
+            raise ConfigError(f"{path} has no dry run: {error}") from error
+    return cfg
+
+
+def parse_options(items: Sequence[str]) -> dict[str, Any]:
+    """Turn `key=value` words of a command line into options, values read as mmengine does.
+
+    Raises:
+        ConfigError: A word has no `=`.
+    """
+    for item in items:
+        if "=" not in item:
+            raise ConfigError(f"option {item!r} is not of the form key=value")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("options", nargs="*", action=DictAction, default={})
+    return parser.parse_args(["--", *items]).options

@@ -1,0 +1,224 @@
+"""Finding what is wrong in a config before anything is built: unknown keys, types and parameters.
+
+A fault is reported only where it is sure. A type that no registry knows may still be a name that
+its owner reads itself (`nms`, `bilinear`), and a class may take any keyword; both are accepted.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Iterable, Iterator
+from functools import cache
+from typing import Any
+
+import mmengine.registry
+from mmengine.optim import OptimWrapper
+from mmengine.registry import Registry
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from hordet.signature import keywords
+
+# Top-level keys beyond the Runner's own that mmengine, mmdet, mmseg or hordet read.
+_FURTHER_KEYS = {
+    "activation_checkpointing",
+    "auto_scale_lr",
+    "backend_args",
+    "compile",
+    "custom_imports",
+    "efficient_conv_bn_eval",
+    "find_unused_parameters",
+    "model_wrapper_cfg",
+    "runner_type",
+    "sync_bn",
+    "tta_model",
+    "tta_pipeline",
+    "vis_backends",
+}
+_DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
+_ALWAYS = {"type", "_scope_", "_delete_"}
+# By a part of the path: keys that the code which builds the object takes out of its dict before.
+_TAKEN_BEFORE = {
+    "cfg": {"requires_grad", "fallback_on_stride"},
+    "dcn": {"fallback_on_stride"},
+    "hooks": {"priority"},
+    "loss": {"bg_cls_weight"},
+    "upsample_cfg": {"scale_factor"},
+    "init_cfg": {"layer", "override", "prefix", "map_location"},
+    "optim_wrapper": {"constructor", "paramwise_cfg"},
+    "param_scheduler": {"convert_to_iter_based"},
+}
+# These hold names of another library.
+_FOREIGN = {"Albu"}
+_ROOTS = [value for value in vars(mmengine.registry).values() if isinstance(value, Registry)]
+
+
+def known_keys() -> set[str]:
+    """Return the top-level keys that something reads."""
+    runner = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
+    return runner | _FURTHER_KEYS
+
+
+def find_faults(cfg: dict, asked: Iterable[str] = ()) -> list[str]:
+    """Return every fault of a config as one line each, with its dotted path.
+
+    Args:
+        cfg: The merged config; its scope's modules and `custom_imports` can be imported.
+        asked: Top-level keys that were given by hand, beside the file; these must be known.
+
+    Returns:
+        The faults; empty if there is none.
+    """
+    faults = list(_unknown_keys(cfg, set(asked)))
+    faults += _untyped(cfg)
+    scope = cfg.get("default_scope") or "mmengine"
+    known = known_keys()
+    for key, value in cfg.items():
+        # A file's own variables are merged into the keys that use them, and are checked there.
+        if key in known:
+            faults += _walk(value, key, scope)
+    return faults
+
+
+def near(name: str, names: Iterable[str] | dict[str, str]) -> str:
+    """Return `; did you mean 'x' or 'y'?` for the nearest names, or nothing.
+
+    Args:
+        name: What was given.
+        names: What is allowed; a dict says how to write each.
+    """
+    written = names if isinstance(names, dict) else {}
+    found = difflib.get_close_matches(name, sorted(names), n=3)
+    hints = " or ".join(repr(written.get(match, match)) for match in found)
+    return f"; did you mean {hints}?" if found else ""
+
+
+def nested_dicts(value: Any) -> Iterator[dict]:
+    """Yield every dict in a nest of dicts, lists and tuples, outermost first."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from nested_dicts(item)
+
+
+def _unknown_keys(cfg: dict, asked: set[str]) -> Iterator[str]:
+    known = known_keys()
+    for key in cfg:
+        if key in known:
+            continue
+        if key in asked:
+            yield f"{key}: no such key in this config{near(key, known | set(cfg) - {key})}"
+        elif match := _misspelled(key, known):
+            yield f"{key}: unknown key; did you mean {match!r}?"
+
+
+def _misspelled(key: str, known: set[str]) -> str | None:
+    """Return the known key that `key` was surely meant to be; a file may have variables as well."""
+    for candidate in difflib.get_close_matches(key, sorted(known), n=3, cutoff=0.8):
+        ratio = difflib.SequenceMatcher(None, key, candidate).ratio()
+        if ratio >= 0.9 or sorted(key) == sorted(candidate):
+            return candidate
+    return None
+
+
+def _untyped(cfg: dict) -> Iterator[str]:
+    """Check the dicts that need no `type`, for mmengine knows what they are."""
+    loader = set(inspect.signature(DataLoader.__init__).parameters)
+    loader |= {"dataset", "sampler", "batch_sampler", "num_batch_per_epoch"}
+    loops = keywords(EpochBasedTrainLoop) | keywords(IterBasedTrainLoop) | {"by_epoch"}
+    wrapper = keywords(OptimWrapper) | {"constructor", "paramwise_cfg"}
+    tables = {**dict.fromkeys(_DATALOADERS, loader), "train_cfg": loops, "optim_wrapper": wrapper}
+    tables["randomness"] = set(inspect.signature(Runner.set_randomness).parameters)
+    tables["auto_scale_lr"] = {"enable", "base_batch_size"}
+    for key, allowed in tables.items():
+        value = cfg.get(key)
+        if isinstance(value, dict) and "type" not in value:
+            for name in value.keys() - allowed - _ALWAYS:
+                yield f"{key}.{name}: unknown key{near(name, allowed)}"
+
+
+def _walk(value: Any, path: str, scope: str) -> Iterator[str]:
+    """Check `value` and all in it."""
+    if isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _walk(item, f"{path}.{index}", scope)
+    if not isinstance(value, dict):
+        return
+    scope = value.get("_scope_") or scope
+    if "type" in value:
+        if value["type"] in _FOREIGN:
+            return
+        yield from _check_typed(value, path, scope)
+    for key, item in value.items():
+        yield from _walk(item, f"{path}.{key}", scope)
+
+
+def _check_typed(value: dict, path: str, scope: str) -> Iterator[str]:
+    kind = value["type"]
+    if not isinstance(kind, str):
+        meanings = (kind,)
+    else:
+        meanings = _meanings(kind, scope)
+        if not meanings:
+            # A word that its owner reads, such as `nms` or `bilinear`, is no class name.
+            if "." in kind or kind[:1].isupper():
+                yield f"{path}.type: {_unknown_type(kind, scope)}"
+            return
+    extra = set(_ALWAYS)
+    for part, names in _TAKEN_BEFORE.items():
+        if part in path:
+            extra |= names
+    faults = []
+    for meaning in meanings:
+        allowed = keywords(meaning)
+        if allowed is None or value.keys() <= allowed | extra:
+            return
+        for name in sorted(value.keys() - allowed - extra):
+            hint = near(name, allowed)
+            faults.append(f"{path}.{name}: {meaning.__name__} has no such parameter{hint}")
+    yield from faults
+
+
+@cache
+def _meanings(name: str, scope: str) -> tuple:
+    """Return the classes and functions that `name` means in any registry under a default scope."""
+    if "." in name:
+        scope, _, name = name.rpartition(".")
+        if "." in scope or scope == "torch":  # a full path, such as torch.optim.AdamW
+            found = _imported(scope, name)
+            return (found,) if found else ()
+        if importlib.util.find_spec(scope) is None:
+            return ()
+    meanings = [registry.get(name) for registry in _registries(scope)]
+    meanings.append(_imported("mmcv.ops", name))  # mmdet looks its `roi_layer` up there
+    return tuple(dict.fromkeys(m for m in meanings if m is not None))
+
+
+def _registries(scope: str) -> list[Registry]:
+    """Return every kind of registry under a scope, or mmengine's own where the scope has none."""
+    importlib.import_module(f"{scope}.registry")
+    return [root.children.get(scope, root) for root in _ROOTS]
+
+
+def _imported(module: str, name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
+
+
+def _unknown_type(name: str, scope: str) -> str:
+    asked, _, short = name.rpartition(".")
+    if asked and importlib.util.find_spec(asked.partition(".")[0]) is None:
+        return f"type {name!r} needs the package {asked!r}, which is not installed"
+    names: dict[str, str] = {}
+    for registry in _registries(asked or scope):
+        hordet = registry.root.children.get("hordet")
+        if hordet is not None and not asked:
+            hordet.import_from_location()
+            names |= {key: f"hordet.{key}" for key in hordet.module_dict}
+        names |= {key: key for key in (*registry.module_dict, *registry.root.module_dict)}
+    return f"type {name!r} is not registered under {asked or scope!r}{near(short, names)}"

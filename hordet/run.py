@@ -1,0 +1,265 @@
+"""From a config to a Runner that is ready to train or test, and from its metrics to one line.
+
+What the tools share. mmengine's Runner does the work; here the environment is settled around it:
+one process or many, GPU or CPU, safe checkpoints, checked data.
+"""
+
+import logging
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.runner import Runner, find_latest_checkpoint
+
+from hordet import checkpoints
+from hordet.checkpoints import CheckpointError, CoverageHook
+from hordet.config import ConfigError, load_config
+from hordet.config_faults import nested_dicts
+from hordet.datasets import DatasetError, check_datasets, set_data_root
+from hordet.datasets.roots import evaluator_configs
+
+# What a user can put right; the tools show these as a message.
+UserError = (ConfigError, DatasetError, CheckpointError)
+
+_TEST_LOADER, _TEST_EVALUATOR = "test_dataloader", "test_evaluator"
+# Metrics by the last part of their key: what they are called, and what they are divided by.
+_METRICS = {
+    "bbox_mAP": ("box AP", 1),
+    "bbox_mAP_50": ("box AP50", 1),
+    "segm_mAP": ("mask AP", 1),
+    "segm_mAP_50": ("mask AP50", 1),
+    "mIoU": ("mIoU", 100),
+    "aAcc": ("aAcc", 100),
+    "mAcc": ("mAcc", 100),
+}
+
+
+# Beginnings of warnings (regular expressions) that mm* give about their own code.
+_HARMLESS = (
+    r'"FileClient" will be deprecated',  # mmengine's CheckpointHook uses it by itself
+    r'"HardDiskBackend" is the alias',  # likewise
+    r"The prefix is not set in metric class",  # mmseg's IoUMetric; keys need none with one metric
+    r"``build_loss`` would be deprecated",  # mmseg's heads call it
+    r"Default ``avg_non_ignore`` is False",  # the published recipes keep that default
+    r"The shape of value will convert",  # mmseg's heads, under test-time augmentation
+    r"`broadcast_buffers` is deprecated",  # mmengine's parallel wrapper hands it to torch
+    r"Grad strides do not match bucket view",  # depthwise kernels; costs a copy, changes nothing
+    r"Setting (OMP|MKL)_NUM_THREADS",  # mmengine says what it did
+    r"The draw is False, it means",  # mmseg's hook, which draws nothing by default
+)
+
+
+def quiet() -> None:
+    """Silence warnings of the libraries that are harmless and that nobody here can act on."""
+    for message in _HARMLESS:
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not any(re.match(message, record.getMessage()) for message in _HARMLESS)
+
+
+def read_config(
+    path: str | Path,
+    *,
+    options: dict[str, Any] | None = None,
+    work_dir: str | None = None,
+    data_root: str | None = None,
+    launcher: str = "none",
+    tiny: bool = False,
+) -> Config:
+    """Read a config and fit it to this machine.
+
+    Args:
+        path: The config file.
+        options: Dotted keys to override.
+        work_dir: Where results go; the config's, or `work_dirs/NAME_OF_CONFIG`, by default.
+        data_root: Where the data are, in place of the config's root.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'. Under torchrun 'none' becomes 'pytorch'.
+        tiny: A dry run of seconds on stand-in pictures; the config's data are not needed.
+
+    Returns:
+        The config.
+
+    Raises:
+        ConfigError: The config is wrong.
+    """
+    cfg = load_config(path, options, tiny=tiny)
+    if data_root and not tiny:
+        try:
+            set_data_root(cfg, data_root)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    cfg.work_dir = work_dir or cfg.get("work_dir") or f"work_dirs/{Path(path).stem}"
+    if launcher == "none" and "WORLD_SIZE" in os.environ and "LOCAL_RANK" in os.environ:
+        launcher = "pytorch"
+    cfg.launcher = launcher
+    if not torch.cuda.is_available():
+        _fit_to_cpu(cfg)
+    return cfg
+
+
+def _fit_to_cpu(cfg: Config) -> None:
+    """Replace what only runs with CUDA: nccl, SyncBatchNorm and a device number per process."""
+    cfg.pop("sync_bn", None)
+    for part in nested_dicts(cfg.model):
+        if part.get("type") == "SyncBN":
+            part["type"] = "BN"
+    if cfg.launcher == "none":
+        return
+    cfg.env_cfg = {**cfg.get("env_cfg", {}), "dist_cfg": {"backend": "gloo"}}
+    if cfg.launcher == "pytorch" and not torch.distributed.is_initialized():
+        # mmengine would choose a CUDA device first.
+        torch.distributed.init_process_group(backend="gloo")
+    cfg.model_wrapper_cfg = {
+        "type": "MMDistributedDataParallel",
+        "device_ids": None,
+        "broadcast_buffers": False,
+        "find_unused_parameters": cfg.get("find_unused_parameters", False),
+        **(cfg.get("model_wrapper_cfg") or {}),
+    }
+
+
+def training_runner(
+    cfg: Config, *, resume: str | None = None, amp: bool = False, seed: int | None = None
+) -> Runner:
+    """Build a Runner for training; everything that can be checked before is.
+
+    Args:
+        cfg: From `read_config`.
+        resume: 'auto' for the latest checkpoint of the work folder, or a checkpoint file.
+        amp: Mixed precision: float16 with loss scaling on CUDA, bfloat16 on a CPU.
+        seed: Seed of weights, data order and augmentation.
+
+    Raises:
+        DatasetError: The data are not as the config says.
+        CheckpointError: A file to resume from is missing.
+    """
+    if amp:
+        wrapper = cfg.optim_wrapper
+        if torch.cuda.is_available():
+            wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+        else:
+            wrapper.type = "hordet.amp.CpuAmpOptimWrapper"
+            wrapper.pop("loss_scale", None)
+    if seed is not None:
+        cfg.randomness = {**(cfg.get("randomness") or {}), "seed": seed}
+    if resume is not None:
+        cfg.resume = True
+        cfg.load_from = find_latest_checkpoint(cfg.work_dir) if resume == "auto" else resume
+        if cfg.load_from is None:
+            cfg.resume = False  # the first start of a run that is always started with --resume
+    check_datasets(cfg)
+    # A resumed run must be the same model; a fine-tuned one may have another head.
+    return _build(cfg, minimum_share=1.0 if cfg.get("resume") else 0.5)
+
+
+def test_runner(
+    cfg: Config, checkpoint: str | Path, *, tta: bool = False, out: str | None = None
+) -> Runner:
+    """Build a Runner for testing a checkpoint; only the test data are needed.
+
+    Args:
+        cfg: From `read_config`.
+        checkpoint: Weights; every tensor of the model must be in it.
+        tta: Test-time augmentation by the config's `tta_pipeline` (and `tta_model`), for
+            segmentation and for detectors of boxes alone; mmdet merges no masks.
+        out: Where predictions go: a `.pkl` of mmdet, a `.json` of COCO results, or a folder
+            of label maps for segmentation.
+
+    Raises:
+        ConfigError: `tta` or `out` do not fit the config.
+        DatasetError: The data are not as the config says.
+    """
+    if not cfg.get(_TEST_LOADER):
+        raise ConfigError(f"the config has no {_TEST_LOADER}, so there is nothing to test on")
+    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+        cfg[key] = None
+    for key in ("val_dataloader", "val_cfg", "val_evaluator"):
+        cfg[key] = None
+    cfg.update(load_from=str(checkpoint), resume=False)
+    if tta:
+        _augment(cfg)
+    pickled = bool(out) and _write_predictions(cfg, str(out))
+    check_datasets(cfg)
+    runner = _build(cfg, minimum_share=1.0)
+    if pickled:
+        from mmdet.evaluation import DumpDetResults
+
+        runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=out))
+    return runner
+
+
+def _build(cfg: Config, minimum_share: float) -> Runner:
+    checkpoints.install()
+    if cfg.get("load_from") and "://" not in cfg.load_from:
+        checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
+    runner = Runner.from_cfg(cfg)
+    runner.logger.addFilter(_is_news)
+    if cfg.get("load_from"):
+        runner.register_hook(CoverageHook(cfg.load_from, minimum_share))
+    return runner
+
+
+def _augment(cfg: Config) -> None:
+    """Test the mean of several sizes and flips, as the test tools of mmdet and mmseg do."""
+    if not cfg.get("tta_pipeline"):
+        raise ConfigError("--tta needs a tta_pipeline in the config, and it has none")
+    default: dict[str, Any] = {"type": "mmseg.SegTTAModel"}
+    if not _is_segmentation(cfg):
+        nms = {"type": "nms", "iou_threshold": 0.5}
+        # mmdet registers it with mmengine itself, so it has no scope.
+        default = {"type": "DetTTAModel", "tta_cfg": {"nms": nms, "max_per_img": 100}}
+        if any(part.get("mask_head") for part in nested_dicts(cfg.model)):
+            raise ConfigError(
+                "--tta: mmdet's DetTTAModel merges boxes and no masks; test without --tta, or "
+                "test boxes alone (model.roi_head.mask_head=None, metric=['bbox'])"
+            )
+    cfg.model = ConfigDict(**(cfg.get("tta_model") or default), module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def _write_predictions(cfg: Config, out: str) -> bool:
+    """Make the metrics write their predictions; tell whether a pickle is asked for instead."""
+    suffix = Path(out).suffix
+    metrics = evaluator_configs(cfg[_TEST_EVALUATOR])
+    if _is_segmentation(cfg):
+        if suffix:
+            raise ConfigError(f"--out {out}: segmentation writes label maps; name a folder")
+        for metric in metrics:
+            metric.update(output_dir=out, keep_results=True)
+    elif suffix == ".json":
+        for metric in metrics:
+            metric["outfile_prefix"] = str(Path(out).with_suffix(""))
+    elif suffix not in (".pkl", ".pickle"):
+        raise ConfigError(f"--out {out}: detection writes a .pkl (all) or .json (COCO results)")
+    return suffix in (".pkl", ".pickle")
+
+
+def _is_segmentation(cfg: Config) -> bool:
+    metrics = evaluator_configs(cfg.get(_TEST_EVALUATOR))
+    return any(str(metric["type"]).endswith("IoUMetric") for metric in metrics)
+
+
+def last_validation(runner: Runner) -> dict[str, float]:
+    """Return the metrics of a training run's last validation; empty if there was none."""
+    scalars = runner.message_hub.log_scalars
+    values = {key: buffer.current() for key, buffer in scalars.items() if key.startswith("val/")}
+    return {key: float(v) for key, v in values.items() if not key.endswith(("/time", "/data_time"))}
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """Return the headline metrics as one line, such as `box AP 0.668  mask AP 0.651`; 0 to 1."""
+    shown = []
+    for name, (title, divisor) in _METRICS.items():
+        found: Sequence = [value for key, value in metrics.items() if key.split("/")[-1] == name]
+        if found:
+            shown.append(f"{title} {found[0] / divisor:.3f}")
+    if not shown:
+        shown = [f"{key} {value}" for key, value in metrics.items()]
+    return "  ".join(shown)

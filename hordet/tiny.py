@@ -1,0 +1,192 @@
+"""Any config as a dry run of a CPU-minute: stand-in pictures, small sizes, four iterations.
+
+It proves that a config's parts fit together, from data to metric, where neither its data nor a GPU
+is at hand. The model keeps its layers, widths and classes; the numbers it reaches mean nothing.
+"""
+
+import copy
+import inspect
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from hordet.config_faults import nested_dicts
+from hordet.datasets.roots import EVALUATORS, LOADERS, evaluator_configs, leaf_datasets
+from hordet.datasets.shapes import MAX_CLASSES, cached_shapes
+from hordet.registry import DATASETS
+
+TRAIN_PICTURES, VAL_PICTURES, PICTURE_SIZE = 8, 4, (96, 96)
+BATCH_SIZE = 2
+ITERATIONS = TRAIN_PICTURES // BATCH_SIZE
+# Sizes are divided by this, in whole multiples of the coarsest stride of a pyramid, at least two.
+DIVISOR, MULTIPLE = 8, 32
+_SPATIAL = ("scale", "scales", "img_scale", "crop_size", "size")
+
+
+def make_tiny(cfg: Config) -> Config:
+    """Return a dry run of a config.
+
+    - Data: 8 training and 4 validation pictures of `hordet.datasets.shapes`, drawn with the
+      config's own classes; in COCO form for detection, as label maps for segmentation.
+    - Sizes of pictures and crops in pipelines, data_preprocessor and slide inference: an eighth.
+    - Boxes sampled per picture for the losses: an eighth.
+    - Batch size 2, no worker processes, 4 iterations, each logged, then one validation.
+    - Weights to start from: only those in files that are there.
+
+    Args:
+        cfg: A config without faults; not changed.
+
+    Raises:
+        ValueError: Its data are neither mmdet's detection nor mmseg's segmentation data sets.
+    """
+    cfg = copy.deepcopy(cfg)
+    _stand_in_data(cfg)
+    _shorten(cfg)
+    _drop_absent_weights(cfg.model)
+    if cfg.get("load_from") and not Path(cfg.load_from).is_file():
+        cfg.load_from = None
+    parts = [cfg.get(key) for key in (*LOADERS, "tta_pipeline", "custom_hooks")]
+    _shrink([*parts, cfg.model.get("data_preprocessor")])
+    for sampler in nested_dicts(cfg.model):
+        if "num" in sampler and "pos_fraction" in sampler:
+            sampler["num"] = max(16, sampler["num"] // DIVISOR)
+    slide = cfg.model.get("test_cfg") or {}
+    if "crop_size" in slide and "stride" in slide:
+        crop = _smaller(slide["crop_size"])
+        pairs = zip(slide["stride"], crop, slide["crop_size"], strict=True)
+        slide["stride"] = tuple(stride * new // old for stride, new, old in pairs)
+        slide["crop_size"] = crop
+    return cfg
+
+
+def _stand_in_data(cfg: Config) -> None:
+    """Put generated pictures in place of every data set, and their truth into the evaluators."""
+    for key, evaluator in zip(LOADERS, (None, *EVALUATORS), strict=True):
+        loader = cfg.get(key)
+        if not loader:
+            continue
+        split = "train" if key == "train_dataloader" else "val"
+        loader.update(batch_size=min(BATCH_SIZE, loader.get("batch_size", 1)), num_workers=0)
+        if split == "train":
+            loader.batch_size = BATCH_SIZE
+        loader.persistent_workers = False
+        loader.pop("prefetch_factor", None)
+        for leaf in leaf_datasets(loader.dataset):
+            root = _stand_in(leaf, split, cfg.get("default_scope", "mmengine"))
+        for wrapper in nested_dicts(loader.dataset):
+            if "times" in wrapper:
+                wrapper["times"] = 1
+        for metric in evaluator_configs(cfg.get(evaluator)) if evaluator else ():
+            _stand_in_metric(metric, leaf, root)
+
+
+def _stand_in(leaf: ConfigDict, split: str, scope: str) -> Path:
+    """Change a data set's config in place, keeping its classes and pipeline; return the root."""
+    from mmdet.datasets import BaseDetDataset, CocoPanopticDataset
+    from mmseg.datasets import BaseSegDataset
+
+    kind = leaf["type"]
+    if isinstance(kind, str):
+        kind = DATASETS.get(kind if "." in kind else f"{scope}.{kind}")
+    detection = issubclass(kind, BaseDetDataset) and not issubclass(kind, CocoPanopticDataset)
+    if not detection and not issubclass(kind, BaseSegDataset):
+        raise ValueError(
+            f"no stand-in for the data of {kind.__name__}: a dry run knows mmdet's box and mask "
+            "data sets and mmseg's data sets"
+        )
+    metainfo = {**kind.METAINFO, **(leaf.get("metainfo") or {})}
+    classes = metainfo.get("classes") or ("object",)
+    classes = (classes,) if isinstance(classes, str) else tuple(classes)
+    metainfo["classes"] = classes
+    # Some of mmseg's data sets, as ADE20K, leave label 0 out unless told otherwise.
+    default = inspect.signature(kind).parameters.get("reduce_zero_label")
+    reduce = leaf.get("reduce_zero_label", default is not None and default.default)
+    drawn = classes if detection or reduce else classes[1:]
+    root = cached_shapes(
+        num_train=TRAIN_PICTURES,
+        num_val=VAL_PICTURES,
+        size=PICTURE_SIZE,
+        classes=drawn[:MAX_CLASSES] or classes,
+    )
+    kept = {key: leaf[key] for key in ("pipeline", "test_mode", "filter_cfg") if key in leaf}
+    leaf.clear()
+    leaf.update(metainfo=metainfo, data_root=str(root), **kept)
+    if detection:
+        leaf.update(type="mmdet.CocoDataset", ann_file=f"annotations/instances_{split}.json")
+        leaf.update(data_prefix=dict(img=split))
+    else:
+        leaf.pop("filter_cfg", None)
+        leaf.update(type="mmseg.BaseSegDataset", img_suffix=".png", seg_map_suffix=".png")
+        leaf.update(reduce_zero_label=reduce)
+        leaf.update(data_prefix=dict(img_path=split, seg_map_path=f"labels/{split}"))
+    return root
+
+
+def _stand_in_metric(metric: ConfigDict, leaf: ConfigDict, root: Path) -> None:
+    """Point a metric at the stand-in's truth; metrics of special formats become the plain one."""
+    name = str(metric["type"]).rpartition(".")[2]
+    metric.pop("format_only", None)
+    if leaf["type"] == "mmseg.BaseSegDataset":
+        if not name.endswith("IoUMetric"):
+            metric.clear()
+            metric.update(type="mmseg.IoUMetric", iou_metrics=["mIoU"])
+        return
+    if not name.endswith("CocoMetric"):
+        masks = any(step.get("with_mask") for step in nested_dicts(leaf["pipeline"]))
+        metric.clear()
+        metric.update(type="mmdet.CocoMetric", metric=["bbox", "segm"] if masks else ["bbox"])
+    metric["ann_file"] = str(root / "annotations" / "instances_val.json")
+
+
+def _shorten(cfg: Config) -> None:
+    """Train for a few iterations, log each, and validate and save at the end."""
+    loop = cfg.get("train_cfg")
+    by_epoch = True
+    if loop:
+        by_epoch = "max_iters" not in loop
+        loop.update(dict(max_epochs=1) if by_epoch else dict(max_iters=ITERATIONS))
+        loop.update(val_interval=1 if by_epoch else ITERATIONS)
+        for key in ("val_begin", "dynamic_intervals"):
+            loop.pop(key, None)
+    schedulers = cfg.get("param_scheduler") or []
+    for scheduler in [schedulers] if isinstance(schedulers, dict) else schedulers:
+        # The end of training, which mmengine fills in, would now come before this.
+        if scheduler.get("begin"):
+            scheduler.setdefault("end", scheduler["begin"] + 1)
+    hooks = cfg.get("default_hooks") or {}
+    if hooks.get("logger"):
+        hooks["logger"]["interval"] = 1
+    if hooks.get("checkpoint"):
+        hooks["checkpoint"].update(by_epoch=by_epoch, interval=1 if by_epoch else ITERATIONS)
+
+
+def _drop_absent_weights(model: Any) -> None:
+    """Start from random weights where a file of weights is not there; nothing is downloaded."""
+    for part in nested_dicts(model):
+        init = part.get("init_cfg")
+        if isinstance(init, dict) and "checkpoint" in init:
+            if not Path(str(init["checkpoint"])).is_file():
+                part["init_cfg"] = None
+        pretrained = part.get("pretrained")
+        if isinstance(pretrained, str) and not Path(pretrained).is_file():
+            part["pretrained"] = None
+        elif pretrained is True:
+            part["pretrained"] = False
+
+
+def _shrink(value: Any) -> None:
+    """Divide every size in a nest of dicts; a dict that stands in several places is met once."""
+    for part in {id(part): part for part in nested_dicts(value)}.values():
+        for key in _SPATIAL:
+            if key in part:
+                part[key] = _smaller(part[key])
+
+
+def _smaller(value: Any) -> Any:
+    """Return a size, or nested sizes, divided by DIVISOR; small ones and fractions as they are."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(_smaller(item) for item in value)
+    if isinstance(value, int) and value > 2 * MULTIPLE:
+        return max(2 * MULTIPLE, value // DIVISOR // MULTIPLE * MULTIPLE)
+    return value

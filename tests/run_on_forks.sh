@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The default tests with the maintained forks of OpenMMLab in place of the original packages.
+# Arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0
+venv=$(mktemp -d)
+trap 'rm -rf "$venv"' EXIT
+python3 -m venv "$venv"
+# Without its compiled operators onedl-mmcv builds in seconds, and hordet.ops supplies them.
+MMCV_WITH_OPS=0 "$venv/bin/pip" install -q torch torchvision onedl-mmcv onedl-mmengine \
+    onedl-mmdetection onedl-mmsegmentation pycocotools timm tqdm matplotlib opencv-python \
+    ftfy regex pytest
+"$venv/bin/pip" install -q --no-deps -e .
+"$venv/bin/python" -m hordet
+"$venv/bin/python" -m pytest "$@"

@@ -1,0 +1,38 @@
+"""`python -m hordet` tells what is there and what is amiss."""
+
+import subprocess
+import sys
+
+from hordet import __main__ as health
+
+
+def test_it_runs_and_all_is_well():
+    result = subprocess.run([sys.executable, "-m", "hordet"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    named = {line.split()[0] for line in result.stdout.splitlines()}
+    assert named >= {"hordet", "python", "torch", "mmcv", "mmdet", "mmseg", "operators", "devices"}
+    assert result.stdout.splitlines()[-1] == "everything is in place"
+
+
+def test_a_missing_package_is_a_fault_with_its_cure(monkeypatch, capsys):
+    monkeypatch.setitem(health._PACKAGES, "nosuchmodule", ("nosuchdistribution",))
+    assert health.main() == 1
+    printed = capsys.readouterr().out
+    assert "nosuchmodule not installed" in printed.replace("  ", " ")
+    assert "WILL NOT WORK: nosuchmodule cannot be imported" in printed
+    assert "pip install" in printed and "everything is in place" not in printed
+
+
+def test_two_providers_of_one_package_are_a_fault(monkeypatch):
+    monkeypatch.setitem(health._PACKAGES, "numpy", ("numpy", "torch"))
+    _, faults = health.describe()
+    assert len(faults) == 1 and "overwrite each other" in faults[0]
+
+
+def test_broken_operators_are_a_fault(monkeypatch):
+    from hordet.ops import OperatorStatus
+
+    monkeypatch.setattr(health, "status", lambda: OperatorStatus("none", "broken; install mmcv"))
+    lines, faults = health.describe()
+    assert faults == ["broken; install mmcv"]
+    assert any(line.startswith("operators") and "broken" in line for line in lines)

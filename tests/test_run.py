@@ -1,0 +1,106 @@
+"""What the tools share: fitting a config to the machine, and the line of numbers at the end."""
+
+from pathlib import Path
+
+import mmdet
+import pytest
+import torch
+from mmengine.registry import OPTIM_WRAPPERS
+
+from hordet import run
+from hordet.config import ConfigError
+
+CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
+CONFIG = CONFIGS / "mask_rcnn" / "mask-rcnn_r50_fpn_1x_coco.py"
+
+
+@pytest.fixture
+def no_launcher(monkeypatch):
+    """A process that nobody started as one of many, without CUDA."""
+    for name in ("WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def test_work_dir(no_launcher):
+    assert run.read_config(CONFIG).work_dir == "work_dirs/mask-rcnn_r50_fpn_1x_coco"
+    assert run.read_config(CONFIG, options={"work_dir": "here"}).work_dir == "here"
+    assert (
+        run.read_config(CONFIG, options={"work_dir": "here"}, work_dir="there").work_dir == "there"
+    )
+
+
+def test_data_root(no_launcher):
+    cfg = run.read_config(CONFIG, data_root="/data/mine")
+    assert cfg.train_dataloader.dataset.data_root == "/data/mine"
+    assert cfg.val_evaluator.ann_file == "/data/mine/annotations/instances_val2017.json"
+    options = {"val_evaluator.ann_file": "elsewhere/truth.json"}
+    with pytest.raises(ConfigError, match="does not lie in the data root"):
+        run.read_config(CONFIG, options=options, data_root="/data/mine")
+
+
+def test_sync_bn_becomes_bn_on_a_cpu(no_launcher, tmp_path):
+    (tmp_path / "sync.py").write_text(
+        f"_base_ = {str(CONFIG)!r}\n"
+        "sync_bn = 'torch'\n"
+        "model = dict(backbone=dict(norm_cfg=dict(type='SyncBN')))\n"
+    )
+    cfg = run.read_config(tmp_path / "sync.py")
+    assert "sync_bn" not in cfg and cfg.model.backbone.norm_cfg.type == "BN"
+    assert cfg.launcher == "none" and "model_wrapper_cfg" not in cfg
+
+
+def test_torchrun_is_recognised(no_launcher, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    started = []
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group", lambda backend: started.append(backend)
+    )
+    cfg = run.read_config(CONFIG)
+    assert cfg.launcher == "pytorch" and started == ["gloo"]
+    assert cfg.env_cfg.dist_cfg.backend == "gloo" and cfg.model_wrapper_cfg.device_ids is None
+
+
+def test_a_gpu_keeps_the_config_as_it_is(no_launcher, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    cfg = run.read_config(
+        CONFIG, options={"model.backbone.norm_cfg.type": "SyncBN"}, launcher="slurm"
+    )
+    assert cfg.launcher == "slurm" and cfg.env_cfg.dist_cfg.backend == "nccl"
+    assert cfg.model.backbone.norm_cfg.type == "SyncBN"
+
+
+def test_amp_on_a_cpu_is_bfloat16():
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    wrapper = OPTIM_WRAPPERS.build(
+        {"type": "hordet.amp.CpuAmpOptimWrapper", "optimizer": optimizer}
+    )
+    before = model.weight.clone()
+    with wrapper.optim_context(model):
+        output = model(torch.ones(1, 2))
+    assert output.dtype == torch.bfloat16 and model.weight.dtype == torch.float32
+    wrapper.update_params(output.float().sum())
+    assert not torch.equal(before, model.weight)
+
+
+def test_summary():
+    coco = {"coco/bbox_mAP": 0.668, "coco/bbox_mAP_50": 0.84, "coco/segm_mAP": 0.6514}
+    assert run.summary(coco) == "box AP 0.668  box AP50 0.840  mask AP 0.651"
+    assert run.summary({"aAcc": 95.0, "mIoU": 87.04}) == "mIoU 0.870  aAcc 0.950"
+    assert run.summary({"val/coco/bbox_mAP": 0.5}) == "box AP 0.500"
+    assert run.summary({"pascal_voc/AP50": 0.3}) == "pascal_voc/AP50 0.3"
+    assert run.summary({}) == ""
+
+
+def test_out_must_fit_the_task(no_launcher):
+    cfg = run.read_config(CONFIG)
+    with pytest.raises(ConfigError, match=r"--out maps: detection writes a \.pkl"):
+        run.test_runner(cfg, "x.pth", out="maps")
+    with pytest.raises(ConfigError, match="needs a tta_pipeline"):
+        run.test_runner(cfg, "x.pth", tta=True)
+    cfg = run.read_config(CONFIG)
+    cfg.tta_pipeline = [{"type": "LoadImageFromFile"}]
+    with pytest.raises(ConfigError, match="merges boxes and no masks"):
+        run.test_runner(cfg, "x.pth", tta=True)

@@ -1,0 +1,74 @@
+"""Test a checkpoint: box AP, mask AP or mIoU on the config's test data.
+
+python tools/test.py CONFIG.py work_dirs/CONFIG/epoch_14.pth
+python tools/test.py CONFIG.py CHECKPOINT --tta --out predictions.pkl
+"""
+
+import argparse
+import sys
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("config", help="config file")
+    add("checkpoint", help="weights (.pth or .safetensors); no code in it is run")
+    add("--work-dir", help="where the log goes (default: work_dirs/NAME_OF_CONFIG)")
+    add("--tta", action="store_true", help="test-time augmentation (boxes, label maps; no masks)")
+    add(
+        "--out",
+        metavar="PATH",
+        help="write predictions: .pkl or .json for detection, a folder for segmentation",
+    )
+    add("--data-root", help="where the data are, in place of the config's data_root")
+    add("--tiny", action="store_true", help="dry run on four stand-in pictures")
+    add(
+        "--cfg-options",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="override keys of the config, such as test_dataloader.batch_size=4",
+    )
+    add(
+        "--launcher",
+        choices=["none", "pytorch", "slurm", "mpi"],
+        default="none",
+        help="how the processes were started (torchrun is recognised by itself)",
+    )
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Test, and print the metrics."""
+    arguments = parse_arguments()
+    # torch and mm* take seconds to import; --help and a wrong flag should not.
+    from mmengine.dist import is_main_process
+
+    from hordet import run
+    from hordet.config import parse_options
+
+    run.quiet()
+    try:
+        cfg = run.read_config(
+            arguments.config,
+            options=parse_options(arguments.cfg_options),
+            work_dir=arguments.work_dir,
+            data_root=arguments.data_root,
+            launcher=arguments.launcher,
+            tiny=arguments.tiny,
+        )
+        runner = run.test_runner(cfg, arguments.checkpoint, tta=arguments.tta, out=arguments.out)
+        metrics = runner.test()
+    except run.UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if is_main_process():
+        print(f"{run.summary(metrics)}  ({arguments.checkpoint})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
