@@ -1,4 +1,4 @@
-"""Settings shared by every test: two quiet threads, the shared data where it is present, `--slow`."""
+"""Settings shared by every test: quiet threads, shared data where present, `--slow`."""
 
 import os
 from pathlib import Path

@@ -4,6 +4,7 @@ torch and mmengine load with `strict=False` in silence when nothing fits; here e
 counted, and a checkpoint of another model is an error.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -106,18 +107,25 @@ def fill(model: nn.Module, checkpoint: dict) -> Coverage:
     best = readings[scores.index(max(scores))]
     scope = "backbone." if best is readings[1] else ""
 
-    mismatched = {key for key in best if key in own and own[key].shape != best[key].shape}
-    fitting = OrderedDict((key, best[key]) for key in best if key not in mismatched)
-    if hasattr(best, "_metadata"):  # versions, by which modules convert names of older files
-        fitting._metadata = best._metadata  # type: ignore[attr-defined]
-    result = model.load_state_dict(fitting, strict=False)
+    try:
+        result = model.load_state_dict(best, strict=False)
+        mismatched = set()
+    except RuntimeError as error:
+        # torch has copied what fits, and only it knows the rest: a module may take a tensor of
+        # another shape, as the global filter does.
+        mismatched = set(re.findall(r"size mismatch for (\S+):", str(error)))
+        if not mismatched:
+            raise
+        for key in mismatched:
+            del best[key]
+        result = model.load_state_dict(best, strict=False)
     # BatchNorm's counters mean nothing to a prediction, and older files lack them.
     relevant = {k for k in own if k.startswith(scope) and not k.endswith("num_batches_tracked")}
     missing = tuple(k for k in result.missing_keys if k in relevant and k not in mismatched)
-    wrong = tuple(key for key in best if key in mismatched)
+    wrong = tuple(key for key in own if key in mismatched)
     matched = len(relevant) - len(missing) - len(relevant & mismatched)
     unexpected = tuple(result.unexpected_keys)
-    return Coverage(matched, len(relevant), missing, unexpected, wrong, fitting)
+    return Coverage(matched, len(relevant), missing, unexpected, wrong, best)
 
 
 def _state_dict(checkpoint: dict) -> OrderedDict[str, Tensor]:
@@ -126,8 +134,7 @@ def _state_dict(checkpoint: dict) -> OrderedDict[str, Tensor]:
         if isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]
             break
-    tensors = _renamed(checkpoint, lambda key: key.removeprefix("module."))
-    return tensors
+    return _renamed(checkpoint, lambda key: key.removeprefix("module."))
 
 
 def _renamed(source: dict, rename: Callable[[str], str]) -> OrderedDict[str, Tensor]:
