@@ -32,6 +32,11 @@ ROWS = {
     "hornet-gf": (row("HorNet", arch=dict(ARCH, base_channels=32), spatial="gf"), "picture", FOUR),
     "hornet-cp": (row("HorNet", arch=ARCH, with_cp=True, drop_path_rate=0.2), "picture", FOUR),
     "hornet-two": (row("HorNet", arch=ARCH, out_indices=(0, 2)), "picture", [FOUR[0], FOUR[2]]),
+    "hornet-near-linear": (
+        row("HorNet", arch=ARCH, init="near_linear", layer_scale_init_value=1.0),
+        "picture",
+        FOUR,
+    ),
     "hornet-no-scale": (row("HorNet", arch=ARCH, layer_scale_init_value=0), "picture", FOUR),
     "fpn-7x7": (fpn(num_outs=5), "pyramid", [*FOUR, (1, 2)]),
     "fpn-gf": (fpn(num_outs=5, spatial="gf"), "pyramid", [*FOUR, (1, 2)]),

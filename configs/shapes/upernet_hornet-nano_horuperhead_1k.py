@@ -7,7 +7,7 @@ _base_ = [
 ]
 model = dict(
     data_preprocessor=dict(size=(128, 128)),
-    decode_head=dict(num_classes=9),
-    auxiliary_head=dict(num_classes=9),
+    decode_head=dict(num_classes=7),
+    auxiliary_head=dict(num_classes=7),
 )
 train_cfg = dict(max_iters=1000, val_interval=500)

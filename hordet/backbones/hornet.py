@@ -8,7 +8,7 @@ be frozen, and a checkpoint that does not fit is an error.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from mmengine.model import BaseModule
@@ -96,6 +96,9 @@ class HorNet(BaseModule):
         out_indices: Ascending stages to return, 0 to the last. Later stages are not built.
         frozen_stages: -1 trains all; k freezes the stem and the first k stages, their
             downsampling and output norms included.
+        init: 'official' is the authors' truncated normal of std 0.02, which long training outgrows;
+            'near_linear' starts awake, for training from scratch in minutes: each convolution
+            keeps the variance and each gnConv starts nearly linear.
         with_cp: Recompute each block in the backward pass instead of keeping its activations.
         init_cfg: None, or dict(type='Pretrained', checkpoint=PATH) with a file of the authors, of
             mmengine or a bare state dict; a classification head is ignored and the output norms,
@@ -136,6 +139,7 @@ class HorNet(BaseModule):
         out_indices: Sequence[int] = (0, 1, 2, 3),
         frozen_stages: int = -1,
         with_cp: bool = False,
+        init: Literal["official", "near_linear"] = "official",
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         """Create the stages up to the last that `out_indices` asks for."""
@@ -178,7 +182,7 @@ class HorNet(BaseModule):
             self.stages.append(nn.Sequential(*blocks))
         for i in self.out_indices:
             self.add_module(f"norm{i}", LayerNorm2d(channels[i]))
-        self._init_parameters()
+        self._init_parameters(init)
         self._freeze_stages()
 
     @classmethod
@@ -224,13 +228,21 @@ class HorNet(BaseModule):
                 "((14, 8), (7, 4))."
             )
 
-    def _init_parameters(self) -> None:
-        """Initialise as the authors' classification model: truncated normal of std 0.02."""
+    def _init_parameters(self, init: str) -> None:
+        """Fill convolutions and linear layers by truncated normals, biases by zeros."""
+        if init not in ("official", "near_linear"):
+            raise ValueError(f"got init={init!r}; allowed are 'official' and 'near_linear'.")
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.trunc_normal_(module.weight, std=0.02)
+                fan_in = module.weight[0].numel()
+                std = 0.02 if init == "official" else fan_in**-0.5
+                nn.init.trunc_normal_(module.weight, std=std)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        if init == "near_linear":
+            for module in self.modules():
+                if isinstance(module, GnConv):
+                    module.init_near_linear()
 
     def init_weights(self) -> None:
         """Load `init_cfg`'s file and report its coverage; without one, keep the initialisation.

@@ -54,15 +54,19 @@ OUTLINES: dict[str, list[np.ndarray]] = {
 """Name -> closed polylines, each (n, 2), in the unit circle, filled by the even-odd rule."""
 
 # Radius over the shorter side of the picture, and how often: small, medium, large.
-SIZES = ((0.06, 0.09), (0.10, 0.17), (0.17, 0.27))
-SIZE_ODDS = (0.2, 0.45, 0.35)
+SIZES = ((0.07, 0.10), (0.10, 0.17), (0.17, 0.27))
+SIZE_ODDS = (0.15, 0.45, 0.4)
+# Largest turn, radians: a few hundred pictures are too few to learn every turn of every shape.
+MAX_TURN = 0.35
+# Hue is a hint at the class, not proof: with six classes the bands of neighbours overlap.
+HUE_SPREAD = 0.12
 # Thin shapes need a few pixels across to be one at all.
 MIN_RADIUS = 6.0
 # A share of the objects is close to its background in colour; distances are Euclidean over RGB.
-LOW_CONTRAST_ODDS = 0.15
+LOW_CONTRAST_ODDS = 0.1
 LOW_CONTRAST, CONTRAST = (30.0, 60.0), (70.0, 400.0)
 # An object that would leave less than this of another one (or of itself) in sight is drawn anew.
-MIN_VISIBLE = 0.45
+MIN_VISIBLE = 0.55
 MIN_VISIBLE_PIXELS = 30
 
 
@@ -87,8 +91,9 @@ def draw(
 ) -> Drawing:
     """Draw one picture.
 
-    Class i is drawn as shape i modulo the number of shapes. Colours are free while there is a shape
-    for each class; with more classes than that, the hue tells apart those that share a shape.
+    Class i is drawn as shape i modulo the number of shapes. While there is a shape for each class
+    its hue only hints at it; with more classes than that, the hue tells apart those that share a
+    shape.
 
     Args:
         rng: Source of every choice; the same state gives the same picture.
@@ -136,7 +141,7 @@ def _outline_alpha(
     height, width = size
     low, high = SIZES[rng.choice(len(SIZES), p=SIZE_ODDS)]
     radius = max(MIN_RADIUS, min(size) * rng.uniform(low, high))
-    angle = rng.uniform(0, 2 * np.pi)
+    angle = rng.uniform(-MAX_TURN, MAX_TURN)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     stretch = np.array([1, rng.uniform(0.8, 1)])
     centre = rng.uniform(0.1, 0.9, 2) * np.array([width, height])
@@ -162,7 +167,8 @@ def _colour(
             hue = (0.618034 * (label // len(OUTLINES)) + rng.uniform(-0.02, 0.02)) % 1
             saturation = rng.uniform(0.7, 1)
         else:
-            hue, saturation = rng.random(), rng.uniform(0.2, 1)
+            hue = (label / num_classes + rng.uniform(-HUE_SPREAD, HUE_SPREAD)) % 1
+            saturation = rng.uniform(0.4, 1)
         colour = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, rng.uniform(0.25, 1)))
         distance = float(np.linalg.norm(colour - behind))
         miss = max(nearest - distance, distance - farthest, 0)
@@ -205,7 +211,7 @@ def _texture(rng: np.random.Generator, colour: np.ndarray, size: tuple[int, int]
         pattern = rng.normal(0, 0.6, size)
     else:
         pattern = np.zeros(size)
-    strength = rng.uniform(6, 24)
+    strength = rng.uniform(4, 18)
     return (colour + (light + strength * pattern)[..., None]).astype(np.float32)
 
 

@@ -25,7 +25,7 @@ from pycocotools import mask as coco_mask
 
 from hordet.datasets.drawing import OUTLINES, draw
 
-DEFAULT_CLASSES = tuple(OUTLINES)
+DEFAULT_CLASSES = tuple(OUTLINES)[:6]
 # RGB, for pictures of predictions.
 DEFAULT_PALETTE = (
     [220, 60, 60],
@@ -34,8 +34,6 @@ DEFAULT_PALETTE = (
     [60, 190, 90],
     [170, 80, 220],
     [240, 130, 40],
-    [70, 210, 220],
-    [240, 120, 190],
 )
 # Raise it whenever the pictures or labels of the same settings change: it keeps caches apart.
 VERSION = 1

@@ -64,6 +64,24 @@ def test_drop_path_grows_with_depth():
     assert rates == pytest.approx([0.1 * i for i in range(10)])
 
 
+@pytest.mark.parametrize("spatial", ["dw7x7", "gf"])
+def test_near_linear_start_keeps_every_branch_awake(spatial):
+    """Each block's branches are as large as its input; the official start leaves them at 1 %."""
+    shares = {}
+    for init in ("official", "near_linear"):
+        torch.manual_seed(0)
+        model = HorNet("nano", spatial, layer_scale_init_value=1.0, init=init)
+        found = shares[init] = []
+        for stage in model.stages:
+            for block in stage:
+                block.gnconv.register_forward_hook(
+                    lambda module, args, out, found=found: found.append(out.std().item())
+                )
+        model(torch.randn(2, 3, 64, 64))
+    assert 0.3 < min(shares["near_linear"]) and max(shares["near_linear"]) < 3
+    assert max(shares["official"]) < 0.1
+
+
 def official_classification_file(path, spatial="dw7x7"):
     """A file as the authors publish them: no prefix, no norm0..3, a head."""
     torch.manual_seed(3)
@@ -111,6 +129,7 @@ def test_checkpoint_of_another_model(tmp_path):
         (dict(arch=ARCH, out_indices=(2, 1)), "ascending"),
         (dict(arch=ARCH, out_indices=()), "ascending"),
         (dict(arch=ARCH, frozen_stages=5), "to 4"),
+        (dict(arch=ARCH, init="xavier"), "'official' and 'near_linear'"),
         (dict(arch=ARCH, gf_sizes=((14, 8),)), "one \\(h, w\\) each"),
         (dict(arch=dict(ARCH, base_channels=2, orders=(1, 1, 1, 5)), spatial="gf"), "nearest 32"),
     ],

@@ -1,4 +1,4 @@
-"""Instance segmentation on `shapes`: 400 + 100 generated pictures of 128 x 128, 8 classes.
+"""Instance segmentation on `shapes`: 400 + 100 generated pictures of 128 x 128, 6 classes.
 
 The pictures lie in the cache folder (HORDET_CACHE, or ~/.cache/hordet); reading this config makes
 them if they are not there, in a few seconds.
@@ -14,7 +14,7 @@ metainfo = dict(classes=shapes.DEFAULT_CLASSES, palette=list(shapes.DEFAULT_PALE
 train_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
     dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
-    dict(type="mmdet.RandomFlip", prob=0.75, direction=["horizontal", "vertical", "diagonal"]),
+    dict(type="mmdet.RandomFlip", prob=0.5),
     dict(type="mmdet.PackDetInputs"),
 ]
 test_pipeline = [
@@ -25,7 +25,7 @@ test_pipeline = [
 ]
 # Pictures this small decode faster than a worker process hands them over.
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     sampler=dict(type="DefaultSampler", shuffle=True),
     dataset=dict(

@@ -13,7 +13,7 @@ metainfo = dict(
 train_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
     dict(type="hordet.LoadSegAnnotations", num_classes=9),
-    dict(type="RandomFlip", prob=0.75, direction=["horizontal", "vertical", "diagonal"]),
+    dict(type="RandomFlip", prob=0.5),
     dict(type="mmseg.PackSegInputs"),
 ]
 test_pipeline = [

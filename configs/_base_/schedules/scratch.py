@@ -10,7 +10,7 @@ optim_wrapper = dict(
     # Decay 1: every layer learns at the same rate; it keeps weight decay off norms and biases.
     constructor="hordet.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(decay_rate=1.0, decay_type="layer_wise"),
-    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=5.0),  # gates multiply
 )
 param_scheduler = [
