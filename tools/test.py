@@ -5,6 +5,7 @@ python tools/test.py CONFIG.py CHECKPOINT --tta --out predictions.pkl
 """
 
 import argparse
+import os
 import sys
 
 
@@ -44,6 +45,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Test, and print the metrics."""
     arguments = parse_arguments()
+    # Before torch: on a busy machine, threads that spin while they wait stall for seconds.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch and mm* take seconds to import; --help and a wrong flag should not.
     from mmengine.dist import is_main_process
 

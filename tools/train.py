@@ -6,6 +6,7 @@ python tools/train.py CONFIG.py --tiny          # does it run at all? seconds, n
 """
 
 import argparse
+import os
 import sys
 
 
@@ -47,6 +48,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Train, and print the last validation's metrics."""
     arguments = parse_arguments()
+    # Before torch: on a busy machine, threads that spin while they wait stall for seconds.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch and mm* take seconds to import; --help and a wrong flag should not.
     from mmengine.dist import is_main_process
 

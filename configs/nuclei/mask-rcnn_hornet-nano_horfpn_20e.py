@@ -1,4 +1,9 @@
-"""x"""
+"""Mask R-CNN, HorNet-nano, HorFPN on fluorescence nuclei (DSB 2018), from scratch.
+
+Cost: 3.8 M parameters; 20 epochs of 199 pictures in @@ minutes on two CPU cores.
+Expected: @@ (measured here, one seed).
+Train: python tools/train.py THIS --data-root FOLDER
+"""
 
 _base_ = [
     "../_base_/models/mask_rcnn_nano.py",
@@ -6,8 +11,12 @@ _base_ = [
     "../_base_/schedules/scratch.py",
 ]
 model = dict(
-    rpn_head=dict(anchor_generator=dict(scales=[3])),
+    rpn_head=dict(anchor_generator=dict(scales=[3])),  # nuclei of 8 to 45 pixels
     roi_head=dict(bbox_head=dict(num_classes=1), mask_head=dict(num_classes=1)),
-    test_cfg=dict(rcnn=dict(max_per_img=300)),
+    # Up to some hundred nuclei a picture.
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=500, max_per_img=300), rcnn=dict(sampler=dict(num=64))
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=500), rcnn=dict(max_per_img=300)),
 )
 train_cfg = dict(max_epochs=20, val_interval=10)

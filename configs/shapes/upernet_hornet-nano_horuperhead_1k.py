@@ -1,4 +1,9 @@
-"""x"""
+"""UperNet, HorNet-nano, HorUPerHead on generated shapes, from scratch.
+
+Cost: 3.3 M parameters; 1,000 iterations of batch 8 in @@ minutes on two CPU cores.
+Expected: @@ (measured here, three seeds).
+Train: python tools/train.py THIS
+"""
 
 _base_ = [
     "../_base_/models/upernet_nano.py",

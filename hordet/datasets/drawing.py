@@ -58,8 +58,9 @@ SIZES = ((0.07, 0.10), (0.10, 0.17), (0.17, 0.27))
 SIZE_ODDS = (0.15, 0.45, 0.4)
 # Largest turn, radians: a few hundred pictures are too few to learn every turn of every shape.
 MAX_TURN = 0.35
-# Hue is a hint at the class, not proof: with six classes the bands of neighbours overlap.
-HUE_SPREAD = 0.12
+# Hue hints at the class; shade and texture are free. Backgrounds are greyish, TINT around grey.
+HUE_SPREAD = 0.06
+TINT = 25.0
 # Thin shapes need a few pixels across to be one at all.
 MIN_RADIUS = 6.0
 # A share of the objects is close to its background in colour; distances are Euclidean over RGB.
@@ -168,7 +169,7 @@ def _colour(
             saturation = rng.uniform(0.7, 1)
         else:
             hue = (label / num_classes + rng.uniform(-HUE_SPREAD, HUE_SPREAD)) % 1
-            saturation = rng.uniform(0.4, 1)
+            saturation = rng.uniform(0.45, 1)
         colour = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, rng.uniform(0.25, 1)))
         distance = float(np.linalg.norm(colour - behind))
         miss = max(nearest - distance, distance - farthest, 0)
@@ -181,7 +182,7 @@ def _colour(
 
 def _background(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     """Two colours mingled by smooth noise, over them a texture, (height, width, 3), float32."""
-    first, second = rng.uniform(20, 235, (2, 3))
+    first, second = rng.uniform(40, 215, (2, 1)) + rng.uniform(-TINT, TINT, (2, 3))
     second = first + 0.5 * (second - first)
     blend = _smooth_noise(rng, size, cells=int(rng.integers(2, 7)))[..., None]
     mingled = first + blend * (second - first)
@@ -211,7 +212,7 @@ def _texture(rng: np.random.Generator, colour: np.ndarray, size: tuple[int, int]
         pattern = rng.normal(0, 0.6, size)
     else:
         pattern = np.zeros(size)
-    strength = rng.uniform(4, 18)
+    strength = rng.uniform(4, 16)
     return (colour + (light + strength * pattern)[..., None]).astype(np.float32)
 
 

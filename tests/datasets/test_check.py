@@ -37,7 +37,7 @@ def segmentation(root, **changes):
         data_prefix=dict(img_path="train", seg_map_path="labels/train"),
         img_suffix=".png",
         metainfo=dict(classes=("background", *DEFAULT_CLASSES)),
-        pipeline=[dict(type="hordet.LoadSegAnnotations", num_classes=9)],
+        pipeline=[dict(type="hordet.LoadSegAnnotations", num_classes=7)],
     )
     return Config(dict(train_dataloader=dict(dataset=dataset | changes)))
 
@@ -277,6 +277,6 @@ def test_a_list_of_pictures(root):
 
 
 def test_classes_of_the_loading_and_of_the_data_set_agree(root):
-    pipeline = [dict(type="hordet.LoadSegAnnotations", num_classes=8)]
+    pipeline = [dict(type="hordet.LoadSegAnnotations", num_classes=6)]
     text = faults(segmentation(root, pipeline=pipeline))
-    assert "num_classes=8" in text and "9 classes" in text
+    assert "num_classes=6" in text and "7 classes" in text

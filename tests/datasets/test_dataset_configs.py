@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
+from mmengine.registry import METRICS, DefaultScope
 
 from hordet.datasets import check_datasets, set_data_root
 from hordet.datasets.shapes import DEFAULT_CLASSES
-from hordet.registry import DATASETS, METRICS
+from hordet.registry import DATASETS
 
 FOLDERS = {
     "nuclei_instance": "nuclei",

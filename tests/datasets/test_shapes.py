@@ -76,7 +76,9 @@ def test_there_are_polygons_and_rle_all_classes_and_three_sizes(root):
     coco = json.loads((root / "annotations" / "instances_train.json").read_text())
     forms = {type(annotation["segmentation"]) for annotation in coco["annotations"]}
     assert forms == {list, dict}
-    assert {a["category_id"] for a in coco["annotations"]} == set(range(1, 9))
+    assert {a["category_id"] for a in coco["annotations"]} == set(
+        range(1, len(DEFAULT_CLASSES) + 1)
+    )
     areas = np.array([a["area"] for a in coco["annotations"]])
     assert (areas < 16**2).any() and (areas > 32**2).any()
     assert 2.5 < len(areas) / 24 < 5.5

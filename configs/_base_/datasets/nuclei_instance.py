@@ -7,15 +7,16 @@ several hundred, most of them 10 to 30 pixels wide.
 data_root = "{{$HORDET_DATA:data}}/nuclei"
 metainfo = dict(classes=("nucleus",), palette=[(220, 20, 60)])
 
-# Few pictures, trained from scratch: every flip and turn of a nucleus is a nucleus.
+# Half of the nuclei are below 13 pixels, three cells of the finest level, so pictures are enlarged
+# by half; crops keep the cost. From scratch: every flip and turn of a nucleus is a nucleus.
 train_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
     dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="mmdet.RandomFlip", prob=0.75, direction=["horizontal", "vertical", "diagonal"]),
     dict(
         type="RandomResize",
-        scale=(320, 256),
-        ratio_range=(0.8, 1.5),
+        scale=(480, 384),
+        ratio_range=(0.8, 1.25),
         keep_ratio=True,
         resize_type="mmdet.Resize",
     ),
@@ -25,7 +26,7 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
-    dict(type="mmdet.Resize", scale=(320, 256), keep_ratio=True),
+    dict(type="mmdet.Resize", scale=(480, 384), keep_ratio=True),
     dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="mmdet.PackDetInputs"),
 ]

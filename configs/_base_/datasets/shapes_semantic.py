@@ -12,14 +12,14 @@ metainfo = dict(
 
 train_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
-    dict(type="hordet.LoadSegAnnotations", num_classes=9),
+    dict(type="hordet.LoadSegAnnotations", num_classes=7),
     dict(type="RandomFlip", prob=0.5),
     dict(type="mmseg.PackSegInputs"),
 ]
 test_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
     dict(type="Resize", scale=(128, 128), keep_ratio=True),
-    dict(type="hordet.LoadSegAnnotations", num_classes=9),
+    dict(type="hordet.LoadSegAnnotations", num_classes=7),
     dict(type="mmseg.PackSegInputs"),
 ]
 img_ratios = [0.75, 1.0, 1.25]
@@ -36,7 +36,7 @@ tta_pipeline = [
                 dict(type="RandomFlip", prob=0.0, direction="horizontal"),
                 dict(type="RandomFlip", prob=1.0, direction="horizontal"),
             ],
-            [dict(type="hordet.LoadSegAnnotations", num_classes=9)],
+            [dict(type="hordet.LoadSegAnnotations", num_classes=7)],
             [dict(type="mmseg.PackSegInputs")],
         ],
     ),

@@ -24,6 +24,8 @@ model = dict(
             conv_out_channels=64,
             fc_out_channels=256,
             norm_cfg=norm_cfg,
+            # One regressor for all classes, so that it learns from every object.
+            reg_class_agnostic=True,
         ),
         mask_roi_extractor=dict(out_channels=64, finest_scale=28),
         mask_head=dict(num_convs=2, in_channels=64, conv_out_channels=64, norm_cfg=norm_cfg),

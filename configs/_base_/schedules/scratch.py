@@ -10,14 +10,14 @@ optim_wrapper = dict(
     # Decay 1: every layer learns at the same rate; it keeps weight decay off norms and biases.
     constructor="hordet.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(decay_rate=1.0, decay_type="layer_wise"),
-    optimizer=dict(type="AdamW", lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
-    clip_grad=dict(max_norm=5.0),  # gates multiply
+    optimizer=dict(type="AdamW", lr=1.5e-3, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
+    clip_grad=dict(max_norm=20.0),  # gates multiply
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type="CosineAnnealingLR", by_epoch=True, convert_to_iter_based=True),
 ]
-train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=12, val_interval=4)
+train_cfg = dict(type="EpochBasedTrainLoop", max_epochs=12, val_interval=6)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
-default_hooks = dict(checkpoint=dict(interval=4, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=1, max_keep_ckpts=1))

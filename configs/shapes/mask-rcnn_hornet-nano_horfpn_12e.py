@@ -1,0 +1,14 @@
+"""Mask R-CNN, HorNet-nano, HorFPN on generated shapes, from scratch: the quick start.
+
+Cost: 3.8 M parameters; 12 epochs of 400 pictures in @@ minutes on two CPU cores.
+Expected: @@ (measured here, three seeds).
+Train: python tools/train.py THIS
+"""
+
+_base_ = [
+    "../_base_/models/mask_rcnn_nano.py",
+    "../_base_/datasets/shapes_instance.py",
+    "../_base_/schedules/scratch.py",
+]
+model = dict(roi_head=dict(bbox_head=dict(num_classes=6), mask_head=dict(num_classes=6)))
+train_cfg = dict(max_epochs=12, val_interval=6)
