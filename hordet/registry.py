@@ -17,7 +17,12 @@ MODELS = Registry(
     "model",
     parent=MMENGINE_MODELS,
     scope="hordet",
-    locations=["hordet.backbones", "hordet.necks", "hordet.heads"],
+    locations=[
+        "hordet.registered_layers",
+        "hordet.backbones",
+        "hordet.necks",
+        "hordet.heads",
+    ],
 )
 DATASETS = Registry(
     "dataset", parent=MMENGINE_DATASETS, scope="hordet", locations=["hordet.datasets"]

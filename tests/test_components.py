@@ -25,9 +25,15 @@ def fpn(**kwargs):
     return row("HorFPN", in_channels=PYRAMID, out_channels=16, **kwargs)
 
 
+LAYER = dict(in_channels=16, out_channels=16)
 # (config, kind of input, sizes of the outputs for a picture of 64 x 96)
 FOUR = [(16, 24), (8, 12), (4, 6), (2, 3)]
 ROWS = {
+    "layer-norm": (row("LayerNorm2d", channels=16), "map", FOUR[:1]),
+    "global-filter": (row("GlobalLocalFilter", channels=16), "map", FOUR[:1]),
+    "gnconv": (row("GnConv", order=3, **LAYER), "map", FOUR[:1]),
+    "gnconv-gf": (row("GnConv", order=3, spatial="gf", proj_out=False, **LAYER), "map", FOUR[:1]),
+    "gn-fusion": (row("GnFusion", **LAYER), "map", FOUR[:1]),
     "hornet-7x7": (row("HorNet", arch=ARCH), "picture", FOUR),
     "hornet-gf": (row("HorNet", arch=dict(ARCH, base_channels=32), spatial="gf"), "picture", FOUR),
     "hornet-cp": (row("HorNet", arch=ARCH, with_cp=True, drop_path_rate=0.2), "picture", FOUR),
@@ -87,6 +93,9 @@ def make_input(kind, batch=2, height=64, width=96, requires_grad=False):
     generator = torch.Generator().manual_seed(1)
     if kind == "picture":
         x = torch.randn(batch, 3, height, width, generator=generator)
+        return x.requires_grad_(requires_grad)
+    if kind == "map":
+        x = torch.randn(batch, 16, height // 4, width // 4, generator=generator)
         return x.requires_grad_(requires_grad)
     return [
         torch.randn(
@@ -156,7 +165,8 @@ def test_save_and_load(case, tmp_path):
 def test_init_weights_of_a_fresh_model(case):
     """mmengine's `init_weights` runs without a checkpoint and keeps the outputs alive."""
     model, kind, _ = case
-    model.init_weights()
+    if hasattr(model, "init_weights"):  # the layers are plain torch modules
+        model.init_weights()
     for out in outputs(model.eval(), make_input(kind)):
         assert out.std() > 1e-6
 
@@ -164,7 +174,7 @@ def test_init_weights_of_a_fresh_model(case):
 def test_pictures_do_not_mix(case):
     model, kind, _ = case
     x = make_input(kind)
-    first = x[:1] if kind == "picture" else [level[:1] for level in x]
+    first = [level[:1] for level in x] if kind == "pyramid" else x[:1]
     for both, alone in zip(outputs(model.eval(), x), outputs(model, first), strict=True):
         torch.testing.assert_close(both[:1], alone, rtol=1e-3, atol=1e-4)
 
@@ -183,9 +193,9 @@ def test_channels_last_input(case):
     model, kind, _ = case
     x = make_input(kind)
     turned = (
-        x.to(memory_format=torch.channels_last)
-        if kind == "picture"
-        else [level.to(memory_format=torch.channels_last) for level in x]
+        [level.to(memory_format=torch.channels_last) for level in x]
+        if kind == "pyramid"
+        else x.to(memory_format=torch.channels_last)
     )
     for a, b in zip(outputs(model.eval(), x), outputs(model, turned), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
@@ -195,6 +205,13 @@ def test_builds_on_the_meta_device():
     for config, *_ in ROWS.values():
         with torch.device("meta"):
             MODELS.build(copy.deepcopy(config))
+
+
+def test_layer_norm_is_a_norm_for_configs():
+    from mmcv.cnn import build_norm_layer
+
+    name, layer = build_norm_layer(dict(type="hordet.LayerNorm2d"), 16)
+    assert name == "ln" and layer.weight.shape == (16,)
 
 
 def test_head_takes_a_loss_step():
