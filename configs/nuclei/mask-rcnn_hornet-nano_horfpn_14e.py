@@ -1,6 +1,6 @@
 """Mask R-CNN, HorNet-nano, HorFPN on fluorescence nuclei (DSB 2018), from scratch.
 
-Cost: 3.8 M parameters; 20 epochs of 199 pictures in @@ minutes on two CPU cores.
+Cost: 3.8 M parameters; 14 epochs of 199 pictures in @@ minutes on two CPU cores.
 Expected: @@ (measured here, one seed).
 Train: python tools/train.py THIS --data-root FOLDER
 """
@@ -19,4 +19,4 @@ model = dict(
     ),
     test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=500), rcnn=dict(max_per_img=300)),
 )
-train_cfg = dict(max_epochs=20, val_interval=10)
+train_cfg = dict(max_epochs=14, val_interval=7)
