@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-DETECTION = "configs/shapes/mask-rcnn_hornet-nano_horfpn_12e.py"
+DETECTION = "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
 SEGMENTATION = "configs/shapes/upernet_hornet-nano_horuperhead_1k.py"
 
 
