@@ -1,6 +1,7 @@
 """Settings shared by every test: quiet threads, shared data where present, `--slow`."""
 
 import os
+import sys
 from pathlib import Path
 
 # Before torch is imported: beside a busy neighbour, spinning OpenMP threads stall for seconds.
@@ -29,6 +30,22 @@ def pytest_collection_modifyitems(config, items):
 def repository():
     """The root folder of the checkout."""
     return ROOT
+
+
+@pytest.fixture(autouse=True)
+def default_scope():
+    """Forget the default scope that a Runner leaves behind: it decides where types are found."""
+    yield
+    if "mmengine" in sys.modules:
+        from mmengine.registry import DefaultScope
+
+        DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture
+def shared():
+    """The folder of real data and reference numbers; it may be absent."""
+    return SHARED
 
 
 @pytest.fixture

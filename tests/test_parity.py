@@ -174,11 +174,9 @@ def tensors(prefix, shapes, requires_grad=False):
     ]
 
 
-def stored_arrays(name):
+def stored_arrays(name, shared):
     """The stored arrays of a fixture: in this repository, else in the reference folder, or {}."""
-    from conftest import SHARED
-
-    for folder in (EXPECTED, SHARED / "reference" / "fixtures"):
+    for folder in (EXPECTED, shared / "reference" / "fixtures"):
         if (folder / f"{name}.npz").is_file():
             return np.load(folder / f"{name}.npz")
     return {}
@@ -195,7 +193,7 @@ def test_every_fixture_has_a_builder():
 
 
 @pytest.mark.parametrize(("name", "case"), CASES, ids=lambda v: v)
-def test_parity(name, case):
+def test_parity(name, case, shared):
     expected = INDEX[name]["cases"][case]
     torch.manual_seed(0)
     module = BUILDERS[name]()
@@ -212,7 +210,7 @@ def test_parity(name, case):
     loss = sum((o * c).sum() for o, c in zip(outs, cotangents, strict=True))
     loss.backward()
 
-    arrays = stored_arrays(name)
+    arrays = stored_arrays(name, shared)
     tolerance = 5e-4 if name == "hornet_tiny_gf14" else 1e-4
     for i, (out, want) in enumerate(zip(outs, expected["outs"], strict=True)):
         full = out.detach().double()
@@ -232,8 +230,9 @@ def test_parity(name, case):
 
     for key, (total, magnitude) in expected.get("param_grads", {}).items():
         grad = module.get_parameter(key).grad.double()
-        np.testing.assert_allclose(grad.abs().sum(), magnitude, rtol=1e-3, atol=1e-6, err_msg=key)
-        np.testing.assert_allclose(grad.sum(), total, rtol=0, atol=1e-3 * magnitude + 1e-6)
+        # A bias in front of a batch norm has a gradient of rounding noise, some 1e-5.
+        np.testing.assert_allclose(grad.abs().sum(), magnitude, rtol=1e-3, atol=2e-4, err_msg=key)
+        np.testing.assert_allclose(grad.sum(), total, rtol=0, atol=1e-3 * magnitude + 2e-4)
     for key, value in (expected.get("bn_after") or {}).items():
         np.testing.assert_allclose(module.get_buffer(key).double().sum(), value, rtol=1e-4)
 

@@ -47,7 +47,7 @@ class FiniteLossHook(Hook):
             f"  finite: {_listing(right) or 'none'}\n"
             f"  pictures: {', '.join(_pictures(data_batch)) or 'unknown'}\n"
             f"  last checkpoint: {checkpoint or 'none yet'}\n"
-            "Look at these pictures and their annotations first (tools/check_dataset.py); then "
+            "Look at these pictures and their annotations first; then "
             "resume with a lower learning rate, with "
             "optim_wrapper.clip_grad=dict(max_norm=1.0) (gnConv multiplies its gates), or "
             "without --amp."
