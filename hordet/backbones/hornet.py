@@ -240,6 +240,9 @@ class HorNet(BaseModule):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         if init == "near_linear":
+            # Padding is zero, and a norm over channels that are all zero has a gradient of 1,000;
+            # with layer scales of 1 these multiply from block to block until they overflow.
+            nn.init.normal_(self.downsample_layers[0][0].bias, std=0.5)
             for module in self.modules():
                 if isinstance(module, GnConv):
                     module.init_near_linear()

@@ -82,6 +82,17 @@ def test_near_linear_start_keeps_every_branch_awake(spatial):
     assert max(shares["official"]) < 0.1
 
 
+@pytest.mark.parametrize("spatial", ["dw7x7", "gf"])
+def test_near_linear_start_survives_padding(spatial):
+    """A norm over channels that are all zero has a huge gradient; blocks would multiply it."""
+    torch.manual_seed(0)
+    model = HorNet("nano", spatial, layer_scale_init_value=1.0, init="near_linear")
+    x = torch.randn(1, 3, 64, 128)
+    x[..., 40:] = 0
+    sum(o.square().mean() for o in model(x)).backward()
+    assert max(p.grad.norm() for p in model.parameters()) < 100
+
+
 def official_classification_file(path, spatial="dw7x7"):
     """A file as the authors publish them: no prefix, no norm0..3, a head."""
     torch.manual_seed(3)
