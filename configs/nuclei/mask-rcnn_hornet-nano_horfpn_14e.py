@@ -1,7 +1,7 @@
 """Mask R-CNN, HorNet-nano, HorFPN on fluorescence nuclei (DSB 2018), from scratch.
 
-Cost: 3.8 M parameters; 14 epochs of 199 pictures in @@ minutes on two CPU cores.
-Expected: @@ (measured here, one seed).
+Cost: 3.8 M parameters; 14 epochs of 199 pictures in 14 minutes on one CPU core.
+Expected: mask AP about 0.50, mask AP50 about 0.87 (measured here, one seed).
 Train: python tools/train.py THIS --data-root FOLDER
 """
 
