@@ -7,10 +7,11 @@ export OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0
 venv=$(mktemp -d)
 trap 'rm -rf "$venv"' EXIT
 python3 -m venv "$venv"
-# Without its compiled operators onedl-mmcv builds in seconds, and hordet.ops supplies them.
+# Without its compiled operators onedl-mmcv builds in seconds, and hordet.ops supplies them. The fork
+# of mmdetection computes COCO's metrics with faster-coco-eval, which it does not declare.
 MMCV_WITH_OPS=0 "$venv/bin/pip" install -q torch torchvision onedl-mmcv onedl-mmengine \
-    onedl-mmdetection onedl-mmsegmentation pycocotools timm tqdm matplotlib opencv-python \
-    ftfy regex pytest
+    onedl-mmdetection onedl-mmsegmentation pycocotools faster-coco-eval timm tqdm safetensors \
+    opencv-python ftfy regex pytest
 "$venv/bin/pip" install -q --no-deps -e .
 "$venv/bin/python" -m hordet
 "$venv/bin/python" -m pytest "$@"
