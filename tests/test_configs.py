@@ -11,6 +11,7 @@ from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, PARAM_SCHEDULERS, DefaultScope
 
 from hordet.config import load_config
+from hordet.evaluation import complexity_of
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("configs/[!_]*/*.py"))
@@ -102,12 +103,18 @@ def test_cost_of_the_lab_note(reference, leaf, part):
     pipelines = json.loads((reference / "pipelines.json").read_text())
     costs = pipelines["det" if leaf in NECKS else "seg"][f"hornet_s_7x7+{part}"]
     assert part_sizes(model_of(leaf)) == costs["parts"]
+    cost = complexity_of(config_of(leaf))
+    assert cost.parameters == costs["params"]
+    # Exactly the numbers of the authors' code under mmcv 1, as it prints them.
+    assert f"{cost.multiply_adds / 1e9:.2f}" == costs["mmcv1_string"].ljust(6, "0")
+    assert cost.fft / 1e9 == pytest.approx(costs["fft_correct_G"], abs=6e-4)
+    assert cost.matrix_multiply_adds / 1e9 == pytest.approx(costs["conv_linear_G"], abs=6e-3)
     note = ast.get_docstring(ast.parse((ROOT / leaf).read_text()))
-    assert f"{costs['params'] / 1e6:.2f} M parameters" in note
-    assert f"{costs['mmcv1_GFLOPs']:.2f} G multiply-adds" in note
-    assert ("of FFT" in note) == (costs["fft_correct_G"] > 0)
-    if costs["fft_correct_G"]:
-        assert f"{costs['fft_correct_G'] + 1e-9:.2f} G" in note
+    assert f"{cost.parameters / 1e6:.2f} M parameters" in note
+    assert f"{cost.multiply_adds / 1e9:.2f} G multiply-adds" in note
+    assert ("of FFT" in note) == (cost.fft > 0)
+    if cost.fft:
+        assert f"{cost.fft / 1e9:.2f} G" in note
 
 
 def official_config(reference, leaf):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-SIDE_ROOMS = ("ops", "optim", "hooks", "datasets", "checkpoints")
+SIDE_ROOMS = ("ops", "optim", "hooks", "datasets", "evaluation", "checkpoints")
 
 
 def imports_of(path):

@@ -67,7 +67,9 @@ class GlobalLocalFilter(nn.Module):
     def _filter(self, x: Tensor) -> Tensor:
         """Multiply the spectrum of (N, C / 2, H, W) by the filter; float32 or float64 out."""
         precision = torch.float64 if x.dtype == torch.float64 else torch.float32
-        with torch.autocast(x.device.type, enabled=False):
+        # A device without autocast, such as 'meta', has none to switch off.
+        device = x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu"
+        with torch.autocast(device, enabled=False):
             x = x.to(precision).contiguous()
             if x.numel() == 0:  # FFT libraries refuse an empty batch
                 return x

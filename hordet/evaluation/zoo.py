@@ -1,0 +1,138 @@
+"""The zoo's table: what each config costs, beside the published figures of its metafile.
+
+Metafiles (`configs/*/metafile.yml`, listed in `model-index.yml`) have OpenMMLab's form. An entry's
+`Metadata.Published`, with `Parameters (M)` and `FLOPs (G)`, holds what the model's authors printed.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hordet.config import load_config
+from hordet.evaluation.complexity import Complexity, complexity_of
+
+HEADER = (
+    "config",
+    "input",
+    "parameters, M",
+    "published",
+    "multiply-adds, G",
+    "published",
+    "FFT, G",
+    "matrix products, G",
+)
+NOTE = """\
+Multiply-adds are counted as the papers count them: mmcv's counter, with what it leaves out in
+`hordet/evaluation/complexity.py`. An FFT, which it leaves out, is C x H x W x ceil(log2(H x W)).
+Matrix products are torch's count: convolutions, linear layers and attention, and nothing else.
+Published figures are those of each model's authors; in brackets, ours less theirs.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One config of the table.
+
+    Attributes:
+        config: Path from the repository's root.
+        cost: None where it cannot be counted.
+        problem: Why not.
+        published: `Metadata.Published` of its metafile, or nothing.
+    """
+
+    config: str
+    cost: Complexity | None
+    problem: str
+    published: dict[str, float]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row for JSON."""
+        return asdict(self)
+
+
+def read_metafiles(root: Path) -> dict[str, dict[str, Any]]:
+    """Return the entries of every metafile that `model-index.yml` of `root` imports, by config."""
+    index = root / "model-index.yml"
+    if not index.is_file():
+        return {}
+    files = yaml.safe_load(index.read_text())["Import"]
+    return {
+        model["Config"]: model
+        for file in files
+        for model in yaml.safe_load((root / file).read_text())["Models"]
+    }
+
+
+def count_configs(
+    configs: Iterable[Path], root: Path, input_shape: tuple[int, int, int] | None = None
+) -> list[Row]:
+    """Count the cost of configs.
+
+    Args:
+        configs: Config files.
+        root: The repository, to which metafiles and the table's paths are relative.
+        input_shape: (C, H, W) of the picture; by default as the papers have it.
+
+    Returns:
+        One row a config; one that cannot be counted says why.
+
+    Raises:
+        hordet.config.ConfigError: A file is no config.
+    """
+    entries, rows = read_metafiles(root), []
+    for path in configs:
+        absolute = path.resolve()
+        inside = absolute.is_relative_to(root)
+        name = absolute.relative_to(root).as_posix() if inside else str(path)
+        published = entries.get(name, {}).get("Metadata", {}).get("Published", {})
+        cost, problem = None, ""
+        cfg = load_config(path)
+        try:
+            cost = complexity_of(cfg, input_shape)
+        except ValueError as error:
+            problem = str(error)
+        rows.append(Row(name, cost, problem, published))
+    return rows
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """Write the table as Markdown, one part a folder."""
+    lines = [NOTE]
+    for folder, group in groupby(rows, key=lambda row: str(Path(row.config).parent)):
+        lines += [f"## {folder}", "", _line(HEADER), _line(["---"] + ["---:"] * (len(HEADER) - 1))]
+        lines += [_line(_cells(row)) for row in group]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    """Write one line of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(row: Row) -> list[str]:
+    """Write the cells of a row."""
+    name, cost = Path(row.config).stem, row.cost
+    if cost is None:
+        return [name, f"not counted: {row.problem}", *[""] * (len(HEADER) - 2)]
+    parameters, multiply_adds = cost.parameters / 1e6, cost.multiply_adds / 1e9
+    _, height, width = cost.input_shape
+    return [
+        name,
+        f"{height} x {width}",
+        f"{parameters:.2f}",
+        _published(row.published.get("Parameters (M)"), parameters),
+        f"{multiply_adds:.2f}",
+        _published(row.published.get("FLOPs (G)"), multiply_adds),
+        f"{cost.fft / 1e9:.2f}" if cost.fft else "",
+        f"{cost.matrix_multiply_adds / 1e9:.2f}",
+    ]
+
+
+def _published(figure: float | None, ours: float) -> str:
+    """Write a published figure and the difference to it."""
+    return "" if figure is None else f"{figure:g} ({ours - figure:+.2f})"

@@ -1,0 +1,99 @@
+"""The zoo's table: published figures beside ours, and what the tool writes."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from hordet.evaluation.complexity import Complexity
+from hordet.evaluation.zoo import Row, count_configs, markdown, read_metafiles
+
+CONFIG = """
+default_scope = "mmseg"
+custom_imports = dict(imports=["hordet.registry"])
+norm = dict(type="BN")
+model = dict(
+    type="EncoderDecoder",
+    backbone=dict(type="hordet.HorNet", arch="nano"),
+    decode_head=dict(
+        type="FCNHead", in_channels=256, channels=8, num_classes=2, norm_cfg=norm,
+    ),
+)
+test_dataloader = dict(dataset=dict(pipeline=[dict(type="Resize", scale=(96, 64))]))
+"""
+METAFILE = """
+Models:
+  - Name: one
+    Config: configs/a/one.py
+    Metadata:
+      Published:
+        Parameters (M): 2
+        FLOPs (G): 0.1
+"""
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    """A repository with one config that has a metafile, and one that cannot be counted."""
+    for folder in ("a", "b"):
+        (tmp_path / "configs" / folder).mkdir(parents=True)
+    (tmp_path / "configs/a/one.py").write_text(CONFIG)
+    (tmp_path / "configs/b/two.py").write_text(CONFIG.replace("scale=(96, 64)", ""))
+    (tmp_path / "model-index.yml").write_text("Import:\n  - configs/a/metafile.yml\n")
+    (tmp_path / "configs/a/metafile.yml").write_text(METAFILE)
+    return tmp_path
+
+
+def test_rows(zoo):
+    one, two = count_configs(sorted(zoo.glob("configs/*/*.py")), zoo)
+    assert (one.config, one.published) == (
+        "configs/a/one.py",
+        {"Parameters (M)": 2, "FLOPs (G)": 0.1},
+    )
+    assert one.cost.input_shape == (3, 96, 64) and not one.problem
+    assert (two.cost, two.published) == (None, {})
+    assert "no Resize" in two.problem
+    assert json.loads(json.dumps(one.as_dict()))["cost"]["parameters"] == one.cost.parameters
+
+
+def test_markdown():
+    cost = Complexity((3, 1280, 800), 80_465_970, 728_270_000_000, 727_610_000_000, 435_000_000)
+    text = markdown(
+        [
+            Row("configs/a/one.py", cost, "", {"Parameters (M)": 80, "FLOPs (G)": 728.5}),
+            Row("configs/b/two.py", None, "no scale", {}),
+        ]
+    )
+    assert text.count("| config | input |") == 2
+    assert (
+        "| one | 1280 x 800 | 80.47 | 80 (+0.47) | 728.27 | 728.5 (-0.23) | 0.43 | 727.61 |" in text
+    )
+    assert "| two | not counted: no scale |  |  |  |  |  |  |" in text
+
+
+def test_without_metafiles(tmp_path):
+    assert read_metafiles(tmp_path) == {}
+
+
+def test_tool(zoo, repository):
+    def run(*words):
+        command = [sys.executable, str(repository / "tools" / "benchmark.py"), "complexity", *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=zoo)
+
+    files = ["--markdown", "d/zoo.md", "--json", "zoo.json"]
+    result = run("configs/a/one.py", "--shape", "64", "32", *files)
+    assert result.returncode == 0, result.stderr
+    page = (zoo / "d" / "zoo.md").read_text()
+    assert page.startswith("# The zoo\n\nWritten by `python tools/benchmark.py complexity ")
+    assert page.endswith(result.stdout.rstrip("\n") + "\n") and "| one | 64 x 32 |" in page
+    (row,) = json.loads((zoo / "zoo.json").read_text())
+    assert row["cost"]["input_shape"] == [3, 64, 32]
+
+    missing = run("configs/a/on.py")
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert missing.stderr.startswith("error: no config file at configs/a/on.py")
+    # These end before anything heavy is imported.
+    nothing = run()
+    assert nothing.returncode == 2 and "--all is required" in nothing.stderr
+    assert "--markdown FILE" in run("--help").stdout
