@@ -16,14 +16,14 @@ from hordet.evaluation import complexity_of
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("configs/[!_]*/*.py"))
 NECKS = {
-    "configs/coco/mask-rcnn_hornet-small_fpn_1x.py": "fpn",
-    "configs/coco/mask-rcnn_hornet-small_horfpn-7x7_1x.py": "horfpn_7x7",
-    "configs/coco/mask-rcnn_hornet-small_horfpn-gf_1x.py": "horfpn_gf",
+    "configs/coco/mask-rcnn_hornet-small-7x7_fpn_1x.py": "fpn",
+    "configs/coco/mask-rcnn_hornet-small-7x7_horfpn-7x7_1x.py": "horfpn_7x7",
+    "configs/coco/mask-rcnn_hornet-small-7x7_horfpn-gf_1x.py": "horfpn_gf",
 }
 HEADS = {
-    "configs/ade20k/upernet_hornet-small_uperhead_160k.py": "uper",
-    "configs/ade20k/upernet_hornet-small_horuperhead-7x7_160k.py": "gnuper_7x7",
-    "configs/ade20k/upernet_hornet-small_horuperhead-gf_160k.py": "gnuper_gf",
+    "configs/ade20k/upernet_hornet-small-7x7_uperhead_160k.py": "uper",
+    "configs/ade20k/upernet_hornet-small-7x7_horuperhead-7x7_160k.py": "gnuper_7x7",
+    "configs/ade20k/upernet_hornet-small-7x7_horuperhead-gf_160k.py": "gnuper_gf",
 }
 
 
@@ -176,7 +176,7 @@ def test_recipe_is_the_authors(reference, leaf):
 
 def test_learning_rate_of_160k():
     """The product of warm-up and linear fall, as mmcv 1 computed it."""
-    cfg = config_of("configs/ade20k/upernet_hornet-small_uperhead_160k.py")
+    cfg = config_of("configs/ade20k/upernet_hornet-small-7x7_uperhead_160k.py")
     wrapper = OptimWrapper(torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1e-4))
     schedulers = [
         PARAM_SCHEDULERS.build(dict(schedule, optimizer=wrapper))

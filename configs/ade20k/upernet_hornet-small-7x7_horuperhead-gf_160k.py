@@ -3,11 +3,11 @@
 Cost: 74.66 M parameters, 575.14 G multiply-adds at 2048 x 512 (mmcv's counter) and 0.81 G
 of FFT, which that does not count.
 Expected: none known; the paper's head table is not reproduced here.
-Weights, schedule and test: as upernet_hornet-small_uperhead_160k.py.
+Weights, schedule and test: as upernet_hornet-small-7x7_uperhead_160k.py.
 Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
 """
 
-_base_ = "upernet_hornet-small_uperhead_160k.py"
+_base_ = "upernet_hornet-small-7x7_uperhead_160k.py"
 
 model = dict(decode_head=dict(type="hordet.HorUPerHead", spatial="gf", order=2, gf_size=(32, 17)))
 optim_wrapper = dict(clip_grad=dict(max_norm=0.1, norm_type=2))

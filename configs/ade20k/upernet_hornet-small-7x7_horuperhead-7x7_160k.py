@@ -2,10 +2,10 @@
 
 Cost: 74.28 M parameters, 577.43 G multiply-adds at 2048 x 512 (mmcv's counter).
 Expected: none known; the paper's head table is not reproduced here.
-Weights, schedule and test: as upernet_hornet-small_uperhead_160k.py.
+Weights, schedule and test: as upernet_hornet-small-7x7_uperhead_160k.py.
 Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
 """
 
-_base_ = "upernet_hornet-small_uperhead_160k.py"
+_base_ = "upernet_hornet-small-7x7_uperhead_160k.py"
 
 model = dict(decode_head=dict(type="hordet.HorUPerHead", spatial="dw7x7", order=2, kernel_size=7))
