@@ -44,6 +44,21 @@ ROWS = {
         FOUR,
     ),
     "hornet-no-scale": (row("HorNet", arch=ARCH, layer_scale_init_value=0), "picture", FOUR),
+    "timm-resnet": (
+        row("TimmBackbone", model_name="test_resnet", model_kwargs=dict(zero_init_last=False)),
+        "picture",
+        FOUR,
+    ),
+    "timm-convnext-norms": (
+        row("TimmBackbone", model_name="test_convnext", out_norm=True, out_indices=(1, 3)),
+        "picture",
+        [FOUR[1], FOUR[3]],
+    ),
+    "timm-cp": (
+        row("TimmBackbone", model_name="test_efficientnet", with_cp=True, drop_path_rate=0.2),
+        "picture",
+        FOUR,
+    ),
     "fpn-7x7": (fpn(num_outs=5), "pyramid", [*FOUR, (1, 2)]),
     "fpn-gf": (fpn(num_outs=5, spatial="gf"), "pyramid", [*FOUR, (1, 2)]),
     "fpn-official": (fpn(num_outs=4, init="official"), "pyramid", FOUR),

@@ -1,5 +1,6 @@
 """Backbones: picture -> feature pyramid."""
 
 from hordet.backbones.hornet import HorNet
+from hordet.backbones.timm_backbone import TimmBackbone
 
-__all__ = ["HorNet"]
+__all__ = ["HorNet", "TimmBackbone"]

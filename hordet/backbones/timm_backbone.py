@@ -1,0 +1,319 @@
+"""Any model of timm that gives a feature pyramid, as a backbone for dense prediction.
+
+The model is timm's own, under timm's own parameter names, so that its files load without a remap.
+Channels, strides and layers are what the model says of itself (`feature_info`, `group_matcher`).
+The outputs are those of timm's `features_only=True`; what no output needs is cut off, because
+DistributedDataParallel rejects unused parameters.
+"""
+
+import inspect
+from collections.abc import Sequence
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Any
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from hordet.checkpoints import CheckpointError, load_checkpoint
+from hordet.checkpoints.coverage import fill, require
+from hordet.layers import LayerNorm2d
+from hordet.registry import MODELS
+
+# timm takes two seconds to import: only the models that use it pay, so it is imported below.
+
+STRIDES = (4, 8, 16, 32)
+HUB = "timm://"
+
+
+@MODELS.register_module()
+class TimmBackbone(BaseModule):
+    """A model of timm (Wightman, "PyTorch Image Models") as a backbone.
+
+    Pictures of any size are taken where timm allows it: by every convolutional model and by Swin
+    (where its windows need padding, timm shifts first and pads then, Swin's detectors the other way
+    round). Attention over the whole map (BoTNet, CoAtNet) has one size, `img_size`; windows without
+    padding (HaloNet) need pictures of a multiple of their size.
+
+    Args:
+        model_name: timm's name, such as 'resnet50' or, with a tag, 'tf_efficientnet_b0.ap_in1k'.
+            The tag tells which weights are meant; none are loaded without `init_cfg`.
+        out_indices: Ascending indices into timm's features, of which many models have one of
+            stride 2 at index 0. None: the last feature of each of the strides 4, 8, 16, 32.
+        in_channels: Channels of the picture.
+        frozen_stages: -1 trains all; k freezes the stem and the first k stages as timm counts them
+            (`group_matcher(coarse=True)`): four in a ResNet, seven in an EfficientNet.
+        norm_eval: Keep every BatchNorm in eval mode, for batches of few pictures.
+        with_cp: Recompute activations in the backward pass, as far as the model supports it.
+        drop_path_rate: Drop probability of the last block; None is the model's default.
+        img_size: (H, W) of the picture, for models of one size; None is the model's default.
+        out_norm: Add a LayerNorm of its own to each output, as detectors on Swin and ConvNeXt have:
+            the last thing that happens to these features is a sum.
+        model_kwargs: Further keywords of the model, such as dict(output_stride=16).
+        init_cfg: None, or dict(type='Pretrained', checkpoint=...) with a file under timm's names
+            (.safetensors or .pth; a classifier in it is ignored), a checkpoint of hordet, or
+            'timm://NAME', which timm downloads.
+
+    Attributes:
+        out_indices: The features that are returned.
+        out_channels: Channels of each output.
+        out_strides: Stride of each output in pixels of the picture.
+        img_size: The only (H, W) that the model takes, or None if it takes others.
+
+    Shape:
+        (N, in_channels, H, W) -> one (N, out_channels[i], H / out_strides[i], W / out_strides[i])
+        an output; most models round up.
+
+    Raises:
+        ValueError: An unknown model, one without a pyramid, an option that it does not have, or an
+            index outside its features; at forward, a picture of a size that it cannot take.
+        hordet.checkpoints.CheckpointError: The weights cannot be read, or are of another model.
+    """
+
+    def __init__(
+        self,
+        model_name: str,
+        out_indices: Sequence[int] | None = None,
+        in_channels: int = 3,
+        frozen_stages: int = -1,
+        norm_eval: bool = False,
+        with_cp: bool = False,
+        drop_path_rate: float | None = None,
+        img_size: tuple[int, int] | None = None,
+        out_norm: bool = False,
+        model_kwargs: dict[str, Any] | None = None,
+        init_cfg: dict[str, Any] | None = None,
+    ) -> None:
+        """Build the model up to the last feature that `out_indices` asks for."""
+        super().__init__(init_cfg=init_cfg)
+        self.model_name = model_name
+        self.frozen_stages = frozen_stages
+        self.norm_eval = norm_eval
+        options = {"drop_path_rate": drop_path_rate, "img_size": img_size}
+        self.model_kwargs = {
+            "in_chans": in_channels,
+            **{key: value for key, value in options.items() if value is not None},
+            **(model_kwargs or {}),
+        }
+        self.model = self._create()
+        features = self._features(self.model)
+        strides = [feature["reduction"] for feature in features]
+        if out_indices is None:
+            out_indices = [
+                len(strides) - 1 - strides[::-1].index(s) for s in STRIDES if s in strides
+            ]
+        elif (
+            list(out_indices) != sorted({*out_indices} & {*range(len(strides))}) or not out_indices
+        ):
+            listed = ", ".join(f"{i} (stride {s})" for i, s in enumerate(strides))
+            raise ValueError(
+                f"got out_indices={tuple(out_indices)}; allowed are ascending features of "
+                f"{model_name}: {listed}."
+            )
+        self.out_indices = tuple(out_indices)
+        self.out_channels = tuple(features[i]["num_chs"] for i in out_indices)
+        self.out_strides = tuple(strides[i] for i in out_indices)
+        self.img_size = self._only_size(self.model)
+        self.model.prune_intermediate_layers(list(out_indices), prune_norm=True)
+        channels = self.out_channels if out_norm else ()
+        self.norms = nn.ModuleList(LayerNorm2d(width) for width in channels)
+        if with_cp:
+            self._recompute()
+        self._freeze_stages()
+        self.train()
+
+    def _create(self) -> nn.Module:
+        """Build timm's model, for pictures of any size where it has that option."""
+        import timm
+
+        if not timm.is_model(self.model_name):
+            near = get_close_matches(self.model_name, timm.list_models(), 3)
+            raise ValueError(
+                f"got model_name={self.model_name!r}, which timm {timm.__version__} does not have"
+                + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ".")
+                + " timm.list_models('*resnet*') finds names."
+            )
+        try:
+            model = timm.create_model(self.model_name, **self.model_kwargs)
+            taken = inspect.signature(type(model)).parameters
+            if "dynamic_img_size" in taken and "img_size" not in self.model_kwargs:
+                self.model_kwargs.setdefault("dynamic_img_size", True)
+                if "always_partition" in taken:  # Swin: shift windows of the last stage too
+                    self.model_kwargs.setdefault("always_partition", True)
+                model = timm.create_model(self.model_name, **self.model_kwargs)
+        except (TypeError, RuntimeError, NotImplementedError) as error:
+            # An unknown keyword, an unknown tag, a stride that cannot be had.
+            raise ValueError(
+                f"got model_name={self.model_name!r} with {self.model_kwargs}, which timm refuses: "
+                f"{error}. Leave out what it does not have."
+            ) from error
+        return model
+
+    def _features(self, model: nn.Module) -> list[dict[str, Any]]:
+        """Return what a model says of its features, if they form a pyramid."""
+        features = list(getattr(model, "feature_info", ()))
+        strides = sorted({feature["reduction"] for feature in features})
+        can_return = hasattr(model, "forward_intermediates")
+        can_prune = hasattr(model, "prune_intermediate_layers")
+        if len(strides) < 2 or not can_return or not can_prune:
+            only = f"features of stride {strides[0]} only" if len(strides) == 1 else "no features"
+            raise ValueError(
+                f"got model_name={self.model_name!r}, which gives {only}: no pyramid for a neck. "
+                "Take a model with stages, such as 'resnet50', 'convnext_tiny' or "
+                "'swin_tiny_patch4_window7_224'."
+            )
+        return features
+
+    def _only_size(self, model: nn.Module) -> tuple[int, int] | None:
+        """Return the one size (H, W) of picture that a model takes, or None if it takes others."""
+        settings = model.pretrained_cfg
+        if not settings.get("fixed_input_size") or self.model_kwargs.get("dynamic_img_size"):
+            return None
+        size = self.model_kwargs.get("img_size", settings["input_size"][-2:])
+        return (size, size) if isinstance(size, int) else tuple(size)
+
+    def _recompute(self) -> None:
+        """Turn on timm's gradient checkpointing."""
+        try:
+            self.model.set_grad_checkpointing(True)
+        except (AttributeError, AssertionError) as error:
+            raise ValueError(
+                f"got with_cp=True, which {self.model_name} does not support; leave it False."
+            ) from error
+
+    def _groups(self, coarse: bool) -> dict[str, int]:
+        """Map each parameter of timm's model to its stage or block, from 0 at the stem."""
+        from timm.models import group_parameters
+
+        if not hasattr(self.model, "group_matcher"):
+            raise ValueError(
+                f"got {self.model_name}, which does not declare its layers: timm gives it no "
+                "group_matcher. Leave frozen_stages=-1, and train without layer decay."
+            )
+        return group_parameters(self.model, self.model.group_matcher(coarse=coarse), reverse=True)
+
+    @cached_property
+    def _layers(self) -> dict[str, int]:
+        return self._groups(coarse=False)
+
+    def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Number the layer of a parameter: stem 0, then timm's blocks, then the head.
+
+        Args:
+            param_name: Name of the parameter, with `prefix` in front.
+            prefix: Name of this backbone in its model, such as 'backbone.'.
+
+        Returns:
+            The layer and the number of layers. Output norms are as fresh as the neck and count with
+            the head, the last layer.
+
+        Raises:
+            ValueError: timm does not declare the layers of this model.
+        """
+        num_layers = max(self._layers.values()) + 2
+        name = param_name.removeprefix(prefix).removeprefix("model.")
+        return self._layers.get(name, num_layers - 1), num_layers
+
+    def init_weights(self) -> None:
+        """Load `init_cfg`'s weights and log their coverage; without any, keep timm's start.
+
+        Raises:
+            ValueError: `init_cfg` is of a type other than 'Pretrained', or names weights that timm
+                does not have.
+            hordet.checkpoints.CheckpointError: The weights cannot be read, or are of another model.
+        """
+        if not self.init_cfg or self._is_init:
+            return
+        if self.init_cfg.get("type") != "Pretrained":
+            raise ValueError(
+                f"got init_cfg={self.init_cfg}; allowed is dict(type='Pretrained', "
+                f"checkpoint=PATH or '{HUB}NAME'), or None for timm's initialisation."
+            )
+        source = str(self.init_cfg["checkpoint"])
+        if source.startswith(HUB):
+            checkpoint = self._download(source.removeprefix(HUB))
+        else:
+            checkpoint = load_checkpoint(source)
+        # A file of timm, or one of hordet's, whose names begin with `model.` or `backbone.model.`.
+        coverages = [fill(part, checkpoint) for part in (self.model, self)]
+        coverage = max(coverages, key=lambda found: found.matched)
+        require(coverage, 0.5, source)
+        print_log(f"{source}: {coverage}", logger="current")
+        self._is_init = True
+
+    def _download(self, name: str) -> dict[str, Tensor]:
+        """Let timm fetch its weights of a name, fitted to this model's input channels."""
+        import timm
+
+        names = timm.list_pretrained(f"{self.model_name.split('.')[0]}.*")
+        if name not in names:
+            raise ValueError(
+                f"got the weights {HUB}{name} for {self.model_name}; timm has "
+                f"{' or '.join(HUB + known for known in names) or 'none'}."
+            )
+        try:
+            return timm.create_model(name, pretrained=True, **self.model_kwargs).state_dict()
+        except Exception as error:  # whatever the hub's client and the network can raise
+            reason = str(error).strip().partition("\n")[0]
+            raise CheckpointError(
+                f"the weights {HUB}{name} cannot be fetched ({type(error).__name__}: {reason}); "
+                f"without a network, get the file of timm/{name} from the Hugging Face hub "
+                "elsewhere, and give init_cfg=dict(type='Pretrained', checkpoint=PATH)"
+            ) from error
+
+    def _freeze_stages(self) -> None:
+        """Take the stem and the first `frozen_stages` stages out of training."""
+        if self.frozen_stages == -1:
+            return
+        groups = self._groups(coarse=True)
+        if not -1 <= self.frozen_stages <= max(groups.values()):
+            raise ValueError(
+                f"got frozen_stages={self.frozen_stages}; allowed for {self.model_name} are -1 "
+                f"(train all) to {max(groups.values())} (freeze all)."
+            )
+        for name, parameter in self.model.named_parameters():
+            if groups[name] <= self.frozen_stages:
+                parameter.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "TimmBackbone":
+        """Switch the mode; frozen stages, and with `norm_eval` every BatchNorm, stay in eval."""
+        super().train(mode)
+        for module in self.model.modules():
+            if type(module) is nn.SyncBatchNorm and hasattr(module, "act"):
+                # torch's conversion (`sync_bn="torch"`) leaves out the activation inside timm's.
+                from timm.layers import SyncBatchNormAct
+
+                module.__class__ = SyncBatchNormAct
+            parameters = list(module.parameters())
+            frozen = self.frozen_stages >= 0 and parameters
+            if (frozen and not any(parameter.requires_grad for parameter in parameters)) or (
+                self.norm_eval and isinstance(module, _BatchNorm)
+            ):
+                module.eval()
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Compute the feature pyramid: (N, in_channels, H, W) -> one map an output."""
+        size = tuple(x.shape[-2:])
+        if self.img_size not in (None, size):
+            raise ValueError(
+                f"got pictures of {size[0]} x {size[1]} pixels; the attention of {self.model_name} "
+                f"is made for {self.img_size[0]} x {self.img_size[1]}: resize or pad every picture "
+                "to one size (mmdet's Pad(size=...), mmseg's crops and slide inference), and give "
+                "that as img_size=(H, W)."
+            )
+        try:
+            outs = self.model.forward_intermediates(
+                x, indices=list(self.out_indices), output_fmt="NCHW", intermediates_only=True
+            )
+        except AssertionError as error:  # what timm says of a picture that it cannot divide
+            raise ValueError(
+                f"got pictures of {size[0]} x {size[1]} pixels, which {self.model_name} cannot "
+                f"divide into its windows or patches ({error or 'timm gives no reason'}); pad them "
+                "by pad_size_divisor of the data_preprocessor: 32 suits most models, 256 HaloNet."
+            ) from error
+        if self.norms:
+            outs = [norm(out) for norm, out in zip(self.norms, outs, strict=True)]
+        return tuple(outs)
