@@ -1,7 +1,9 @@
 """Reading a config: merge, check everything at once, and shrink it to a dry run when asked."""
 
 import argparse
-from collections.abc import Sequence
+import importlib.util
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ def load_config(
     """Read a config file, merge options into it and check the whole.
 
     Args:
-        path: A Python, JSON or YAML config of mmengine's form.
+        path: A Python, JSON or YAML config of mmengine's form; a base may be one that comes with
+            mmdet or mmseg, such as `_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'`.
         options: Dotted keys and their values, such as `{'model.neck.num_outs': 5}`.
         tiny: Turn the config into a dry run of seconds; see `hordet.tiny.make_tiny`.
 
@@ -36,7 +39,8 @@ def load_config(
         files = [file.name for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
         raise ConfigError(f"no config file at {path}{near(path.name, files)}")
     try:
-        cfg = Config.fromfile(path)
+        with _configs_of_packages():
+            cfg = Config.fromfile(path)
     except Exception as error:  # whatever a Python file can raise
         message = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{path} cannot be read as a config: {message}") from error
@@ -60,6 +64,35 @@ def load_config(
         except ValueError as error:
             raise ConfigError(f"{path} has no dry run: {error}") from error
     return cfg
+
+
+@contextmanager
+def _configs_of_packages() -> Iterator[None]:
+    """Find `package::config` in the installed package while a config is read.
+
+    mmengine 0.10 asks `pkg_resources` for the package, which setuptools 82 no longer has, and reads
+    the package's hundred YAML files first.
+    """
+    original = Config._get_cfg_path
+
+    def find(name: str, file: str) -> tuple[str, str | None]:
+        package, separator, config = name.partition("::")
+        if not separator:
+            return original(name, file)
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(f"base {name!r} needs the package {package!r}")
+        folder = Path(spec.origin).parent / ".mim" / "configs"
+        if not (folder / config).is_file():
+            names = [found.relative_to(folder).as_posix() for found in folder.rglob("*.py")]
+            raise FileNotFoundError(f"{package} has no config {config!r}{near(config, names)}")
+        return str(folder / config), package
+
+    Config._get_cfg_path = staticmethod(find)
+    try:
+        yield
+    finally:
+        Config._get_cfg_path = staticmethod(original)
 
 
 def parse_options(items: Sequence[str]) -> dict[str, Any]:

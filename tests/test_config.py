@@ -69,6 +69,34 @@ def test_configs_of_mmseg_are_accepted(name):
     assert load_config(MMSEG / name).default_scope == "mmseg"
 
 
+@pytest.mark.parametrize(
+    ("base", "scope"),
+    [
+        ("mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", "mmdet"),
+        ("mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py", "mmseg"),
+    ],
+)
+def test_a_base_may_come_from_a_package(tmp_path, base, scope):
+    (tmp_path / "child.py").write_text(f"_base_ = {base!r}\nwork_dir = 'mine'\n")
+    cfg = load_config(tmp_path / "child.py")
+    whole = load_config((MMDET if scope == "mmdet" else MMSEG) / base.partition("::")[2])
+    assert (cfg.default_scope, cfg.work_dir, cfg.model._scope_) == (scope, "mine", scope)
+    assert cfg.model.backbone == whole.model.backbone and cfg.keys() - {"work_dir"} == whole.keys()
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ("mmdet::retinanet/retinanet_r50_fpn_1x_cocoa.py", r"did you mean 'retinanet/retinanet_r5"),
+        ("mmnothing::a/b.py", "needs the package 'mmnothing'"),
+    ],
+)
+def test_a_base_that_no_package_has(tmp_path, base, message):
+    (tmp_path / "child.py").write_text(f"_base_ = {base!r}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / "child.py")
+
+
 def test_all_faults_at_once(child):
     path = child(
         "optim_wraper = dict(type='OptimWrapper')\n"
