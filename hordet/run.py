@@ -50,6 +50,9 @@ _HARMLESS = (
     r"`broadcast_buffers` is deprecated",  # mmengine's parallel wrapper hands it to torch
     r"Grad strides do not match bucket view",  # depthwise kernels; costs a copy, changes nothing
     r"Setting (OMP|MKL)_NUM_THREADS",  # mmengine says what it did
+    r"DeprecationWarning: `num_anchors` is",  # mmdet's ATSSHead asks mmdet's AnchorHead for it
+    r"To copy construct from a tensor",  # mmdet's FCNMaskHead, under test
+    r"torch.meshgrid: in an upcoming release",  # mmdet's point generator
     r"The draw is False, it means",  # mmseg's hook, which draws nothing by default
 )
 
