@@ -29,7 +29,7 @@ DETECTORS = {
 @pytest.fixture
 def leaf(repository):
     return lambda name, options=None: load_config(
-        repository / f"configs/coco/{name}_hornet-tiny_horfpn-7x7_1x.py", options
+        repository / f"configs/coco/{name}_hornet-tiny-7x7_horfpn-7x7_1x.py", options
     )
 
 

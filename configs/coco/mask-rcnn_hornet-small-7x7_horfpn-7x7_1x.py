@@ -2,8 +2,8 @@
 
 Cost: 67.67 M parameters, 322.40 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known; the paper's neck table is not reproduced here.
-Weights and schedule: as mask-rcnn_hornet-small-7x7_fpn_1x.py. init="official" for the authors' Xavier
-start of the neck, which leaves its outputs near zero.
+Weights and schedule: as mask-rcnn_hornet-small-7x7_fpn_1x.py. init="official" for the authors'
+Xavier start of the neck, which leaves its outputs near zero.
 Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
 """
 
