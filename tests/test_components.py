@@ -59,6 +59,11 @@ ROWS = {
         "picture",
         FOUR,
     ),
+    "torchvision-shufflenet": (
+        row("TorchvisionBackbone", model_name="shufflenet_v2_x0_5"),
+        "picture",
+        FOUR,
+    ),
     "fpn-7x7": (fpn(num_outs=5), "pyramid", [*FOUR, (1, 2)]),
     "fpn-gf": (fpn(num_outs=5, spatial="gf"), "pyramid", [*FOUR, (1, 2)]),
     "fpn-official": (fpn(num_outs=4, init="official"), "pyramid", FOUR),

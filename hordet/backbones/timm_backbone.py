@@ -12,24 +12,19 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
-from mmengine.logging import print_log
-from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from hordet.checkpoints import CheckpointError, load_checkpoint
-from hordet.checkpoints.coverage import fill, require
-from hordet.layers import LayerNorm2d
+from hordet.backbones.wrapped import WrappedBackbone
+from hordet.checkpoints import CheckpointError
 from hordet.registry import MODELS
 
 # timm takes two seconds to import: only the models that use it pay, so it is imported below.
 
-STRIDES = (4, 8, 16, 32)
 HUB = "timm://"
 
 
 @MODELS.register_module()
-class TimmBackbone(BaseModule):
+class TimmBackbone(WrappedBackbone):
     """A model of timm (Wightman, "PyTorch Image Models") as a backbone.
 
     Pictures of any size are taken where timm allows it: by every convolutional model and by Swin
@@ -87,10 +82,8 @@ class TimmBackbone(BaseModule):
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         """Build the model up to the last feature that `out_indices` asks for."""
-        super().__init__(init_cfg=init_cfg)
-        self.model_name = model_name
+        super().__init__(model_name, norm_eval, init_cfg)
         self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
         options = {"drop_path_rate": drop_path_rate, "img_size": img_size}
         self.model_kwargs = {
             "in_chans": in_channels,
@@ -98,27 +91,12 @@ class TimmBackbone(BaseModule):
             **(model_kwargs or {}),
         }
         self.model = self._create()
-        features = self._features(self.model)
+        features = list(getattr(self.model, "feature_info", ()))
         strides = [feature["reduction"] for feature in features]
-        if out_indices is None:
-            out_indices = [
-                len(strides) - 1 - strides[::-1].index(s) for s in STRIDES if s in strides
-            ]
-        elif (
-            list(out_indices) != sorted({*out_indices} & {*range(len(strides))}) or not out_indices
-        ):
-            listed = ", ".join(f"{i} (stride {s})" for i, s in enumerate(strides))
-            raise ValueError(
-                f"got out_indices={tuple(out_indices)}; allowed are ascending features of "
-                f"{model_name}: {listed}."
-            )
-        self.out_indices = tuple(out_indices)
-        self.out_channels = tuple(features[i]["num_chs"] for i in out_indices)
-        self.out_strides = tuple(strides[i] for i in out_indices)
+        channels = [feature["num_chs"] for feature in features]
+        self._choose_outputs(strides, channels, out_indices, out_norm)
         self.img_size = self._only_size(self.model)
-        self.model.prune_intermediate_layers(list(out_indices), prune_norm=True)
-        channels = self.out_channels if out_norm else ()
-        self.norms = nn.ModuleList(LayerNorm2d(width) for width in channels)
+        self.model.prune_intermediate_layers(list(self.out_indices), prune_norm=True)
         if with_cp:
             self._recompute()
         self._freeze_stages()
@@ -150,21 +128,6 @@ class TimmBackbone(BaseModule):
                 f"{error}. Leave out what it does not have."
             ) from error
         return model
-
-    def _features(self, model: nn.Module) -> list[dict[str, Any]]:
-        """Return what a model says of its features, if they form a pyramid."""
-        features = list(getattr(model, "feature_info", ()))
-        strides = sorted({feature["reduction"] for feature in features})
-        can_return = hasattr(model, "forward_intermediates")
-        can_prune = hasattr(model, "prune_intermediate_layers")
-        if len(strides) < 2 or not can_return or not can_prune:
-            only = f"features of stride {strides[0]} only" if len(strides) == 1 else "no features"
-            raise ValueError(
-                f"got model_name={self.model_name!r}, which gives {only}: no pyramid for a neck. "
-                "Take a model with stages, such as 'resnet50', 'convnext_tiny' or "
-                "'swin_tiny_patch4_window7_224'."
-            )
-        return features
 
     def _only_size(self, model: nn.Module) -> tuple[int, int] | None:
         """Return the one size (H, W) of picture that a model takes, or None if it takes others."""
@@ -216,32 +179,11 @@ class TimmBackbone(BaseModule):
         name = param_name.removeprefix(prefix).removeprefix("model.")
         return self._layers.get(name, num_layers - 1), num_layers
 
-    def init_weights(self) -> None:
-        """Load `init_cfg`'s weights and log their coverage; without any, keep timm's start.
-
-        Raises:
-            ValueError: `init_cfg` is of a type other than 'Pretrained', or names weights that timm
-                does not have.
-            hordet.checkpoints.CheckpointError: The weights cannot be read, or are of another model.
-        """
-        if not self.init_cfg or self._is_init:
-            return
-        if self.init_cfg.get("type") != "Pretrained":
-            raise ValueError(
-                f"got init_cfg={self.init_cfg}; allowed is dict(type='Pretrained', "
-                f"checkpoint=PATH or '{HUB}NAME'), or None for timm's initialisation."
-            )
-        source = str(self.init_cfg["checkpoint"])
+    def _read(self, source: str) -> dict[str, Any]:
+        """Open a file, or what timm downloads."""
         if source.startswith(HUB):
-            checkpoint = self._download(source.removeprefix(HUB))
-        else:
-            checkpoint = load_checkpoint(source)
-        # A file of timm, or one of hordet's, whose names begin with `model.` or `backbone.model.`.
-        coverages = [fill(part, checkpoint) for part in (self.model, self)]
-        coverage = max(coverages, key=lambda found: found.matched)
-        require(coverage, 0.5, source)
-        print_log(f"{source}: {coverage}", logger="current")
-        self._is_init = True
+            return self._download(source.removeprefix(HUB))
+        return super()._read(source)
 
     def _download(self, name: str) -> dict[str, Tensor]:
         """Let timm fetch its weights of a name, fitted to this model's input channels."""
@@ -286,11 +228,8 @@ class TimmBackbone(BaseModule):
                 from timm.layers import SyncBatchNormAct
 
                 module.__class__ = SyncBatchNormAct
-            parameters = list(module.parameters())
-            frozen = self.frozen_stages >= 0 and parameters
-            if (frozen and not any(parameter.requires_grad for parameter in parameters)) or (
-                self.norm_eval and isinstance(module, _BatchNorm)
-            ):
+            trained = [parameter.requires_grad for parameter in module.parameters()]
+            if self.frozen_stages >= 0 and trained and not any(trained):
                 module.eval()
         return self
 
@@ -314,6 +253,4 @@ class TimmBackbone(BaseModule):
                 f"divide into its windows or patches ({error or 'timm gives no reason'}); pad them "
                 "by pad_size_divisor of the data_preprocessor: 32 suits most models, 256 HaloNet."
             ) from error
-        if self.norms:
-            outs = [norm(out) for norm, out in zip(self.norms, outs, strict=True)]
-        return tuple(outs)
+        return self._normed(outs)

@@ -146,7 +146,7 @@ def test_weights_from_timms_file(tmp_path, suffix, monkeypatch):
     save(classifier.state_dict(), path)
     said = []
     monkeypatch.setattr(
-        "hordet.backbones.timm_backbone.print_log", lambda text, logger: said.append(text)
+        "hordet.backbones.wrapped.print_log", lambda text, logger: said.append(text)
     )
     backbone = of_file(path).eval()
     backbone.init_weights()
