@@ -1,0 +1,28 @@
+"""UperNet, HorNet-L 7x7, stock UPerHead, 160k on ADE20K at 640.
+
+Cost: 231.77 M parameters, 2472.83 G multiply-adds at 2560 x 640 (mmcv's counter).
+Expected: 54.1 mIoU, 54.5 multi-scale and flip (published by HorNet's authors, not run here).
+Weights: the authors' ImageNet-22k file, as pretrained/hornet_large_7x7_in22k.pth.
+Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Test: tools/test.py THIS CHECKPOINT (slide, 640/426; --tta for multi-scale and flip)
+"""
+
+_base_ = [
+    "../_base_/models/upernet.py",
+    "../_base_/datasets/ade20k_640.py",
+    "../_base_/schedules/160k.py",
+]
+
+model = dict(
+    data_preprocessor=dict(size=(640, 640)),
+    backbone=dict(
+        arch="large",
+        drop_path_rate=0.4,
+        init_cfg=dict(type="Pretrained", checkpoint="pretrained/hornet_large_7x7_in22k.pth"),
+    ),
+    decode_head=dict(in_channels=[192, 384, 768, 1536]),
+    auxiliary_head=dict(in_channels=768),
+    test_cfg=dict(crop_size=(640, 640), stride=(426, 426)),
+)
+# The published layer rates, as upernet_hornet-small-7x7_uperhead_160k.py explains.
+optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.8, mode="official", num_layers=12))

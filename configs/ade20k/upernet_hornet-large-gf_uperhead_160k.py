@@ -1,0 +1,21 @@
+"""UperNet, HorNet-L GF, stock UPerHead, 160k on ADE20K at 640.
+
+Cost: 239.03 M parameters, 2464.85 G multiply-adds at 2560 x 640 (mmcv's counter) and 2.26 G
+of FFT, which that does not count.
+Expected: 55.0 mIoU, 55.2 multi-scale and flip (published by HorNet's authors, not run here).
+Weights: the authors' ImageNet-22k file, as pretrained/hornet_large_gf_in22k.pth.
+Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Test: tools/test.py THIS CHECKPOINT (slide, 640/426; --tta for multi-scale and flip)
+"""
+
+_base_ = "upernet_hornet-large-7x7_uperhead_160k.py"
+
+model = dict(
+    backbone=dict(
+        spatial="gf",
+        gf_sizes=((24, 13), (12, 7)),
+        with_cp=True,
+        init_cfg=dict(checkpoint="pretrained/hornet_large_gf_in22k.pth"),
+    )
+)
+optim_wrapper = dict(clip_grad=dict(max_norm=0.1, norm_type=2))  # gates multiply

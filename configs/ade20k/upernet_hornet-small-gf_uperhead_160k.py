@@ -1,0 +1,20 @@
+"""UperNet, HorNet-S GF, stock UPerHead, 160k on ADE20K.
+
+Cost: 84.81 M parameters, 1027.49 G multiply-adds at 2048 x 512 (mmcv's counter) and 0.67 G
+of FFT, which that does not count.
+Expected: 50.0 mIoU, 50.5 multi-scale and flip (published by HorNet's authors, not run here).
+Weights: the authors' ImageNet-1k file, as pretrained/hornet_small_gf.pth.
+Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Test: tools/test.py THIS CHECKPOINT (slide, 512/341; --tta for multi-scale and flip)
+"""
+
+_base_ = "upernet_hornet-small-7x7_uperhead_160k.py"
+
+model = dict(
+    backbone=dict(
+        spatial="gf",
+        gf_sizes=((24, 13), (12, 7)),
+        init_cfg=dict(checkpoint="pretrained/hornet_small_gf.pth"),
+    )
+)
+optim_wrapper = dict(clip_grad=dict(max_norm=1, norm_type=2))  # gates multiply

@@ -1,0 +1,21 @@
+"""UperNet, HorNet-T 7x7, stock UPerHead, 160k on ADE20K.
+
+Cost: 52.21 M parameters, 925.58 G multiply-adds at 2048 x 512 (mmcv's counter).
+Expected: 48.1 mIoU, 48.9 multi-scale and flip (published by HorNet's authors, not run here).
+Weights: the authors' ImageNet-1k file, as pretrained/hornet_tiny_7x7.pth.
+Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Test: tools/test.py THIS CHECKPOINT (slide, 512/341; --tta for multi-scale and flip)
+"""
+
+_base_ = "upernet_hornet-small-7x7_uperhead_160k.py"
+
+model = dict(
+    backbone=dict(
+        arch="tiny",
+        drop_path_rate=0.4,
+        init_cfg=dict(checkpoint="pretrained/hornet_tiny_7x7.pth"),
+    ),
+    decode_head=dict(in_channels=[64, 128, 256, 512]),
+    auxiliary_head=dict(in_channels=256),
+)
+optim_wrapper = dict(paramwise_cfg=dict(num_layers=6))
