@@ -65,12 +65,16 @@ def test_leaf_is_a_delta_with_a_lab_note(leaf):
 def test_config_builds(leaf):
     cfg, model = config_of(leaf), model_of(leaf)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    grouped = sum(len(group["params"]) for group in wrapper.optimizer.param_groups)
-    assert grouped == sum(p.requires_grad for p in model.parameters())
+    grouped = [p for group in wrapper.optimizer.param_groups for p in group["params"]]
+    trained = {p for p in model.parameters() if p.requires_grad}
+    assert {p for p in grouped if p.requires_grad} == trained and len({*grouped}) == len(grouped)
+    names = {parameter: name for name, parameter in model.named_parameters()}
     undecayed = [
         p for g in wrapper.optimizer.param_groups if not g["weight_decay"] for p in g["params"]
     ]
-    assert undecayed and all(p.ndim <= 1 for p in undecayed)
+    # No decay on norms, biases and Swin's position biases; the SGD of mmdet and mmseg decays all.
+    assert bool(undecayed) == (cfg.optim_wrapper.optimizer.type == "AdamW")
+    assert all(p.ndim <= 1 or "relative_position" in names[p] for p in undecayed)
     hooks = [HOOKS.build(hook) for hook in cfg.custom_hooks]
     assert {"FiniteLossHook", "ProgressHook", "PredictionSheetHook"} <= {
         type(hook).__name__ for hook in hooks

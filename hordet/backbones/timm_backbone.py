@@ -161,6 +161,10 @@ class TimmBackbone(WrappedBackbone):
     def _layers(self) -> dict[str, int]:
         return self._groups(coarse=False)
 
+    @cached_property
+    def _stages(self) -> dict[str, int]:
+        return self._groups(coarse=True)
+
     def get_layer_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
         """Number the layer of a parameter: stem 0, then timm's blocks, then the head.
 
@@ -175,9 +179,16 @@ class TimmBackbone(WrappedBackbone):
         Raises:
             ValueError: timm does not declare the layers of this model.
         """
-        num_layers = max(self._layers.values()) + 2
-        name = param_name.removeprefix(prefix).removeprefix("model.")
-        return self._layers.get(name, num_layers - 1), num_layers
+        return self._depth(param_name.removeprefix(prefix), self._layers)
+
+    def get_stage_depth(self, param_name: str, prefix: str = "") -> tuple[int, int]:
+        """Number the stage of a parameter as `get_layer_depth` does its layer."""
+        return self._depth(param_name.removeprefix(prefix), self._stages)
+
+    def _depth(self, name: str, groups: dict[str, int]) -> tuple[int, int]:
+        """Look up the group of a parameter; the head is one more than timm knows."""
+        num_groups = max(groups.values()) + 2
+        return groups.get(name.removeprefix("model."), num_groups - 1), num_groups
 
     def _read(self, source: str) -> dict[str, Any]:
         """Open a file, or what timm downloads."""

@@ -17,6 +17,8 @@ from hordet.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 KEYS = ("decay_rate", "decay_type", "mode", "num_layers")
 DECAY_TYPES = ("layer_wise", "stage_wise")
+# The method by which a backbone may declare its layers, or its stages.
+METHODS = {"layer_wise": "get_layer_depth", "stage_wise": "get_stage_depth"}
 MODES = ("default", "official")
 
 # (stage, block); block -1 is the downsampling in front of a stage. None: an output norm.
@@ -89,11 +91,11 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     `paramwise_cfg` holds:
 
     - decay_rate: Factor from one layer to the one before it, in (0, 1]; 1 keeps one learning rate
-      and only exempts norms, biases and layer scales from weight decay.
+      and only exempts norms, biases and layer scales from weight decay, with any backbone.
     - decay_type: 'layer_wise' (one layer a block; the default) or 'stage_wise'.
     - mode: 'default' asks the backbone for its layers: its method `get_layer_depth(param_name,
-      prefix='')`, or its attribute `depths` (blocks a stage) where parameters are named as
-      HorNet's. 'official' reproduces the groups of HorNet's authors.
+      prefix='')`, for 'stage_wise' `get_stage_depth`, or its attribute `depths` (blocks a stage)
+      where parameters are named as HorNet's. 'official' reproduces the groups of HorNet's authors.
     - num_layers: Their option of that name; for 'official', and only there.
 
     Each group carries `lr`, `lr_scale`, `weight_decay`, `group_name` and `param_names`; schedulers
@@ -210,12 +212,15 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     def _declared_layer(self, backbone: nn.Module, name: str) -> tuple[int, int]:
         """Ask the backbone for the layer of one of its parameters, and for their number."""
-        if self.decay_type == "layer_wise" and hasattr(backbone, "get_layer_depth"):
-            return backbone.get_layer_depth(name, prefix="")
+        if self.decay_rate == 1:  # one learning rate, whatever the layers
+            return 0, 1
+        method = getattr(backbone, METHODS[self.decay_type], None)
+        if method is not None:
+            return method(name, prefix="")
         if hasattr(backbone, "depths"):
             return default_layer(locate(name), tuple(backbone.depths), self.decay_type)
         raise ValueError(
             f"got the backbone {type(backbone).__name__}, which does not declare its layers for "
-            f"decay_type={self.decay_type!r}; it needs the attribute `depths`, or for "
-            "'layer_wise' a method get_layer_depth(param_name, prefix='')."
+            f"decay_type={self.decay_type!r}; it needs the attribute `depths`, or a method "
+            f"{METHODS[self.decay_type]}(param_name, prefix=''). Or set decay_rate=1."
         )

@@ -116,6 +116,10 @@ def test_layers_for_layer_decay():
     assert backbone.get_layer_depth("model.stages.0.blocks.0.gamma") == (1, 11)
     assert backbone.get_layer_depth("model.stages.3.blocks.1.gamma") == (9, 11)
     assert backbone.get_layer_depth("norms.3.weight") == (10, 11)
+    # As hordet.optim numbers the stages of HorNet: stem, four stages, head.
+    assert backbone.get_stage_depth("backbone.model.stem.0.weight", "backbone.") == (0, 6)
+    assert backbone.get_stage_depth("model.stages.3.blocks.1.gamma") == (4, 6)
+    assert backbone.get_stage_depth("norms.3.weight") == (5, 6)
 
     model = nn.Module()
     model.backbone, model.head = backbone, nn.Linear(2, 2)

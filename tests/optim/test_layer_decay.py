@@ -203,11 +203,25 @@ def test_wrapped_model_has_the_same_groups():
     }
 
 
+def test_one_rate_needs_no_layers():
+    model = nn.Module()
+    model.backbone, model.head = nn.Sequential(nn.Linear(2, 2)), nn.Linear(2, 2)
+    for decay_type in ("layer_wise", "stage_wise"):
+        wrapper = build(model, dict(decay_rate=1.0, decay_type=decay_type))
+        decays, plain = wrapper.optimizer.param_groups
+        assert decays["param_names"] == ["backbone.0.weight", "head.weight"]
+        assert plain["param_names"] == ["backbone.0.bias", "head.bias"]
+        assert decays["lr"] == plain["lr"] and plain["weight_decay"] == 0 < decays["weight_decay"]
+
+
 def test_backbone_may_declare_layers_by_a_method():
     class Backbone(nn.Module):
         def __init__(self):
             super().__init__()
             self.first, self.second = nn.Linear(2, 2), nn.Linear(2, 2)
+
+        def get_stage_depth(self, param_name, prefix=""):
+            return 0, 2
 
         def get_layer_depth(self, param_name, prefix=""):
             return (1 if param_name.startswith("second") else 0), 4
@@ -218,6 +232,8 @@ def test_backbone_may_declare_layers_by_a_method():
     assert groups["backbone.first.weight"]["lr_scale"] == 0.5**3
     assert groups["backbone.second.bias"]["lr_scale"] == 0.5**2
     assert groups["head.weight"]["lr_scale"] == 1
+    groups = by_name(build(model, dict(decay_rate=0.5, decay_type="stage_wise")))
+    assert groups["backbone.second.weight"]["lr_scale"] == 0.5
 
 
 def test_schedulers_keep_the_ratios():

@@ -1,0 +1,11 @@
+"""UperNet, ConvNeXt-S, HorUPerHead-7x7: gnConv fusion in the head on ADE20K.
+
+Cost: 74.97 M parameters, 574.45 G multiply-adds at 2048 x 512 (mmcv's counter).
+Expected: none known; the paper's head table is not reproduced here.
+Weights, schedule and test: as upernet_convnext-small_uperhead_160k.py.
+Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+"""
+
+_base_ = "upernet_convnext-small_uperhead_160k.py"
+
+model = dict(decode_head=dict(type="hordet.HorUPerHead", spatial="dw7x7"))

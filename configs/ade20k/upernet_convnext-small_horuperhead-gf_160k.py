@@ -1,0 +1,13 @@
+"""UperNet, ConvNeXt-S, HorUPerHead-GF: global-filter fusion in the head on ADE20K.
+
+Cost: 75.36 M parameters, 572.16 G multiply-adds at 2048 x 512 (mmcv's counter) and 0.81 G
+of FFT, which that does not count.
+Expected: none known; the paper's head table is not reproduced here.
+Weights, schedule and test: as upernet_convnext-small_uperhead_160k.py.
+Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+"""
+
+_base_ = "upernet_convnext-small_uperhead_160k.py"
+
+model = dict(decode_head=dict(type="hordet.HorUPerHead", spatial="gf"))
+optim_wrapper = dict(clip_grad=dict(max_norm=0.1, norm_type=2))

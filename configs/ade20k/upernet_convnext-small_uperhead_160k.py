@@ -1,0 +1,19 @@
+"""UperNet, ConvNeXt-S, stock UPerHead: a baseline of the head study on ADE20K.
+
+Cost: 81.88 M parameters, 1027.07 G multiply-adds at 2048 x 512 (mmcv's counter).
+Expected: none known for this recipe.
+Recipe: as upernet_convnext-tiny_uperhead_160k.py.
+Weights: timm's convnext_small.fb_in1k, as pretrained/convnext_small.safetensors.
+Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Test: tools/test.py THIS CHECKPOINT (slide, 512/341; --tta for multi-scale and flip)
+"""
+
+_base_ = "upernet_convnext-tiny_uperhead_160k.py"
+
+model = dict(
+    backbone=dict(
+        model_name="convnext_small",
+        drop_path_rate=0.3,
+        init_cfg=dict(checkpoint="pretrained/convnext_small.safetensors"),
+    )
+)

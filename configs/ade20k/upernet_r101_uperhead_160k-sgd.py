@@ -1,0 +1,12 @@
+"""UperNet, ResNet-101, stock UPerHead with mmseg's own recipe: a tuned baseline on ADE20K.
+
+Cost: 85.51 M parameters, 1029.34 G multiply-adds at 2048 x 512 (mmcv's counter).
+Expected: none known here.
+Recipe and test: as upernet_r50_uperhead_160k-sgd.py.
+Weights: mmseg's resnet101_v1c, as pretrained/resnet101_v1c.pth.
+Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+"""
+
+_base_ = "upernet_r50_uperhead_160k-sgd.py"
+
+model = dict(backbone=dict(depth=101, init_cfg=dict(checkpoint="pretrained/resnet101_v1c.pth")))

@@ -1,0 +1,11 @@
+"""UperNet, ResNet-50, HorUPerHead-7x7: gnConv fusion in the head on ADE20K.
+
+Cost: 59.61 M parameters, 499.04 G multiply-adds at 2048 x 512 (mmcv's counter).
+Expected: none known; the paper's head table is not reproduced here.
+Weights, schedule and test: as upernet_r50_uperhead_160k.py.
+Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+"""
+
+_base_ = "upernet_r50_uperhead_160k.py"
+
+model = dict(decode_head=dict(type="hordet.HorUPerHead", spatial="dw7x7"))

@@ -1,0 +1,29 @@
+"""UperNet, ResNet-50, stock UPerHead: a baseline of the head study on ADE20K.
+
+Cost: 66.52 M parameters, 951.65 G multiply-adds at 2048 x 512 (mmcv's counter).
+Expected: none known for this recipe.
+Recipe: that of HorNet's head study (AdamW at 1e-4) without layer decay; mmseg's own with SGD is
+upernet_r50_uperhead_160k-sgd.py.
+Weights: mmseg's resnet50_v1c, as pretrained/resnet50_v1c.pth.
+Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Test: tools/test.py THIS CHECKPOINT (slide, 512/341; --tta for multi-scale and flip)
+"""
+
+_base_ = [
+    "../_base_/models/upernet.py",
+    "../_base_/datasets/ade20k.py",
+    "../_base_/schedules/160k.py",
+]
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type="ResNetV1c",
+        depth=50,
+        contract_dilation=True,
+        init_cfg=dict(type="Pretrained", checkpoint="pretrained/resnet50_v1c.pth"),
+    ),
+    decode_head=dict(in_channels=[256, 512, 1024, 2048]),
+    auxiliary_head=dict(in_channels=1024),
+)
+optim_wrapper = dict(paramwise_cfg=dict(decay_rate=1.0))

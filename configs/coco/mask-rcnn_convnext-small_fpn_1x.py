@@ -1,0 +1,18 @@
+"""Mask R-CNN, ConvNeXt-S, FPN: a baseline of the neck study on COCO 2017.
+
+Cost: 69.73 M parameters, 348.43 G multiply-adds at 1280 x 800 (mmcv's counter).
+Expected: none known for this recipe.
+Recipe: as mask-rcnn_convnext-tiny_fpn_1x.py.
+Weights: timm's convnext_small.fb_in1k, as pretrained/convnext_small.safetensors.
+Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+"""
+
+_base_ = "mask-rcnn_convnext-tiny_fpn_1x.py"
+
+model = dict(
+    backbone=dict(
+        model_name="convnext_small",
+        drop_path_rate=0.6,
+        init_cfg=dict(checkpoint="pretrained/convnext_small.safetensors"),
+    )
+)

@@ -1,0 +1,12 @@
+"""Mask R-CNN, ResNet-101, FPN: a baseline of the neck study on COCO 2017.
+
+Cost: 63.39 M parameters, 336.21 G multiply-adds at 1280 x 800 (mmcv's counter).
+Expected: none known for this recipe.
+Recipe: as mask-rcnn_r50_fpn_1x.py; mmdet's own with SGD is mask-rcnn_r101_fpn_1x-sgd.py.
+Weights: torchvision's ImageNet-1k file, as pretrained/resnet101.pth.
+Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+"""
+
+_base_ = "mask-rcnn_r50_fpn_1x.py"
+
+model = dict(backbone=dict(depth=101, init_cfg=dict(checkpoint="pretrained/resnet101.pth")))
