@@ -25,6 +25,10 @@ def fpn(**kwargs):
     return row("HorFPN", in_channels=PYRAMID, out_channels=16, **kwargs)
 
 
+def graph(**kwargs):
+    return row("GraphFPN", in_channels=PYRAMID, out_channels=16, **kwargs)
+
+
 LAYER = dict(in_channels=16, out_channels=16)
 # (config, kind of input, sizes of the outputs for a picture of 64 x 96)
 FOUR = [(16, 24), (8, 12), (4, 6), (2, 3)]
@@ -94,6 +98,41 @@ ROWS = {
         fpn(num_outs=2, start_level=1, end_level=2, upsample_cfg=dict(mode="bilinear")),
         "pyramid",
         FOUR[1:3],
+    ),
+    "bifpn": (graph(num_outs=5), "pyramid", [*FOUR, (1, 2)]),
+    "bifpn-p2-p9": (
+        # Not batch norm, whose gradient is zero over the two single cells of P9.
+        graph(
+            num_outs=8,
+            stack_times=2,
+            norm_cfg=dict(type="GN", num_groups=4),
+        ),
+        "pyramid",
+        [*FOUR, (1, 2), (1, 1), (1, 1), (1, 1)],
+    ),
+    "bifpn-conv": (
+        graph(num_outs=4, fusion="conv", norm_cfg=None, act_cfg=None, init="xavier"),
+        "pyramid",
+        FOUR,
+    ),
+    "hor-bifpn": (graph(num_outs=5, fusion="gnconv"), "pyramid", [*FOUR, (1, 2)]),
+    "hor-bifpn-gf": (
+        graph(num_outs=4, fusion="gnconv", spatial="gf", weight_method="softmax", start_level=1),
+        "pyramid",
+        [*FOUR[1:], (1, 2)],
+    ),
+    "pafpn": (
+        graph(
+            num_outs=5,
+            topology="pafpn",
+            fusion="conv",
+            weight_method="sum",
+            downsample="conv",
+            norm_cfg=dict(type="GN", num_groups=4),
+            upsample_cfg=dict(mode="bilinear"),
+        ),
+        "pyramid",
+        [*FOUR, (1, 2)],
     ),
     "uper-7x7": (uper(), "pyramid", FOUR[:1]),
     "uper-gf": (uper(spatial="gf"), "pyramid", FOUR[:1]),

@@ -28,6 +28,18 @@ NECKS = {
     "horfpn-7x7": dict(type="hordet.HorFPN"),
     "horfpn-gf": dict(type="hordet.HorFPN", spatial="gf"),
 }
+# (topology's options, detector, backbone): each once, beside the full grid above.
+GRAPHS = {
+    "bifpn": (dict(), "retinanet", "resnet50"),
+    "bifpn-3": (dict(stack_times=3, weight_method="softmax"), "atss", "resnet50"),
+    "hor-bifpn": (dict(fusion="gnconv"), "mask-rcnn", "hornet-tiny"),
+    "hor-bifpn-gf": (dict(fusion="gnconv", spatial="gf"), "fcos", "resnet50"),
+    "pafpn": (
+        dict(topology="pafpn", fusion="conv", weight_method="sum", downsample="conv"),
+        "cascade-mask-rcnn",
+        "resnet50",
+    ),
+}
 
 
 def shipped_config(name):
@@ -41,20 +53,35 @@ def shipped_config(name):
 @pytest.mark.parametrize("detector", DETECTORS)
 @pytest.mark.parametrize("neck", NECKS)
 def test_train_and_test_step(neck, detector, backbone):
+    cfg = shipped_config(DETECTORS[detector]).model
+    cfg.backbone, cfg.neck.in_channels = BACKBONES[backbone]
+    cfg.neck.update(NECKS[neck])
+    train_and_test(cfg, "FPN" if neck == "fpn" else "HorFPN", "mask" in detector)
+
+
+@pytest.mark.parametrize("neck", GRAPHS)
+def test_graph_fpn_in_a_train_and_a_test_step(neck):
+    options, detector, backbone = GRAPHS[neck]
+    cfg = shipped_config(DETECTORS[detector]).model
+    cfg.backbone, cfg.neck.in_channels = BACKBONES[backbone]
+    for key in ("add_extra_convs", "relu_before_extra_convs"):  # extra levels are BiFPN's own
+        cfg.neck.pop(key, None)
+    cfg.neck.update(type="hordet.GraphFPN", **options)
+    train_and_test(cfg, "GraphFPN", "mask" in detector)
+
+
+def train_and_test(cfg, neck, with_mask):
+    """One step of each: losses and gradients are finite, predictions have their shapes."""
     from mmdet.registry import MODELS
     from mmdet.testing import demo_mm_inputs
     from mmdet.utils import register_all_modules
 
     register_all_modules()
-    cfg = shipped_config(DETECTORS[detector]).model
-    cfg.backbone, cfg.neck.in_channels = BACKBONES[backbone]
-    cfg.neck.update(NECKS[neck])
     torch.manual_seed(0)
     model = MODELS.build(cfg)
-    assert type(model.neck).__name__ == ("FPN" if neck == "fpn" else "HorFPN")
+    assert type(model.neck).__name__ == neck
 
     model.train()
-    with_mask = "mask" in detector
     batch = demo_mm_inputs(2, [[3, 64, 96], [3, 64, 80]], num_classes=80, with_mask=with_mask)
     data = model.data_preprocessor(batch, True)
     loss, _ = model.parse_losses(model(**data, mode="loss"))

@@ -4,5 +4,6 @@ from hordet.layers.global_filter import GlobalLocalFilter
 from hordet.layers.gn_fusion import GnFusion
 from hordet.layers.gnconv import GnConv
 from hordet.layers.norm import LayerNorm2d
+from hordet.layers.weighted_sum import WeightedSum
 
-__all__ = ["GlobalLocalFilter", "GnConv", "GnFusion", "LayerNorm2d"]
+__all__ = ["GlobalLocalFilter", "GnConv", "GnFusion", "LayerNorm2d", "WeightedSum"]

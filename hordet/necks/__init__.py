@@ -1,5 +1,6 @@
 """Necks: feature pyramid -> feature pyramid."""
 
+from hordet.necks.graph_fpn import GraphFPN
 from hordet.necks.hor_fpn import HorFPN
 
-__all__ = ["HorFPN"]
+__all__ = ["GraphFPN", "HorFPN"]

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from mmdet.models.necks import FPN
 
 from hordet.registry import MODELS
 
@@ -17,7 +16,8 @@ def hor_fpn(**kwargs):
 
 
 def stock_fpn(**kwargs):
-    neck = FPN(**(dict(in_channels=IN_CHANNELS, out_channels=256, num_outs=5) | kwargs))
+    settings = dict(in_channels=IN_CHANNELS, out_channels=256, num_outs=5) | kwargs
+    neck = MODELS.build(dict(type="mmdet.FPN", **settings))
     neck.init_weights()
     return neck
 
