@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from mmcv.cnn import get_model_complexity_info
+from mmcv.cnn.utils.flops_counter import conv_flops_counter_hook
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.models.roi_heads import CascadeRoIHead, HybridTaskCascadeRoIHead, StandardRoIHead
 from mmdet.structures import DetDataSample
@@ -29,6 +30,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hordet.backbones.hornet import Block
 from hordet.config_faults import nested_dicts
+from hordet.layers.depthwise import DepthwiseConv2d
 
 # mmdet 2's `forward_dummy`: this many boxes, and masks of the first hundred.
 NUM_ROIS, NUM_MASK_ROIS = 1000, 100
@@ -120,10 +122,18 @@ def count(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
     model.eval()
     ffts = {torch.ops.aten._fft_r2c: _rfft_cost, torch.ops.aten._fft_c2r: _irfft_cost}
     torch_counter = FlopCounterMode(display=False, custom_mapping=ffts)
+    # mmcv's counter knows layers by their exact class, so it takes these for no convolution.
+    convolutions = [module for module in model.modules() if isinstance(module, DepthwiseConv2d)]
+    hooks = [module.register_forward_hook(conv_flops_counter_hook) for module in convolutions]
+    for module in convolutions:
+        module.__flops__ = 0
     with torch.no_grad(), torch_counter:
         multiply_adds, _ = get_model_complexity_info(
             _Scope(model), input_shape, print_per_layer_stat=False, as_strings=False
         )
+    multiply_adds += sum(module.__flops__ for module in convolutions)
+    for hook in hooks:
+        hook.remove()
     # The authors' blocks hold a LayerNorm of their own, which mmcv's counter passes over.
     blocks = (module for module in model.modules() if isinstance(module, Block))
     multiply_adds -= sum(block.norm2.__flops__ for block in blocks)

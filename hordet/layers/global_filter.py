@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hordet.layers.depthwise import DepthwiseConv2d
 from hordet.layers.norm import LayerNorm2d
 
 # A resized filter of a large map takes tens of MB: a few sizes are enough for a test set whose
@@ -46,9 +47,7 @@ class GlobalLocalFilter(nn.Module):
                 f"use an even number such as {channels + 1}."
             )
         self.gf_size = tuple(gf_size)
-        self.dw = nn.Conv2d(
-            channels // 2, channels // 2, 3, padding=1, groups=channels // 2, bias=False
-        )
+        self.dw = DepthwiseConv2d(channels // 2, 3, bias=False)
         self.complex_weight = nn.Parameter(torch.empty(channels // 2, *self.gf_size, 2))
         nn.init.trunc_normal_(self.complex_weight, std=0.02)
         self.pre_norm = LayerNorm2d(channels)

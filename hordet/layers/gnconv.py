@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hordet.layers.depthwise import DepthwiseConv2d
 from hordet.layers.global_filter import GlobalLocalFilter
 
 Spatial = Literal["dw7x7", "gf"]
@@ -50,11 +51,6 @@ class GnConv(nn.Module):
         super().__init__()
         if spatial not in ("dw7x7", "gf"):
             raise ValueError(f"got spatial={spatial!r}; allowed are 'dw7x7' and 'gf'.")
-        if kernel_size % 2 == 0:
-            raise ValueError(
-                f"got kernel_size={kernel_size}; an even kernel would shift the picture, use "
-                f"{kernel_size - 1} or {kernel_size + 1}."
-            )
         check_width(out_channels, order, spatial)
         self.order = order
         self.scale = scale
@@ -66,9 +62,7 @@ class GnConv(nn.Module):
         if spatial == "gf":
             self.dwconv = GlobalLocalFilter(mixed, gf_size)
         else:
-            self.dwconv = nn.Conv2d(
-                mixed, mixed, kernel_size, padding=kernel_size // 2, groups=mixed
-            )
+            self.dwconv = DepthwiseConv2d(mixed, kernel_size)
         self.pws = nn.ModuleList(
             nn.Conv2d(narrow, wide, 1)
             for narrow, wide in zip(self.dims[:-1], self.dims[1:], strict=True)
