@@ -11,6 +11,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from hordet.checkpoints import split_sha256
 from hordet.config_faults import nested_dicts
 from hordet.datasets.roots import EVALUATORS, LOADERS, evaluator_configs, leaf_datasets
 from hordet.datasets.shapes import MAX_CLASSES, cached_shapes
@@ -44,7 +45,7 @@ def make_tiny(cfg: Config) -> Config:
     _stand_in_data(cfg)
     _shorten(cfg)
     _drop_absent_weights(cfg.model)
-    if cfg.get("load_from") and not Path(cfg.load_from).is_file():
+    if cfg.get("load_from") and not split_sha256(cfg.load_from)[0].is_file():
         cfg.load_from = None
     parts = [cfg.get(key) for key in (*LOADERS, "tta_pipeline", "custom_hooks")]
     _shrink([*parts, cfg.model.get("data_preprocessor")])
@@ -166,7 +167,7 @@ def _drop_absent_weights(model: Any) -> None:
     for part in nested_dicts(model):
         init = part.get("init_cfg")
         if isinstance(init, dict) and "checkpoint" in init:
-            if not Path(str(init["checkpoint"])).is_file():
+            if not split_sha256(init["checkpoint"])[0].is_file():
                 part["init_cfg"] = None
         pretrained = part.get("pretrained")
         if isinstance(pretrained, str) and not Path(pretrained).is_file():

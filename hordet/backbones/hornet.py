@@ -261,7 +261,7 @@ class HorNet(BaseModule):
                 f"got init_cfg={self.init_cfg}; allowed is dict(type='Pretrained', "
                 "checkpoint=PATH), or None for the authors' initialisation."
             )
-        load_weights(self, self.init_cfg["checkpoint"])
+        load_weights(self, self.init_cfg["checkpoint"], minimum_share=0.9)
         self._is_init = True
 
     def _freeze_stages(self) -> None:

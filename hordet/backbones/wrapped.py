@@ -8,8 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hordet.checkpoints import load_checkpoint
-from hordet.checkpoints.coverage import fill, require
+from hordet.checkpoints import fill, load_checkpoint, require
 from hordet.layers import LayerNorm2d
 
 STRIDES = (4, 8, 16, 32)
@@ -95,9 +94,7 @@ class WrappedBackbone(BaseModule):
             )
         source = str(self.init_cfg["checkpoint"])
         checkpoint = self._read(source)
-        # A file of the library, or one of hordet's, whose names begin with `model.`.
-        coverages = [fill(part, checkpoint) for part in (self.model, self)]
-        coverage = max(coverages, key=lambda found: found.matched)
+        coverage = fill(self, checkpoint)
         require(coverage, 0.5, source)
         print_log(f"{source}: {coverage}", logger="current")
         self._is_init = True

@@ -1,13 +1,28 @@
-"""Opening checkpoints safely and filling models from them."""
+"""Opening checkpoints safely, filling models from them, and writing them."""
 
-from hordet.checkpoints.coverage import Coverage, CoverageHook, load_weights
-from hordet.checkpoints.load import CheckpointError, install, load_checkpoint
+from hordet.checkpoints.coverage import Coverage, CoverageHook, fill, load_weights, require
+from hordet.checkpoints.load import (
+    CheckpointError,
+    install,
+    load_checkpoint,
+    require_sha256,
+    sha256_of,
+    split_sha256,
+)
+from hordet.checkpoints.save import check_destination, save_checkpoint
 
 __all__ = [
     "CheckpointError",
     "Coverage",
     "CoverageHook",
+    "check_destination",
+    "fill",
     "install",
     "load_checkpoint",
     "load_weights",
+    "require",
+    "require_sha256",
+    "save_checkpoint",
+    "sha256_of",
+    "split_sha256",
 ]

@@ -20,7 +20,7 @@ from hordet.checkpoints.load import CheckpointError, load_checkpoint
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of a model a checkpoint filled; names are those of the model.
+    """How much of a model a checkpoint filled; names are the model's, of unexpected the file's.
 
     Attributes:
         matched: Number of tensors that were filled.
@@ -28,6 +28,8 @@ class Coverage:
         missing: Tensors that the checkpoint does not hold.
         unexpected: Tensors that the model does not hold.
         mismatched: Tensors of both, of different shapes.
+        reshaped: Tensors of other shapes in the file that the model took none the less, such as
+            global filters, which resize; they count as matched.
         state_dict: The tensors that were filled.
     """
 
@@ -36,6 +38,7 @@ class Coverage:
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     mismatched: tuple[str, ...]
+    reshaped: tuple[str, ...]
     state_dict: OrderedDict[str, Tensor]
 
     @property
@@ -50,6 +53,7 @@ class Coverage:
             ("missing", self.missing),
             ("other shape", self.mismatched),
             ("unexpected", self.unexpected),
+            ("reshaped", self.reshaped),
         ):
             if names:
                 more = f", ... ({len(names)} in all)" if len(names) > 3 else ""
@@ -90,22 +94,25 @@ def require(coverage: Coverage, minimum_share: float, source: str) -> None:
     need = "all are needed" if minimum_share >= 1 else f"at least {minimum_share:.0%} are needed"
     raise CheckpointError(
         f"{source} is of another model: {coverage} ({need}). "
-        "Give the checkpoint that this config made, or the config of this checkpoint"
+        "Give the checkpoint that this config made, or the config of this checkpoint; "
+        "tools/convert_checkpoint.py renames the files of other projects"
     )
 
 
 def fill(model: nn.Module, checkpoint: dict) -> Coverage:
     """Copy every tensor of `checkpoint` that fits into `model`; nothing is raised if none does."""
-    source = _state_dict(checkpoint)
+    source = tensors_of(checkpoint)
     own = model.state_dict()
     # As it stands; a backbone's file for a whole model; a whole model's file for a backbone.
-    readings = [source, _renamed(source, lambda key: f"backbone.{key}")]
+    # TimmBackbone and TorchvisionBackbone hold their library's model as `model`.
+    prefixes = ("", "backbone.", "model.", "backbone.model.")
+    readings = [_renamed(source, lambda key, p=prefix: p + key) for prefix in prefixes]
     readings.append(_renamed(source, lambda key: key.removeprefix("backbone.")))
     scores = [
         sum(key in own and own[key].shape == t.shape for key, t in r.items()) for r in readings
     ]
-    best = readings[scores.index(max(scores))]
-    scope = "backbone." if best is readings[1] else ""
+    chosen = scores.index(max(scores))
+    best, scope = readings[chosen], (*prefixes, "")[chosen]
 
     try:
         result = model.load_state_dict(best, strict=False)
@@ -124,12 +131,16 @@ def fill(model: nn.Module, checkpoint: dict) -> Coverage:
     missing = tuple(k for k in result.missing_keys if k in relevant and k not in mismatched)
     wrong = tuple(key for key in own if key in mismatched)
     matched = len(relevant) - len(missing) - len(relevant & mismatched)
-    unexpected = tuple(result.unexpected_keys)
-    return Coverage(matched, len(relevant), missing, unexpected, wrong, best)
+    unexpected = tuple(key.removeprefix(scope) for key in result.unexpected_keys)
+    reshaped = tuple(key for key in own if key in best and best[key].shape != own[key].shape)
+    return Coverage(matched, len(relevant), missing, unexpected, wrong, reshaped, best)
 
 
-def _state_dict(checkpoint: dict) -> OrderedDict[str, Tensor]:
-    """Return the tensors of a checkpoint, without the prefix `module.`."""
+def tensors_of(checkpoint: dict) -> OrderedDict[str, Tensor]:
+    """Return the tensors of a checkpoint, bare or under `state_dict` or `model`, by name.
+
+    Whatever else is in it is left out, and so is the prefix `module.` of parallel training.
+    """
     for key in ("state_dict", "model"):
         if isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]

@@ -6,6 +6,7 @@ that names it. mmengine's own training checkpoints open, so a run can be resumed
 """
 
 import argparse
+import hashlib
 import pickle
 import re
 from collections.abc import Callable
@@ -20,6 +21,9 @@ from mmengine.runner import CheckpointLoader
 
 # The statistics whose names mmengine writes into every training checkpoint.
 _STATISTICS = ("min", "max", "current", "mean")
+
+# Behind the name of a file, it states the SHA-256 that the file must have, as in pip's URLs.
+SHA256_MARK = "#sha256="
 
 
 class CheckpointError(Exception):
@@ -51,20 +55,25 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
     """Load a `.pth` or `.safetensors` file; no code in it is run.
 
     Args:
-        path: The file.
+        path: The file; with `#sha256=HEX` behind its name, only if it has that SHA-256. So a
+            config can state which weights it means.
         map_location: Where tensors go, as in `torch.load`.
 
     Returns:
         What the file holds; a bare state dict, or a dict with `state_dict` and more beside it.
 
     Raises:
-        CheckpointError: The file is missing, truncated, no checkpoint, or holds pickled code.
+        CheckpointError: The file is missing, truncated, no checkpoint, not the stated one, or holds
+            pickled code.
     """
-    path = Path(path).expanduser()
+    path, stated = split_sha256(path)
+    path = path.expanduser()
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.pth")) if path.parent.is_dir() else []
         found = f"; {path.parent} has {', '.join(near)}" if near else ""
         raise CheckpointError(f"no checkpoint file at {path}{found}")
+    if stated:
+        require_sha256(sha256_of(path), stated, str(path))
     if path.suffix == ".safetensors":
         checkpoint = _load_safetensors(path, map_location)
     else:
@@ -75,6 +84,43 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
             "save model.state_dict() instead of the model"
         )
     return checkpoint
+
+
+def split_sha256(path: str | Path) -> tuple[Path, str | None]:
+    """Split `FILE#sha256=HEX` into the file and the stated SHA-256, which is None if there is none.
+
+    Raises:
+        CheckpointError: What follows `#sha256=` is not 64 hexadecimal digits.
+    """
+    name, mark, digits = str(path).partition(SHA256_MARK)
+    if mark and not re.fullmatch(r"[0-9a-fA-F]{64}", digits):
+        raise CheckpointError(
+            f"{path}: got {digits!r} behind {SHA256_MARK}; a SHA-256 has 64 hexadecimal digits, "
+            "as sha256sum prints them"
+        )
+    return Path(name), digits.lower() or None
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def require_sha256(found: str, stated: str, source: str) -> None:
+    """Raise unless a file has the SHA-256 that was stated for it.
+
+    Raises:
+        CheckpointError: It has another.
+    """
+    if found != stated.lower():
+        raise CheckpointError(
+            f"{source} has the SHA-256 {found}, and {stated} is stated: it is another file or a "
+            "damaged one. Get the right one, or correct what is stated"
+        )
 
 
 def _load_safetensors(path: Path, map_location: Any) -> dict:
@@ -135,9 +181,10 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
 
 def load_from_http(filename: str, map_location: Any = None) -> dict:
     """Load a file from the network, by way of torch.hub's folder, as `load_from_local` does."""
-    target = Path(torch.hub.get_dir()) / "checkpoints" / filename.rsplit("/", 1)[-1]
+    url, mark, stated = filename.partition(SHA256_MARK)
+    target = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if get_rank() == 0 and not target.is_file():
         target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(filename, str(target))
+        torch.hub.download_url_to_file(url, str(target))
     barrier()
-    return load_from_local(str(target), map_location)
+    return load_from_local(f"{target}{mark}{stated}", map_location)

@@ -4,11 +4,11 @@ import pytest
 import torch
 from mmengine.logging import MessageHub
 from mmengine.model import BaseModel
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from hordet.checkpoints import CheckpointError, CoverageHook, install, load_weights
+from hordet.checkpoints import CheckpointError, CoverageHook, load_weights
 
 
 def network(width=4, classes=3):
@@ -105,15 +105,6 @@ def runner(folder, hooks=(), epochs=2, width=1, **options):
     for hook in hooks:
         result.register_hook(hook)
     return result
-
-
-@pytest.fixture
-def installed():
-    """hordet's loaders in mmengine, for one test."""
-    before = CheckpointLoader._schemes.copy()
-    install()
-    yield
-    CheckpointLoader._schemes = before
 
 
 def test_a_training_checkpoint_of_mmengine_resumes(tmp_path, installed):

@@ -10,16 +10,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
-from hordet.checkpoints import CheckpointError, install, load_checkpoint
-
-
-@pytest.fixture
-def installed():
-    """hordet's loaders in mmengine, for one test."""
-    before = CheckpointLoader._schemes.copy()
-    install()
-    yield
-    CheckpointLoader._schemes = before
+from hordet.checkpoints import CheckpointError, load_checkpoint
 
 
 class Malicious:
