@@ -1,14 +1,17 @@
 """The tools as a person runs them: real processes, real files, exit codes and messages."""
 
+import hashlib
 import json
 import os
 import pickle
 import re
+import runpy
 import subprocess
 import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 DETECTION = "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
 SEGMENTATION = "configs/shapes/upernet_hornet-nano_horuperhead_1k.py"
@@ -126,10 +129,88 @@ def test_missing_data_are_named(tool):
     assert "nowhere" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["train.py", "test.py"])
-def test_help_imports_nothing_heavy(tool, name):
+@pytest.fixture(scope="module")
+def classifier(tool):
+    """A classification file as the authors of HorNet publish them, of HorNet-nano."""
+    from hordet.backbones import HorNet
+
+    state = {k: torch.rand_like(v) for k, v in HorNet("nano").state_dict().items()}
+    state = {key: value for key, value in state.items() if not key.startswith("norm")}
+    file = {"model": state | {"norm.weight": torch.ones(256), "head.weight": torch.ones(9, 256)}}
+    torch.save(file, tool.folder / "official.pth")
+    return state
+
+
+def test_convert_checkpoint(tool, classifier):
+    def digest(name):
+        return hashlib.sha256((tool.folder / name).read_bytes()).hexdigest()
+
+    result = tool("convert_checkpoint.py", "official.pth", "there.pth", "--to", "mmpretrain")
+    assert result.returncode == 0, result.stderr
+    arguments = ["there.pth", "back.safetensors", "--sha256", digest("there.pth")]
+    result = tool("convert_checkpoint.py", *arguments, "--config", DETECTION)
+    assert result.returncode == 0, result.stderr
+    conversion, coverage, read, written = result.stdout.strip().splitlines()
+    total = len(classifier) + 2
+    assert conversion == (
+        f"HorNet classification, mmpretrain -> official: {total} of {total} names known"
+    )
+    assert re.search(rf"{len(classifier)} of {len(classifier) + 8} tensors match", coverage)
+    assert "missing: backbone.norm0.weight" in coverage and "head.weight" in coverage
+    assert read == f"read    {digest('there.pth')}  there.pth"
+    assert written == f"written {digest('back.safetensors')}  back.safetensors"
+    back = load_file(tool.folder / "back.safetensors")
+    assert all(torch.equal(back[key], value) for key, value in classifier.items())
+
+
+def test_convert_checkpoint_refuses(tool, classifier, pytestconfig, monkeypatch, capsys):
+    folder = tool.folder
+    torch.save(torch.nn.Linear(2, 2), folder / "code.pth")
+    torch.save({"layer1.0.conv1.weight": torch.ones(1)}, folder / "resnet.pth")
+    torch.save({"a": torch.ones(1)}, folder / "unknown.pth")
+    (folder / "short.pth").write_bytes((folder / "official.pth").read_bytes()[:3000])
+    detection = str(pytestconfig.rootpath / DETECTION)
+    (folder / "stated.py").write_text(
+        f"_base_ = {detection!r}\n"
+        "model = dict(backbone=dict(init_cfg=dict("
+        f"type='Pretrained', checkpoint='x/new.pth#sha256={'0' * 64}')))\n"
+    )
+    # Within this process: ten starts of Python would take a minute.
+    monkeypatch.chdir(folder)
+    main = runpy.run_path(str(pytestconfig.rootpath / "tools" / "convert_checkpoint.py"))["main"]
+    before = sorted(os.listdir(folder))
+    for words, *arguments in (
+        (r"code\.pth holds pickled code: it asks for torch\.nn", "code.pth"),
+        (r"short\.pth \(3,000 bytes\) is truncated or damaged", "short.pth"),
+        (r"no checkpoint file at none\.pth", "none.pth"),
+        (r"no file of a known kind: 0 of 1 names fit the nearest", "unknown.pth"),
+        (r"is of another model: 0 of \d+ tensors match", "resnet.pth", "--config", detection),
+        (r"official\.pth has the SHA-256 .* is stated", "official.pth", "--sha256", "1" * 64),
+        (r"new\.pth \(not written\) has the SHA", "official.pth", "--config", "stated.py"),
+        ("HorNet classification has no names of 'timm'", "official.pth", "--to", "timm"),
+        (r"no config file at none\.py", "official.pth", "--config", "none.py"),
+        (r"resnet\.pth is there already", "official.pth", "resnet.pth"),
+    ):
+        source, *options = arguments
+        options = options if options[:1] == ["resnet.pth"] else ["new.pth", *options]
+        monkeypatch.setattr(sys, "argv", ["convert_checkpoint.py", source, *options])
+        assert main() == 2
+        error = capsys.readouterr().err
+        assert re.search(f"^error: .*{words}", error), error
+    assert sorted(os.listdir(folder)) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("train.py", "--cfg-options"),
+        ("test.py", "--cfg-options"),
+        ("convert_checkpoint.py", "--min-coverage"),
+    ],
+)
+def test_help_imports_nothing_heavy(tool, name, option):
     result = tool(name, "--help", launcher=[sys.executable, "-X", "importtime"])
-    assert result.returncode == 0 and "--cfg-options" in result.stdout
+    assert result.returncode == 0 and option in result.stdout
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "argparse" in imported and not imported & {"torch", "mmengine", "numpy", "hordet"}
 

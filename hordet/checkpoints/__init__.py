@@ -1,5 +1,6 @@
-"""Opening checkpoints safely, filling models from them, and writing them."""
+"""Opening checkpoints safely, filling models from them, renaming and writing them."""
 
+from hordet.checkpoints.convert import SOURCES, TARGETS, Conversion, convert, wrapped
 from hordet.checkpoints.coverage import Coverage, CoverageHook, fill, load_weights, require
 from hordet.checkpoints.load import (
     CheckpointError,
@@ -12,10 +13,14 @@ from hordet.checkpoints.load import (
 from hordet.checkpoints.save import check_destination, save_checkpoint
 
 __all__ = [
+    "SOURCES",
+    "TARGETS",
     "CheckpointError",
+    "Conversion",
     "Coverage",
     "CoverageHook",
     "check_destination",
+    "convert",
     "fill",
     "install",
     "load_checkpoint",
@@ -25,4 +30,5 @@ __all__ = [
     "save_checkpoint",
     "sha256_of",
     "split_sha256",
+    "wrapped",
 ]
