@@ -1,9 +1,10 @@
-"""The compiled operators of mmcv, or torchvision's in their stead: one door, `install()`.
+"""What mmdet needs and no wheel brings, from one door, `install()`.
 
 mmcv-lite is mmcv without its compiled module `mmcv._ext`, so `import mmcv.ops` fails there, and
 mmdet with it. `install()` offers such a module, made of torchvision's operators and plain torch.
 Where a compiled mmcv is installed, that one is found first and used untouched. `status()` says
-which it is.
+which it is. Likewise for `panopticapi`, which mmdet's panoptic data sets and metric import and
+PyPI does not have.
 """
 
 import importlib
@@ -15,32 +16,39 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 EXTENSION = "mmcv._ext"
+# The module here that fills each.
+STAND_INS = {
+    EXTENSION: "hordet.ops.extension",
+    "panopticapi": "hordet.ops.panoptic",
+    "panopticapi.evaluation": "hordet.ops.panoptic",
+    "panopticapi.utils": "hordet.ops.panoptic",
+}
 
 
 class ExtensionFinder(MetaPathFinder, Loader):
-    """Finds and loads `mmcv._ext`, and answers for no other module."""
+    """Finds and loads the modules of `STAND_INS`, and answers for no other."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Returns a specification for `mmcv._ext`, None for every other name."""
-        return ModuleSpec(fullname, self) if fullname == EXTENSION else None
+        """Returns a specification for a module of `STAND_INS`, None for every other name."""
+        if fullname not in STAND_INS:
+            return None
+        return ModuleSpec(fullname, self, is_package=fullname == "panopticapi")
 
     def create_module(self, spec: ModuleSpec) -> None:
         """Leaves the making of the module to Python."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Fills the new module with the operators; only now are torch and torchvision imported."""
-        from hordet.ops.extension import populate
-
-        populate(module)
+        """Fills the new module; only now are torch and torchvision, or numpy, imported."""
+        importlib.import_module(STAND_INS[module.__name__]).populate(module)
 
 
 def install() -> None:
-    """Offers torchvision's operators to an mmcv that has no compiled ones.
+    """Offers torchvision's operators to an mmcv that has no compiled ones, and a `panopticapi`.
 
-    Appends one finder to the end of `sys.meta_path`: it is asked for `mmcv._ext` only after every
-    other way to import it has failed. Imports nothing; calling it again changes nothing.
+    Appends one finder to the end of `sys.meta_path`: it is asked for these modules only after every
+    other way to import them has failed. Imports nothing; calling it again changes nothing.
     """
     if not any(isinstance(finder, ExtensionFinder) for finder in sys.meta_path):
         sys.meta_path.append(ExtensionFinder())

@@ -1,0 +1,122 @@
+"""What mmdet calls of `panopticapi`, which no wheel carries: ids in colours, panoptic quality.
+
+Panoptic quality is that of Kirillov et al., "Panoptic Segmentation", CVPR 2019, section 4. Matching
+segments is mmdet's part (`mmdet.evaluation.functional.panoptic_utils`); here their counts become
+numbers.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+VOID = 0
+"""The id of pixels that belong to no segment."""
+OFFSET = 256**3
+"""One more than the largest id that a colour holds; true id * OFFSET + predicted id is a pair."""
+
+
+def rgb2id(color: NDArray[np.integer]) -> NDArray[np.integer] | int:
+    """Reads segment ids out of colours: R + 256 G + 256^2 B.
+
+    Args:
+        color: (H, W, 3) picture or (3,) colour, RGB.
+
+    Returns:
+        (H, W) int32 ids, or one id.
+    """
+    ids = np.asarray(color, dtype=np.int32) @ np.array([1, 256, 256**2], dtype=np.int32)
+    return ids if ids.ndim else int(ids)
+
+
+def id2rgb(id_map: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """Writes segment ids as colours: (H, W) ids below 256^3 -> (H, W, 3) RGB."""
+    ids = np.asarray(id_map)
+    return np.stack([ids % 256, ids // 256 % 256, ids // 256**2 % 256], axis=-1).astype(np.uint8)
+
+
+@dataclass
+class PQStatCat:
+    """Counts of one category.
+
+    Attributes:
+        iou: Sum of the overlaps of matched segments.
+        tp: Matched segments.
+        fp: Predicted segments without a match.
+        fn: True segments without a match.
+    """
+
+    iou: float = 0.0
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+
+    def __iadd__(self, other: PQStatCat) -> PQStatCat:
+        """Adds the counts of other pictures."""
+        self.iou += other.iou
+        self.tp += other.tp
+        self.fp += other.fp
+        self.fn += other.fn
+        return self
+
+    def quality(self) -> dict[str, float] | None:
+        """Returns panoptic, segmentation and recognition quality; None without any segment."""
+        count = self.tp + 0.5 * self.fp + 0.5 * self.fn
+        if not count:
+            return None
+        segmentation = self.iou / self.tp if self.tp else 0.0
+        return dict(pq=self.iou / count, sq=segmentation, rq=self.tp / count)
+
+
+class PQStat:
+    """Counts of every category, `stat[category_id]`; those of several pictures add up."""
+
+    def __init__(self) -> None:
+        """Starts with no segment."""
+        self.pq_per_cat: defaultdict[int, PQStatCat] = defaultdict(PQStatCat)
+
+    def __getitem__(self, category: int) -> PQStatCat:
+        """Returns the counts of a category, to be read or changed."""
+        return self.pq_per_cat[category]
+
+    def __iadd__(self, other: PQStat) -> PQStat:
+        """Adds the counts of other pictures."""
+        for category, counts in other.pq_per_cat.items():
+            self.pq_per_cat[category] += counts
+        return self
+
+    def pq_average(
+        self, categories: dict[int, dict[str, Any]], isthing: bool | None
+    ) -> tuple[dict[str, float], dict[int, dict[str, float]]]:
+        """Returns the mean quality of the categories that have a segment, and each one's own.
+
+        Args:
+            categories: COCO's categories by id, with `isthing`.
+            isthing: True for things, False for stuff, None for all.
+
+        Returns:
+            `pq`, `sq`, `rq` in 0 to 1 and `n`, the number of categories they are the mean of (0
+            for none, and the means 0); `pq`, `sq`, `rq` a category, 0 for one without a segment.
+        """
+        chosen = [
+            key
+            for key, category in categories.items()
+            if isthing is None or isthing == bool(category["isthing"])
+        ]
+        found = {key: self.pq_per_cat[key].quality() for key in chosen}
+        present = [quality for quality in found.values() if quality is not None]
+        names = ("pq", "sq", "rq")
+        mean = {name: sum(q[name] for q in present) / max(len(present), 1) for name in names}
+        each = {key: quality or dict.fromkeys(names, 0.0) for key, quality in found.items()}
+        return {**mean, "n": len(present)}, each
+
+
+def populate(module: ModuleType) -> None:
+    """Fills `panopticapi`, or its `utils` or `evaluation`: each offers all."""
+    for name in ("OFFSET", "VOID", "PQStat", "PQStatCat", "id2rgb", "rgb2id"):
+        setattr(module, name, globals()[name])
