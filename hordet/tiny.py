@@ -29,7 +29,8 @@ def make_tiny(cfg: Config) -> Config:
     """Return a dry run of a config.
 
     - Data: 8 training and 4 validation pictures of `hordet.datasets.shapes`, drawn with the
-      config's own classes; in COCO form for detection, as label maps for segmentation.
+      config's own classes; in COCO form for detection (also panoptic), as label maps for
+      segmentation.
     - Sizes of pictures and crops in pipelines, data_preprocessor and slide inference: an eighth.
     - Boxes sampled per picture for the losses: an eighth.
     - Batch size 2, no worker processes, 4 iterations, each logged, then one validation.
@@ -90,11 +91,12 @@ def _stand_in(leaf: ConfigDict, split: str, scope: str) -> Path:
     kind = leaf["type"]
     if isinstance(kind, str):
         kind = DATASETS.get(kind if "." in kind else f"{scope}.{kind}")
-    detection = issubclass(kind, BaseDetDataset) and not issubclass(kind, CocoPanopticDataset)
+    detection = issubclass(kind, BaseDetDataset)
+    panoptic = issubclass(kind, CocoPanopticDataset)
     if not detection and not issubclass(kind, BaseSegDataset):
         raise ValueError(
-            f"no stand-in for the data of {kind.__name__}: a dry run knows mmdet's box and mask "
-            "data sets and mmseg's data sets"
+            f"no stand-in for the data of {kind.__name__}: a dry run knows mmdet's box, mask and "
+            "panoptic data sets and mmseg's data sets"
         )
     metainfo = {**kind.METAINFO, **(leaf.get("metainfo") or {})}
     classes = metainfo.get("classes") or ("object",)
@@ -108,12 +110,16 @@ def _stand_in(leaf: ConfigDict, split: str, scope: str) -> Path:
         num_train=TRAIN_PICTURES,
         num_val=VAL_PICTURES,
         size=PICTURE_SIZE,
-        classes=drawn[:MAX_CLASSES] or classes,
+        classes=metainfo["thing_classes"] if panoptic else drawn[:MAX_CLASSES] or classes,
+        stuff=metainfo["stuff_classes"] if panoptic else (),
     )
     kept = {key: leaf[key] for key in ("pipeline", "test_mode", "filter_cfg") if key in leaf}
     leaf.clear()
     leaf.update(metainfo=metainfo, data_root=str(root), **kept)
-    if detection:
+    if panoptic:
+        leaf.update(type="mmdet.CocoPanopticDataset", ann_file=f"annotations/panoptic_{split}.json")
+        leaf.update(data_prefix=dict(img=split, seg=f"annotations/panoptic_{split}"))
+    elif detection:
         leaf.update(type="mmdet.CocoDataset", ann_file=f"annotations/instances_{split}.json")
         leaf.update(data_prefix=dict(img=split))
     else:
@@ -132,6 +138,10 @@ def _stand_in_metric(metric: ConfigDict, leaf: ConfigDict, root: Path) -> None:
         if not name.endswith("IoUMetric"):
             metric.clear()
             metric.update(type="mmseg.IoUMetric", iou_metrics=["mIoU"])
+        return
+    if name == "CocoPanopticMetric":
+        metric["ann_file"] = str(root / "annotations" / "panoptic_val.json")
+        metric["seg_prefix"] = str(root / "annotations" / "panoptic_val")
         return
     if not name.endswith("CocoMetric"):
         masks = any(step.get("with_mask") for step in nested_dicts(leaf["pipeline"]))

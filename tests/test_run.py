@@ -89,6 +89,8 @@ def test_summary():
     coco = {"coco/bbox_mAP": 0.668, "coco/bbox_mAP_50": 0.84, "coco/segm_mAP": 0.6514}
     assert run.summary(coco) == "box AP 0.668  box AP50 0.840  mask AP 0.651"
     assert run.summary({"aAcc": 95.0, "mIoU": 87.04}) == "mIoU 0.870  aAcc 0.950"
+    quality = {"coco_panoptic/PQ": 39.4, "coco_panoptic/SQ": 77.8, "coco_panoptic/PQ_st": 29.5}
+    assert run.summary(quality) == "PQ 0.394  PQ of stuff 0.295"
     assert run.summary({"val/coco/bbox_mAP": 0.5}) == "box AP 0.500"
     assert run.summary({"pascal_voc/AP50": 0.3}) == "pascal_voc/AP50 0.3"
     assert run.summary({}) == ""

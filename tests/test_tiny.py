@@ -8,6 +8,7 @@ import mmseg
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from PIL import Image
 
 from hordet.config import ConfigError, load_config
@@ -86,9 +87,38 @@ def test_other_formats_become_plain_ones():
     assert cfg.train_dataloader.dataset.times == 1  # RepeatDataset
 
 
-def test_panoptic_data_have_no_stand_in():
-    with pytest.raises(ConfigError, match=r"has no dry run.*CocoPanopticDataset"):
-        load_config(MMDET / "panoptic_fpn" / "panoptic-fpn_r50_fpn_1x_coco.py", tiny=True)
+def test_panoptic():
+    from mmdet.registry import DATASETS
+
+    path = MMDET / "panoptic_fpn" / "panoptic-fpn_r50_fpn_1x_coco.py"
+    cfg = load_config(path, tiny=True)
+    assert cfg.val_evaluator.type == "CocoPanopticMetric"
+    truth = json.loads(Path(cfg.val_evaluator.ann_file).read_text())
+    assert len(truth["images"]) == 4
+    assert [c["isthing"] for c in truth["categories"]] == [1] * 80 + [0] * 53
+    maps = Path(cfg.val_evaluator.seg_prefix)
+    assert all((maps / item["file_name"]).is_file() for item in truth["annotations"])
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    assert len(dataset) == 8
+    sample = dataset[0]["data_samples"]
+    labels = sample.gt_instances.labels
+    assert len(labels) == len(sample.gt_instances.masks) > 0 and labels.max() < 80
+    # The objects' own classes, and the background: the first kind of stuff.
+    assert set(sample.gt_sem_seg.sem_seg.unique().tolist()) == {*labels.tolist(), 80}
+
+
+def test_mask2former_of_all_three_tasks():
+    path = MMDET / "mask2former" / "mask2former_r50_8xb2-lsj-50e_coco-panoptic.py"
+    quality, masks = load_config(path, tiny=True).val_evaluator
+    assert quality.ann_file.endswith("panoptic_val.json")
+    assert masks.ann_file.endswith("instances_val.json") and Path(masks.ann_file).is_file()
+
+
+def test_data_without_a_stand_in():
+    with pytest.raises(ConfigError, match=r"has no dry run.*YouTubeVISDataset"):
+        path = "masktrack_rcnn/masktrack-rcnn_mask-rcnn_r50_fpn_8xb1-12e_youtubevis2019.py"
+        load_config(MMDET / path, tiny=True)
 
 
 def test_local_weights_are_kept(tmp_path):

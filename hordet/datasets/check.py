@@ -13,6 +13,7 @@ from typing import Any
 
 from hordet.datasets.check_coco import check_coco
 from hordet.datasets.errors import DatasetError, DatasetWarning, Findings, listed
+from hordet.datasets.panoptic import check_panoptic
 from hordet.datasets.roots import LOADERS, evaluator_configs, leaf_datasets
 from hordet.registry import DATASETS
 
@@ -20,8 +21,8 @@ from hordet.registry import DATASETS
 def check_datasets(cfg: dict) -> None:
     """Check the data sets and annotation files of a config's loaders and evaluators.
 
-    Knows mmdet's COCO data sets and mmseg's data sets, also within wrappers; others, and data on
-    remote storage, are left to themselves.
+    Knows mmdet's COCO data sets, of instances and panoptic, and mmseg's data sets, also within
+    wrappers; others, and data on remote storage, are left to themselves.
 
     Args:
         cfg: A config with any of train, val and test_dataloader; not changed.
@@ -33,7 +34,7 @@ def check_datasets(cfg: dict) -> None:
         DatasetWarning: Single annotations are faulty, so few that training may skip them.
     """
     # Imported here, so that a config may import hordet.datasets without waiting for both.
-    from mmdet.datasets import CocoDataset
+    from mmdet.datasets import CocoDataset, CocoPanopticDataset
     from mmseg.datasets import BaseSegDataset
 
     # As a key, each message stands once, though val and test usually read the same files.
@@ -55,7 +56,8 @@ def check_datasets(cfg: dict) -> None:
                 found = Findings(errors=[_no_root(root)])
             elif issubclass(kind, CocoDataset):
                 scored = not any(metric.get("format_only") for metric in metrics)
-                found = check_coco(dataset, classes, scored=scored)
+                check = check_panoptic if issubclass(kind, CocoPanopticDataset) else check_coco
+                found = check(dataset, classes, scored=scored)
             elif issubclass(kind, BaseSegDataset):
                 found = Findings(errors=list(_segmentation_faults(dataset, kind, classes)))
             else:
@@ -90,7 +92,9 @@ def _no_root(root: Path) -> str:
 def _evaluator_faults(key: str, metrics: list[dict], dataset: dict) -> Iterator[str]:
     """An evaluator must score against the annotations its loader reads."""
     read = Path(dataset.get("data_root") or ".") / dataset.get("ann_file", "")
-    for metric in metrics:
+    panoptic = [metric for metric in metrics if metric.get("seg_prefix")]
+    # Beside panoptic quality, masks may be scored against the file of instances.
+    for metric in panoptic or metrics:
         scored = metric.get("ann_file")
         if scored and "://" not in scored and Path(scored).resolve() != read.resolve():
             yield (

@@ -1,12 +1,10 @@
 """Checks of a COCO annotation file against the classes, the pictures and mmdet's expectations."""
 
-import json
-import math
-import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hordet.datasets.coco_file import category_faults, image_faults, is_number, read_coco
 from hordet.datasets.errors import Findings, listed
 
 # The share of annotations that may be faulty where mmdet skips or clips the faulty ones. COCO's
@@ -44,33 +42,13 @@ def check_coco(dataset: dict, classes: Sequence[str] | None, *, scored: bool = T
     """
     root = Path(dataset.get("data_root") or ".")
     path = root / dataset.get("ann_file", "")
-    if not path.is_file():
-        near = sorted(str(file.relative_to(root)) for file in root.glob("*/*.json"))
-        there = f"{root} holds {listed(near)}" if near else f"no folder in {root} holds any JSON"
-        return Findings([f"There is no annotation file {path}; {there}. Correct ann_file."])
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        return Findings([f"Cannot read {path}: {error}. Check that you may read it."])
-    except ValueError as error:
-        return Findings([f"{path} is no whole JSON file ({error}). Fetch or export it again."])
-    wanted = ("images", "categories") + (("annotations",) if scored else ())
-    if not isinstance(content, dict) or any(
-        not isinstance(content.get(key), list)
-        or not all(isinstance(item, dict) for item in content[key])
-        for key in wanted
-    ):
-        got = listed(list(content), 8) if isinstance(content, dict) else type(content).__name__
-        return Findings(
-            [
-                f"{path} is no COCO annotation file: it must be an object with the lists "
-                f"{', '.join(wanted)}, got {got}. Convert it to COCO's format."
-            ]
-        )
+    content = read_coco(path, root, scored)
+    if isinstance(content, str):
+        return Findings([content])
     folder = root / ((dataset.get("data_prefix") or {}).get("img") or "")
     faults = [
-        *_category_faults(path, content["categories"], classes),
-        *_image_faults(path, content["images"], folder),
+        *category_faults(path, content["categories"], classes),
+        *image_faults(path, content["images"], folder),
     ]
     if faults or not scored:
         return Findings(faults)
@@ -83,73 +61,6 @@ def check_coco(dataset: dict, classes: Sequence[str] | None, *, scored: bool = T
     if not found.errors:
         found.errors += _emptiness_faults(path, dataset, content["annotations"], images, labels)
     return found
-
-
-def _category_faults(
-    path: Path, categories: list[dict], classes: Sequence[str] | None
-) -> Iterator[str]:
-    """The classes must be among the categories, in their order: so mmdet numbers its labels."""
-    if not all(
-        _number(item.get("id")) and isinstance(item.get("name"), str) for item in categories
-    ):
-        yield f"Some categories of {path} lack an id (a number) or a name. Write these keys."
-        return
-    if classes is None:
-        return
-    names = [item["name"] for item in categories]
-    cure = (
-        "Set metainfo=dict(classes=...) of the data set to names in the file, spelt as there, and "
-        "num_classes of the heads to their number."
-    )
-    absent = [name for name in classes if name not in names]
-    if absent:
-        how_many = "None" if len(absent) == len(classes) else "Not all"
-        yield (
-            f"{how_many} of the classes match a category of {path}. Classes of the data set: "
-            f"{listed(list(classes), 100)}; not in the file: {listed(absent, 100)}; categories in "
-            f"the file: {listed(names, 100) or 'none'}. {cure}"
-        )
-        return
-    order = [name for name in names if name in classes]
-    if order != list(classes):
-        yield (
-            f"The classes stand in another order than the categories of {path}, so labels would "
-            f"get wrong names. Classes: {listed(list(classes), 100)}; order in the file: "
-            f"{listed(order, 100)}. Put the classes in the order of the file."
-        )
-
-
-def _image_faults(path: Path, images: list[dict], folder: Path) -> Iterator[str]:
-    """Each image must have its keys and its file."""
-    if not images:
-        yield f"{path} lists no image. Use another annotation file."
-        return
-    lacking = [
-        image.get("id", f"number {index}")
-        for index, image in enumerate(images)
-        if not isinstance(image.get("file_name"), str)
-        or not all(_number(image.get(key)) for key in ("id", "height", "width"))
-    ]
-    if lacking:
-        yield (
-            f"{len(lacking)} of {len(images)} images in {path} lack one of id, file_name, height, "
-            f"width: {listed(lacking)}. Write these keys."
-        )
-        return
-    # One look at each folder: asking for each file takes minutes on network storage.
-    names = defaultdict(list)
-    for image in images:
-        parent, name = os.path.split(os.path.join(folder, image["file_name"]))
-        names[parent].append(name)
-    missing = []
-    for parent, wanted in names.items():
-        there = set(os.listdir(parent)) if os.path.isdir(parent) else set()
-        missing += [os.path.join(parent, name) for name in wanted if name not in there]
-    if missing:
-        yield (
-            f"{len(missing)} of {len(images)} pictures of {path} are missing: "
-            f"{listed(missing, 3)}. Fetch them, or correct data_prefix (img) or the data root."
-        )
 
 
 def _annotation_findings(
@@ -185,10 +96,10 @@ def _annotation_fault(
     """The first fault of an annotation, None if there is none."""
     box = annotation.get("bbox")
     if (
-        not all(_number(annotation.get(key)) for key in ("id", "image_id", "category_id", "area"))
+        not all(is_number(annotation.get(key)) for key in ("id", "image_id", "category_id", "area"))
         or not isinstance(box, list)
         or len(box) != 4
-        or not all(map(_number, box))
+        or not all(map(is_number, box))
     ):
         return MALFORMED
     image = images.get(annotation["image_id"])
@@ -218,7 +129,7 @@ def _mask_fault(segmentation: list | dict, width: int, height: int) -> tuple[str
     for polygon in segmentation:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             return FEW_POINTS
-        if not all(map(_number, polygon)):
+        if not all(map(is_number, polygon)):
             return MALFORMED
         xs, ys = polygon[0::2], polygon[1::2]
         if (
@@ -261,8 +172,3 @@ def _emptiness_faults(
 def _loads_masks(pipeline: Sequence[dict]) -> bool:
     """Whether a pipeline loads instance masks."""
     return any(isinstance(step, dict) and step.get("with_mask", False) for step in pipeline)
-
-
-def _number(value: object) -> bool:
-    """Whether a value read from JSON is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 EVALUATORS = ("val_evaluator", "test_evaluator")
+# Annotations, and the folder of panoptic maps.
+_EVALUATOR_PATHS = {"ann_file", "seg_prefix"}
 
 
 def leaf_datasets(dataset: dict) -> Iterator[dict]:
@@ -41,8 +43,8 @@ def set_data_root(cfg: dict, root: str | Path) -> None:
         root: The new root, in place of that one.
 
     Raises:
-        ValueError: The data sets have several roots or none, or an evaluator's annotation file does
-            not lie in their root.
+        ValueError: The data sets have several roots or none, or an evaluator's annotation file or
+            folder of maps does not lie in their root.
     """
     loaders = [cfg[key] for key in LOADERS if cfg.get(key)]
     datasets = [leaf for loader in loaders for leaf in leaf_datasets(loader["dataset"])]
@@ -55,15 +57,17 @@ def set_data_root(cfg: dict, root: str | Path) -> None:
     old = Path(roots.pop())
     for key in EVALUATORS:
         for metric in evaluator_configs(cfg.get(key)):
-            if metric.get("ann_file"):
+            for name in _EVALUATOR_PATHS & metric.keys():
+                if not metric[name]:
+                    continue
                 try:
-                    inside = Path(metric["ann_file"]).relative_to(old)
+                    inside = Path(metric[name]).relative_to(old)
                 except ValueError as error:
                     raise ValueError(
-                        f"{key}.ann_file = {metric['ann_file']} does not lie in the data root "
-                        f"{old}. Set it by itself."
+                        f"{key}.{name} = {metric[name]} does not lie in the data root {old}. "
+                        "Set it by itself."
                     ) from error
-                metric["ann_file"] = str(Path(root) / inside)
+                metric[name] = str(Path(root) / inside)
     for leaf in datasets:
         leaf["data_root"] = str(root)
     if "data_root" in cfg:

@@ -1,10 +1,12 @@
 """`shapes`: the data set hordet carries with it, generated on first use, the same on every machine.
 
-One folder serves both tasks, in the layouts that mmdet and mmseg read:
+One folder serves all tasks, in the layouts that mmdet and mmseg read:
 
     annotations/instances_{train,val}.json    COCO: polygons, or RLE for what no polygon can hold
     {train,val}/000001.png                    pictures
     labels/{train,val}/000001.png             semantic maps: 0 = background, i + 1 = class i
+    annotations/panoptic_{train,val}.json     with `stuff`: COCO's panoptic layout, the background
+    annotations/panoptic_{train,val}/         being the first class of stuff
 
 Instance segmentation reads the JSON, class i of `classes` having category id i + 1. Semantic
 segmentation reads the maps either with the background as a class of its own, `("background",
@@ -24,6 +26,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from hordet.datasets.drawing import OUTLINES, draw
+from hordet.datasets.panoptic import describe_segments, panoptic_categories
 
 DEFAULT_CLASSES = tuple(OUTLINES)[:6]
 # RGB, for pictures of predictions.
@@ -47,6 +50,7 @@ def cached_shapes(
     num_val: int = 100,
     size: tuple[int, int] = (128, 128),
     classes: Sequence[str] = DEFAULT_CLASSES,
+    stuff: Sequence[str] = (),
     seed: int = 0,
 ) -> Path:
     """The folder of a shapes data set, written now if it is not there yet.
@@ -59,6 +63,7 @@ def cached_shapes(
         num_val: Number of validation pictures.
         size: Height and width of the pictures, pixels.
         classes: Class names, any number up to 254.
+        stuff: Further class names; given, panoptic annotations are written too.
         seed: Seed of the pictures.
 
     Returns:
@@ -71,6 +76,8 @@ def cached_shapes(
     settings = dict(
         num_train=num_train, num_val=num_val, size=list(size), classes=list(classes), seed=seed
     )
+    if stuff:
+        settings["stuff"] = list(stuff)
     digest = hashlib.sha256(json.dumps([VERSION, settings]).encode()).hexdigest()[:12]
     cache = Path(os.environ.get("HORDET_CACHE") or Path.home() / ".cache" / "hordet").absolute()
     root = cache / f"shapes-{digest}"
@@ -82,6 +89,7 @@ def cached_shapes(
                 num_val=num_val,
                 size=size,
                 classes=classes,
+                stuff=stuff,
                 seed=seed,
             )
         except FileExistsError:
@@ -101,6 +109,7 @@ def write_shapes(
     num_val: int = 100,
     size: tuple[int, int] = (128, 128),
     classes: Sequence[str] = DEFAULT_CLASSES,
+    stuff: Sequence[str] = (),
     seed: int = 0,
 ) -> Path:
     """Write a shapes data set to a new folder; it appears whole or not at all.
@@ -112,6 +121,8 @@ def write_shapes(
         size: Height and width of the pictures, pixels, each at least 32.
         classes: Class names without repeats, 1 to 254. Class i is drawn as shape i modulo the
             number of shapes; with more classes than shapes its hue depends on the class too.
+        stuff: Further class names; given, panoptic annotations are written too, in which the
+            background is the first of them.
         seed: Seed of the pictures; equal settings give equal bytes.
 
     Returns:
@@ -123,14 +134,15 @@ def write_shapes(
     """
     root = Path(root)
     classes = tuple(classes)
-    _check_settings(num_train, num_val, size, classes)
+    _check_settings(num_train, num_val, size, classes, tuple(stuff))
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(f"{root} exists already; name a new folder or remove it first.")
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
         whole = Path(scratch) / "shapes"
         for split, number, first_id in (("train", num_train, 1), ("val", num_val, num_train + 1)):
-            _write_split(whole, split, range(first_id, first_id + number), size, classes, seed)
+            image_ids = range(first_id, first_id + number)
+            _write_split(whole, split, image_ids, size, classes, tuple(stuff), seed)
         try:
             whole.rename(root)
         except OSError as error:
@@ -141,7 +153,11 @@ def write_shapes(
 
 
 def _check_settings(
-    num_train: int, num_val: int, size: tuple[int, int], classes: tuple[str, ...]
+    num_train: int,
+    num_val: int,
+    size: tuple[int, int],
+    classes: tuple[str, ...],
+    stuff: tuple[str, ...],
 ) -> None:
     """Raise ValueError if a setting of `write_shapes` is out of its range."""
     if num_train < 1 or num_val < 1:
@@ -153,6 +169,8 @@ def _check_settings(
             f"classes must be 1 to {MAX_CLASSES} different names, got {len(classes)} names, "
             f"{len(set(classes))} of them different."
         )
+    if len({*classes, *stuff}) != len(classes) + len(stuff):
+        raise ValueError(f"stuff={stuff} must be names that differ from one another and classes.")
 
 
 def _write_split(
@@ -161,14 +179,17 @@ def _write_split(
     image_ids: range,
     size: tuple[int, int],
     classes: tuple[str, ...],
+    stuff: tuple[str, ...],
     seed: int,
 ) -> None:
     """Write pictures, semantic maps and COCO annotations of one split under `root`."""
     folders = [root / split, root / "labels" / split, root / "annotations"]
+    folders += [root / "annotations" / f"panoptic_{split}"] if stuff else []
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     images: list[dict] = []
     annotations: list[dict] = []
+    segments: list[dict] = []
     for image_id in image_ids:
         # Each picture has its own generator, so that it does not depend on how many come before.
         rng = np.random.default_rng([seed, image_id])
@@ -185,6 +206,10 @@ def _write_split(
                 dict(id=annotation_id, image_id=image_id, category_id=label + 1, iscrowd=0)
                 | describe_mask(mask)
             )
+        if stuff:
+            ids, infos = describe_segments(drawing.objects, drawing.labels, len(classes))
+            _write_png(folders[3] / name, ids)
+            segments.append(dict(image_id=image_id, file_name=name, segments_info=infos))
     coco = dict(
         info=dict(description=f"hordet shapes, {split}", version=str(VERSION), seed=seed),
         licenses=[
@@ -198,6 +223,9 @@ def _write_split(
         ],
     )
     (folders[2] / f"instances_{split}.json").write_text(json.dumps(coco), encoding="utf-8")
+    if stuff:
+        coco.update(annotations=segments, categories=panoptic_categories(classes, stuff))
+        (folders[2] / f"panoptic_{split}.json").write_text(json.dumps(coco), encoding="utf-8")
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path as MplPath
+from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
@@ -102,7 +103,7 @@ class PredictionSheetHook(Hook):
             if path not in self._wanted:
                 continue
             index = self._wanted[path]
-            if "pred_sem_seg" in sample:
+            if "pred_sem_seg" in sample or "pred_panoptic_seg" in sample:
                 truth, prediction = semantic_panels(sample)
             else:
                 info = runner.val_dataloader.dataset.get_data_info(index)
@@ -171,11 +172,20 @@ def predicted_objects(instances: Any, score_threshold: float) -> Panel:
 
 
 def semantic_panels(sample: Any) -> tuple[Panel, Panel]:
-    """Read true and predicted class map from mmseg's data sample."""
-    predicted = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+    """Read true and predicted class map from a data sample of mmseg, or a panoptic one of mmdet.
+
+    Of panoptic segments the classes are shown, without borders between objects.
+    """
+    if "pred_sem_seg" in sample:
+        predicted = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+    else:
+        ids = sample.pred_panoptic_seg.sem_seg.squeeze(0).cpu().numpy()
+        # mmdet's metric has marked pixels of no segment by 0, which no segment has.
+        predicted = np.where(ids == 0, 255, ids % INSTANCE_OFFSET)
     if "gt_sem_seg" not in sample:
         return Panel("truth: none"), Panel("prediction", semantic=predicted)
-    true = sample.gt_sem_seg.data.squeeze(0).cpu().numpy()
+    maps = sample.gt_sem_seg
+    true = (maps.data if "data" in maps else maps.sem_seg).squeeze(0).cpu().numpy()
     counted = true != 255
     right = (predicted == true)[counted].mean() if counted.any() else float("nan")
     return (

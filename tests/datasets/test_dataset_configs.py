@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from mmengine.config import Config
+from mmdet.datasets import CocoPanopticDataset
 from mmengine.registry import METRICS, DefaultScope
 
-from hordet.datasets import check_datasets, set_data_root
+from hordet.config import load_config
+from hordet.datasets import check_datasets, set_data_root, write_shapes
 from hordet.datasets.shapes import DEFAULT_CLASSES
 from hordet.registry import DATASETS
 
@@ -39,12 +40,12 @@ def load(repository, cache, monkeypatch):
     monkeypatch.setenv("HORDET_CACHE", str(cache))
     monkeypatch.delenv("HORDET_DATA", raising=False)
     folder = repository / "configs" / "_base_" / "datasets"
-    return lambda name: Config.fromfile(folder / f"{name}.py")
+    return lambda name: load_config(folder / f"{name}.py")
 
 
 def test_every_base_config_has_its_row(repository):
     files = (repository / "configs" / "_base_" / "datasets").glob("*.py")
-    assert {path.stem for path in files} == set(NUMBERS)
+    assert {path.stem for path in files} == {*NUMBERS, "coco_panoptic"}
 
 
 @pytest.mark.parametrize("name", NUMBERS)
@@ -79,6 +80,34 @@ def test_samples_to_train_and_to_test_on(load, request, name):
         else:
             assert truth.gt_sem_seg.shape == truth.ori_shape  # scored at full size
         assert len(train.metainfo["palette"]) == len(train.metainfo["classes"])
+
+
+def test_panoptic_samples(load, tmp_path):
+    """No panoptic picture of COCO is at hand, so shapes bear its names and folders."""
+    cfg = load("coco_panoptic")
+    names = CocoPanopticDataset.METAINFO
+    root = write_shapes(
+        tmp_path / "coco",
+        num_train=3,
+        num_val=2,
+        classes=names["thing_classes"],
+        stuff=names["stuff_classes"],
+    )
+    for split in ("train", "val"):
+        (root / split).rename(root / f"{split}2017")
+        for path in [*(root / "annotations").glob(f"*_{split}*")]:
+            path.rename(path.with_name(path.name.replace(split, f"{split}2017")))
+    set_data_root(cfg, root)
+    check_datasets(cfg)
+    metric = METRICS.build(cfg.val_evaluator)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        train, val = (DATASETS.build(cfg[f"{key}_dataloader"].dataset) for key in ("train", "val"))
+    assert (len(train), len(val), len(metric.categories)) == (3, 2, 133)
+    for dataset in (train, val):
+        truth = dataset[0]["data_samples"]
+        assert len(truth.gt_instances.masks) == len(truth.gt_instances.bboxes) > 0
+        assert truth.gt_sem_seg.sem_seg.max() == 80
+    assert truth.gt_sem_seg.sem_seg.shape[1:] == truth.ori_shape
 
 
 @pytest.mark.parametrize("name", ["shapes_semantic", "camvid_semantic", "ade20k"])

@@ -39,6 +39,13 @@ def test_all_data_sets_and_annotation_files_move(tmp_path):
     assert cfg.data_root == str(tmp_path)
 
 
+def test_the_maps_of_a_panoptic_metric_move(tmp_path):
+    cfg = config()
+    cfg.val_evaluator.seg_prefix = "data/coco/annotations/maps/"
+    set_data_root(cfg, tmp_path)
+    assert cfg.val_evaluator.seg_prefix == str(tmp_path / "annotations" / "maps")
+
+
 def test_several_roots_cannot_be_replaced_by_one():
     cfg = config()
     cfg.val_dataloader.dataset.datasets[1].data_root = "data/other"

@@ -79,6 +79,19 @@ def segmentation(path):
     return sample
 
 
+def panoptic_sample(path):
+    """An object and stuff of class 1 in mmdet's form, pixels of no segment where none is right."""
+    truth = torch.ones(1, *SIZE, dtype=torch.long)
+    truth[:, :30] = 0
+    ids = torch.full((1, *SIZE), 1)
+    ids[:, :15] = 3000  # object 3 of class 0
+    ids[:, 15:30] = 0
+    sample = DetDataSample(metainfo=dict(img_path=path, ori_shape=SIZE))
+    sample.gt_sem_seg = PixelData(sem_seg=truth)
+    sample.pred_panoptic_seg = PixelData(sem_seg=ids)
+    return sample
+
+
 def validate(hook, runner, sample_of):
     hook.before_val_epoch(runner)
     for i, info in enumerate(runner.val_dataloader.dataset.infos):
@@ -250,3 +263,11 @@ def test_real_pictures_with_crowds(shared_data, tmp_path):
         assert Path(pair.image_path).is_file()
     hook.after_val_epoch(runner, {})
     assert (tmp_path / "predictions" / "epoch_12.png").stat().st_size > 100_000
+
+
+def test_classes_of_panoptic_segments_are_shown():
+    truth, prediction = prediction_sheet.semantic_panels(panoptic_sample("x.png"))
+    assert (truth.semantic[:30] == 0).all() and (truth.semantic[30:] == 1).all()
+    assert (prediction.semantic[:15] == 0).all() and (prediction.semantic[30:] == 1).all()
+    assert (prediction.semantic[15:30] >= len(CLASSES)).all()  # no segment is no class
+    assert prediction.caption == "prediction: 75% of pixels right"
