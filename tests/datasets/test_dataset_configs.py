@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from mmdet.datasets import CocoPanopticDataset
 from mmengine.registry import METRICS, DefaultScope
 
 from hordet.config import load_config
@@ -18,6 +17,7 @@ FOLDERS = {
     "coco_instance": "coco_mini",
     "coco_detection": "coco_mini",
     "ade20k": "ade_mini",
+    "ade20k_640": "ade_mini",
 }
 NUMBERS = {
     "shapes_instance": (400, 100),
@@ -27,6 +27,7 @@ NUMBERS = {
     "coco_instance": (128, 45),  # of 129, one has no annotation
     "coco_detection": (128, 45),
     "ade20k": (7, 3),
+    "ade20k_640": (7, 3),
 }
 
 
@@ -84,6 +85,8 @@ def test_samples_to_train_and_to_test_on(load, request, name):
 
 def test_panoptic_samples(load, tmp_path):
     """No panoptic picture of COCO is at hand, so shapes bear its names and folders."""
+    from mmdet.datasets import CocoPanopticDataset
+
     cfg = load("coco_panoptic")
     names = CocoPanopticDataset.METAINFO
     root = write_shapes(
