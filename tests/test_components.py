@@ -29,6 +29,10 @@ def graph(**kwargs):
     return row("GraphFPN", in_channels=PYRAMID, out_channels=16, **kwargs)
 
 
+def eseg(**kwargs):
+    return row("ESegHead", in_channels=[16] * 6, channels=16, num_classes=5, **kwargs)
+
+
 LAYER = dict(in_channels=16, out_channels=16)
 # (config, kind of input, sizes of the outputs for a picture of 64 x 96)
 FOUR = [(16, 24), (8, 12), (4, 6), (2, 3)]
@@ -138,6 +142,21 @@ ROWS = {
     "uper-gf": (uper(spatial="gf"), "pyramid", FOUR[:1]),
     "uper-all": (uper(replace="all", proj_out=False), "pyramid", FOUR[:1]),
     "uper-official": (uper(init="official"), "pyramid", FOUR[:1]),
+    "eseg": (eseg(norm_cfg=dict(type="BN")), "levels", FOUR[:1]),
+    "eseg-sum": (eseg(num_convs=0, weight_method="sum"), "levels", FOUR[:1]),
+    "lraspp": (
+        row(
+            "LRASPPHead",
+            in_channels=[16, 32, 128],
+            in_index=[0, 1, 3],
+            channels=16,
+            input_transform="multiple_select",
+            num_classes=5,
+            norm_cfg=dict(type="BN"),
+        ),
+        "pyramid",
+        FOUR[:1],
+    ),
 }
 
 
@@ -156,11 +175,13 @@ def make_input(kind, batch=2, height=64, width=96, requires_grad=False):
     if kind == "map":
         x = torch.randn(batch, 16, height // 4, width // 4, generator=generator)
         return x.requires_grad_(requires_grad)
+    # 'levels': P2 to P7 of one width, as a neck gives them.
+    channels = [16] * 6 if kind == "levels" else PYRAMID
     return [
         torch.randn(
             batch, c, max(height // s, 1), max(width // s, 1), generator=generator
         ).requires_grad_(requires_grad)
-        for c, s in zip(PYRAMID, (4, 8, 16, 32), strict=True)
+        for c, s in zip(channels, (4, 8, 16, 32, 64, 128), strict=False)
     ]
 
 
@@ -233,7 +254,7 @@ def test_init_weights_of_a_fresh_model(case):
 def test_pictures_do_not_mix(case):
     model, kind, _ = case
     x = make_input(kind)
-    first = [level[:1] for level in x] if kind == "pyramid" else x[:1]
+    first = [level[:1] for level in x] if isinstance(x, list) else x[:1]
     for both, alone in zip(outputs(model.eval(), x), outputs(model, first), strict=True):
         torch.testing.assert_close(both[:1], alone, rtol=1e-3, atol=1e-4)
 
@@ -253,7 +274,7 @@ def test_channels_last_input(case):
     x = make_input(kind)
     turned = (
         [level.to(memory_format=torch.channels_last) for level in x]
-        if kind == "pyramid"
+        if isinstance(x, list)
         else x.to(memory_format=torch.channels_last)
     )
     for a, b in zip(outputs(model.eval(), x), outputs(model, turned), strict=True):

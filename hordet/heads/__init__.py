@@ -1,5 +1,7 @@
 """Heads: feature pyramid -> prediction."""
 
+from hordet.heads.eseg_head import ESegHead
 from hordet.heads.hor_uper_head import HorUPerHead
+from hordet.heads.lraspp_head import LRASPPHead
 
-__all__ = ["HorUPerHead"]
+__all__ = ["ESegHead", "HorUPerHead", "LRASPPHead"]
