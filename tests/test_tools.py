@@ -225,3 +225,20 @@ def test_two_processes_give_the_numbers_of_one(tool, detector):
     one = tool("test.py", DETECTION, checkpoint, "--tiny")
     two = tool("test.py", DETECTION, checkpoint, "--tiny", launcher=torchrun)
     assert numbers_of(one) == numbers_of(two)
+
+
+def test_benchmark_backbones_writes_its_table(tool):
+    result = tool(
+        "benchmark.py", "backbones", "GhostNet 1.0", "--markdown", "b.md", "--json", "b.json"
+    )
+    assert result.returncode == 0, result.stderr
+    page = (tool.folder / "b.md").read_text()
+    assert "Written by `python tools/benchmark.py backbones 'GhostNet 1.0' --markdown b.md" in page
+    assert "| GhostNet 1.0 | 24, 40, 80, 160 | any | 0.95 |" in page
+    assert page.endswith("\n\n" + result.stdout.rstrip("\n") + "\n")
+    (row,) = json.loads((tool.folder / "b.json").read_text())
+    assert row["strides"] == [4, 8, 16, 32] and row["config"]["model_name"] == "ghostnet_100"
+
+    wrong = tool("benchmark.py", "backbones", "Ghostnet 1")
+    assert wrong.returncode == 2
+    assert "no backbone is named 'Ghostnet 1'; did you mean 'GhostNet 1.0'" in wrong.stderr

@@ -2,11 +2,13 @@
 
 python tools/benchmark.py complexity configs/coco/CONFIG.py
 python tools/benchmark.py complexity --all --markdown docs/zoo.md --json zoo.json
+python tools/benchmark.py backbones --markdown docs/backbones.md
 """
 
 import argparse
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -20,6 +22,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     complexity(commands.add_parser("complexity", help="parameters and multiply-adds of configs"))
+    backbones(commands.add_parser("backbones", help="backbones under HorFPN: cost, a train step"))
     return parser.parse_args()
 
 
@@ -38,9 +41,23 @@ def complexity(parser: argparse.ArgumentParser) -> None:
         metavar=("H", "W"),
         help="size of the picture (default: 1280 800 for COCO, otherwise the test scale)",
     )
-    add("--markdown", type=Path, metavar="FILE", help="write the table here too")
-    add("--json", type=Path, metavar="FILE", help="write exact numbers here")
+    outputs(parser)
     parser.set_defaults(run=run_complexity)
+
+
+def backbones(parser: argparse.ArgumentParser) -> None:
+    """Describe `backbones`."""
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="names of hordet.backbones.peers (default: all)"
+    )
+    outputs(parser)
+    parser.set_defaults(run=run_backbones)
+
+
+def outputs(parser: argparse.ArgumentParser) -> None:
+    """Describe where tables go."""
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write exact numbers here")
 
 
 def run_complexity(arguments: argparse.Namespace) -> None:
@@ -51,12 +68,33 @@ def run_complexity(arguments: argparse.Namespace) -> None:
     configs = leaves if arguments.all else arguments.configs
     shape = (3, *arguments.shape) if arguments.shape else None
     rows = zoo.count_configs(configs, ROOT, shape)
-    table = zoo.markdown(rows)
+    write("The zoo", zoo.markdown(rows), rows, arguments)
+
+
+def run_backbones(arguments: argparse.Namespace) -> None:
+    """Measure backbones under HorFPN, and train a step of each."""
+    from hordet.backbones.peers import PEERS
+    from hordet.config import ConfigError
+    from hordet.config_faults import near
+    from hordet.evaluation import backbone_table
+
+    for name in arguments.names:
+        if name not in PEERS:
+            raise ConfigError(f"no backbone is named {name!r}{near(name, list(PEERS))}")
+    rows = []
+    for name in arguments.names or PEERS:
+        print(f"{name} ...", file=sys.stderr)
+        rows.append(backbone_table.measure(name, PEERS[name]))
+    write("Backbones under HorFPN", backbone_table.markdown(rows), rows, arguments)
+
+
+def write(title: str, table: str, rows: list, arguments: argparse.Namespace) -> None:
+    """Print a table, and write it and its exact numbers where asked."""
     print(table)
     if arguments.markdown:
-        title = f"# The zoo\n\nWritten by `python {' '.join(command_line())}`.\n\n"
+        heading = f"# {title}\n\nWritten by `python {shlex.join(command_line())}`.\n\n"
         arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
-        arguments.markdown.write_text(title + table)
+        arguments.markdown.write_text(heading + table)
     if arguments.json:
         arguments.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n")
 

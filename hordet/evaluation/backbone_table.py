@@ -1,0 +1,241 @@
+"""The table of backbones under HorFPN: what each gives, costs, and whether it trains.
+
+Shapes and costs come from forwards without values (torch's device `meta`); the train step is real,
+in a RetinaNet on small random pictures. It shows that the parts fit and that every parameter
+learns, not how good a model is.
+"""
+
+import copy
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.model import initialize
+from mmengine.structures import InstanceData
+from torch import Tensor, nn
+
+from hordet.evaluation.complexity import count
+from hordet.registry import MODELS
+
+COUNTED, TRAINED = (800, 1280), (64, 96)  # (H, W) of the pictures
+NECK = dict(type="hordet.HorFPN", out_channels=256, num_outs=5)
+# What a picture's sides must be a multiple of: the smallest of these that a model takes.
+DIVISORS = (32, 64, 128, 256)
+NOTE = """\
+Names are those of `hordet.backbones.peers`: `backbone=PEERS[NAME]`, and the channels are HorFPN's
+`in_channels`. Parameters and multiply-adds are *counted here*, at 800 x 1280 or at the padded size;
+multiply-adds are those of convolutions, linear layers and attention (torch's counter). The neck is
+HorFPN-7x7 with five outputs of 256 channels. The loss is *measured here*, in one train step of a
+RetinaNet on random pictures: it shows that the parts fit and every parameter has a gradient, and
+says nothing of quality. "Any" pictures are padded to multiples of 32, as mmdet and mmseg do; models
+of one size take it as `img_size=(H, W)`, and every picture is padded to it.
+
+"""
+HEADER = (
+    "backbone",
+    "channels",
+    "pictures",
+    "parameters, M",
+    "with HorFPN",
+    "multiply-adds, G",
+    "with HorFPN",
+    "loss of a step",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One backbone of the table.
+
+    Attributes:
+        name: Its name.
+        config: Its config.
+        channels: Channels of each output.
+        strides: Stride of each output in pixels of the picture.
+        pictures: Which sizes of picture it takes.
+        counted: (H, W) of the counted picture: 800 x 1280, or the next that it takes.
+        parameters: Of the backbone alone, and with the neck.
+        multiply_adds: The same, by torch's counter: convolutions and products of matrices.
+        loss: Of a train step.
+    """
+
+    name: str
+    config: dict[str, Any]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    pictures: str
+    counted: tuple[int, int]
+    parameters: tuple[int, int]
+    multiply_adds: tuple[int, int]
+    loss: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row for JSON."""
+        return asdict(self)
+
+
+def sized(config: dict[str, Any], size: tuple[int, int]) -> tuple[dict[str, Any], tuple[int, int]]:
+    """Fit a backbone and a size of picture to one another.
+
+    Args:
+        config: Of a backbone; not changed.
+        size: (H, W), multiples of 32.
+
+    Returns:
+        The config, with `img_size` where the model takes one size only, and `size`, or the next
+        larger one that the model takes.
+
+    Raises:
+        ValueError: The model takes none of the sizes tried.
+    """
+    config = copy.deepcopy(config)
+    with torch.device("meta"):
+        backbone = MODELS.build(copy.deepcopy(config))
+    if getattr(backbone, "img_size", None):
+        return {**config, "img_size": size}, size
+    refusal: ValueError | None = None
+    for divisor in DIVISORS:
+        height, width = (math.ceil(side / divisor) * divisor for side in size)
+        try:
+            maps(backbone, (height, width))
+        except ValueError as error:
+            refusal = error
+        else:
+            return config, (height, width)
+    raise ValueError(f"got {config}, which takes no multiple of {DIVISORS}: {refusal}.")
+
+
+def maps(backbone: nn.Module, size: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Run a backbone on the device `meta` and return its outputs, which have shapes only."""
+    backbone.eval()  # mmdet's backbones return nothing here
+    with torch.no_grad():
+        return backbone(torch.zeros(1, 3, *size, device="meta"))
+
+
+def retinanet(config: dict[str, Any], channels: Iterable[int]) -> nn.Module:
+    """Build a RetinaNet (Lin et al., ICCV 2017) on P2 to P6 of HorFPN, with a thin head.
+
+    Args:
+        config: Of the backbone.
+        channels: Of its outputs.
+    """
+    anchors = dict(octave_base_scale=4, scales_per_octave=1, ratios=[1.0])
+    head = dict(
+        type="mmdet.RetinaHead",
+        num_classes=3,
+        in_channels=NECK["out_channels"],
+        stacked_convs=1,
+        feat_channels=32,
+        anchor_generator=dict(type="mmdet.AnchorGenerator", strides=[4, 8, 16, 32, 64], **anchors),
+        bbox_coder=dict(type="mmdet.DeltaXYWHBBoxCoder"),
+        loss_cls=dict(type="mmdet.FocalLoss", use_sigmoid=True),
+        loss_bbox=dict(type="mmdet.L1Loss"),
+    )
+    assigner = dict(type="mmdet.MaxIoUAssigner", pos_iou_thr=0.5, neg_iou_thr=0.4, min_pos_iou=0)
+    model = MODELS.build(
+        dict(
+            type="mmdet.RetinaNet",
+            data_preprocessor=dict(type="mmdet.DetDataPreprocessor"),
+            backbone=copy.deepcopy(config),
+            neck=dict(NECK, in_channels=list(channels)),
+            bbox_head=head,
+            train_cfg=dict(
+                assigner=assigner,
+                sampler=dict(type="mmdet.PseudoSampler"),
+                allowed_border=-1,
+                pos_weight=-1,
+                debug=False,
+            ),
+        )
+    )
+    initialize(model.bbox_head, model.bbox_head.init_cfg)  # anchors start as background
+    return model
+
+
+def train_step(model: nn.Module, size: tuple[int, int]) -> float:
+    """Take the gradients of a detector's loss on two random pictures with two boxes each.
+
+    Args:
+        model: A detector of mmdet.
+        size: (H, W) of the pictures.
+
+    Returns:
+        The loss.
+
+    Raises:
+        ValueError: The loss is not finite, or a trainable parameter has no finite gradient.
+    """
+    height, width = size
+    boxes = [[0.1, 0.1, 0.4, 0.5], [0.3, 0.2, 0.9, 0.9]]
+    sides = torch.tensor([width, height, width, height])
+    truth = InstanceData(bboxes=torch.tensor(boxes) * sides, labels=torch.tensor([0, 2]))
+    sample = DetDataSample(
+        gt_instances=truth, metainfo=dict(img_shape=size, pad_shape=size, batch_input_shape=size)
+    )
+    model.train()
+    losses = model.loss(torch.randn(2, 3, height, width), [sample, sample])
+    loss, _ = model.parse_losses(losses)
+    loss.backward()
+    without = [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+        and (parameter.grad is None or not torch.isfinite(parameter.grad).all())
+    ]
+    if without or not torch.isfinite(loss):
+        raise ValueError(
+            f"got a loss of {loss.item()} and no finite gradient for {len(without)} parameters, "
+            f"such as {', '.join(without[:3]) or 'none'}."
+        )
+    return loss.item()
+
+
+def measure(name: str, config: dict[str, Any]) -> Row:
+    """Measure one backbone.
+
+    Raises:
+        ValueError: As `sized` and `train_step`.
+    """
+    fitted, size = sized(config, COUNTED)
+    with torch.device("meta"):
+        backbone = MODELS.build(copy.deepcopy(fitted))
+        outs = maps(backbone, size)
+        channels = tuple(out.shape[1] for out in outs)
+        whole = nn.Sequential(backbone, MODELS.build(dict(NECK, in_channels=list(channels))))
+        # The counter leaves its notes in the modules.
+        costs = [count(copy.deepcopy(part), (3, *size)) for part in (backbone, whole)]
+    pictures = "any" if size == COUNTED else f"padded to {size[0]} x {size[1]}"
+    if "img_size" in fitted:
+        pictures = "one size"
+    fitted, small = sized(config, TRAINED)
+    torch.manual_seed(0)
+    return Row(
+        name=name,
+        config=config,
+        channels=channels,
+        strides=tuple(size[0] // out.shape[2] for out in outs),
+        pictures=pictures,
+        counted=size,
+        parameters=tuple(cost.parameters for cost in costs),
+        multiply_adds=tuple(cost.matrix_multiply_adds for cost in costs),
+        loss=train_step(retinanet(fitted, channels), small),
+    )
+
+
+def markdown(rows: Iterable[Row]) -> str:
+    """Write the table as Markdown."""
+    lines = [NOTE + _line(HEADER), _line(["---"] * 3 + ["---:"] * (len(HEADER) - 3))]
+    for row in rows:
+        cells = [row.name, ", ".join(map(str, row.channels)), row.pictures]
+        cells += [f"{value / 1e6:.2f}" for value in row.parameters]
+        cells += [f"{value / 1e9:.2f}" for value in row.multiply_adds]
+        lines.append(_line([*cells, f"{row.loss:.2f}"]))
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+    """Write one line of a table."""
+    return f"| {' | '.join(cells)} |"
