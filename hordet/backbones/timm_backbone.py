@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from hordet.backbones.wrapped import WrappedBackbone
@@ -34,7 +35,8 @@ class TimmBackbone(WrappedBackbone):
 
     Args:
         model_name: timm's name, such as 'resnet50' or, with a tag, 'tf_efficientnet_b0.ap_in1k'.
-            The tag tells which weights are meant; none are loaded without `init_cfg`.
+            The tag tells which weights are meant; none are loaded without `init_cfg`. Families of
+            weights differ in the mean and std of their pictures, which the log tells.
         out_indices: Ascending indices into timm's features, of which many models have one of
             stride 2 at index 0. None: the last feature of each of the strides 4, 8, 16, 32.
         in_channels: Channels of the picture.
@@ -59,7 +61,7 @@ class TimmBackbone(WrappedBackbone):
 
     Shape:
         (N, in_channels, H, W) -> one (N, out_channels[i], H / out_strides[i], W / out_strides[i])
-        an output; most models round up.
+        an output. Most models round up; Inception leaves out borders.
 
     Raises:
         ValueError: An unknown model, one without a pyramid, an option that it does not have, or an
@@ -150,12 +152,15 @@ class TimmBackbone(WrappedBackbone):
         """Map each parameter of timm's model to its stage or block, from 0 at the stem."""
         from timm.models import group_parameters
 
-        if not hasattr(self.model, "group_matcher"):
+        try:
+            matcher = self.model.group_matcher(coarse=coarse)
+        except (AttributeError, AssertionError) as error:
             raise ValueError(
-                f"got {self.model_name}, which does not declare its layers: timm gives it no "
-                "group_matcher. Leave frozen_stages=-1, and train without layer decay."
-            )
-        return group_parameters(self.model, self.model.group_matcher(coarse=coarse), reverse=True)
+                f"got {self.model_name}, which does not declare its {'stages' if coarse else 'layers'}"
+                ": timm gives it no group_matcher for them. "
+                + ("Leave frozen_stages=-1." if coarse else "Train it without layer decay.")
+            ) from error
+        return group_parameters(self.model, matcher, reverse=True)
 
     @cached_property
     def _layers(self) -> dict[str, int]:
@@ -191,7 +196,14 @@ class TimmBackbone(WrappedBackbone):
         return groups.get(name.removeprefix("model."), num_groups - 1), num_groups
 
     def _read(self, source: str) -> dict[str, Any]:
-        """Open a file, or what timm downloads."""
+        """Open a file, or what timm downloads, and log which pictures timm's weights expect."""
+        settings = self.model.pretrained_cfg
+        mean, std = ([round(255 * value, 2) for value in settings[key]] for key in ("mean", "std"))
+        print_log(
+            f"timm's weights of {self.model_name} expect RGB pictures of mean={mean}, std={std}: "
+            "the data_preprocessor should say the same.",
+            logger="current",
+        )
         if source.startswith(HUB):
             return self._download(source.removeprefix(HUB))
         return super()._read(source)

@@ -133,6 +133,8 @@ def test_layers_for_layer_decay():
     unknown = TimmBackbone("poolformer_s12", out_indices=(0, 1))
     with pytest.raises(ValueError, match="poolformer_s12, which does not declare its layers"):
         unknown.get_layer_depth("model.stem.conv.weight")
+    with pytest.raises(ValueError, match="declare its stages: .* Leave frozen_stages=-1"):
+        TimmBackbone("poolformer_s12", out_indices=(0, 1), frozen_stages=1)
 
 
 def of_file(path, name="test_resnet", **kwargs):
@@ -198,8 +200,13 @@ def test_weights_by_name(monkeypatch, tmp_path):
     nn.init.constant_(source.conv_stem.weight, 0.5)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", lambda *a, **k: state)
     state = source.state_dict()
+    said = []
+    monkeypatch.setattr(
+        "hordet.backbones.timm_backbone.print_log", lambda text, logger: said.append(text)
+    )
     backbone.init_weights()
     assert (backbone.model.conv_stem.weight == 0.5).all()
+    assert "mean=[127.5, 127.5, 127.5]" in said[0]
     with pytest.raises(ValueError, match="timm has timm://tf_efficientnet_b0.* or timm://"):
         of_file("timm://tf_efficientnet_b1.ap_in1k", name).init_weights()
 
