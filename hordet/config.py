@@ -99,11 +99,17 @@ def parse_options(items: Sequence[str]) -> dict[str, Any]:
     """Turn `key=value` words of a command line into options, values read as mmengine does.
 
     Raises:
-        ConfigError: A word has no `=`.
+        ConfigError: A word has no `=`, or a value that mmengine cannot read, such as a dict.
     """
     for item in items:
         if "=" not in item:
             raise ConfigError(f"option {item!r} is not of the form key=value")
     parser = argparse.ArgumentParser()
     parser.add_argument("options", nargs="*", action=DictAction, default={})
-    return parser.parse_args(["--", *items]).options
+    try:
+        return parser.parse_args(["--", *items]).options
+    except (RecursionError, AssertionError) as error:  # how mmengine fails at brackets and dicts
+        raise ConfigError(
+            f"an option of {' '.join(items)!r} cannot be read; allowed are numbers, words and "
+            "lists of them, such as a=[1,2,(3,4)]: for a list of dicts write a config with _base_"
+        ) from error

@@ -187,6 +187,9 @@ def test_values_of_options():
     }
     with pytest.raises(ConfigError, match="'batch' is not of the form key=value"):
         parse_options(["batch"])
+    for value in ("[dict(type='A',b=1),dict(c=2)]", "[1,(2"):
+        with pytest.raises(ConfigError, match="write a config with _base_"):
+            parse_options([f"model.loss={value}"])
 
 
 def test_files_that_cannot_be_read(tmp_path):
