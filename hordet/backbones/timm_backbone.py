@@ -155,10 +155,11 @@ class TimmBackbone(WrappedBackbone):
         try:
             matcher = self.model.group_matcher(coarse=coarse)
         except (AttributeError, AssertionError) as error:
+            parts = "stages" if coarse else "layers"
+            cure = "Leave frozen_stages=-1." if coarse else "Train it without layer decay."
             raise ValueError(
-                f"got {self.model_name}, which does not declare its {'stages' if coarse else 'layers'}"
-                ": timm gives it no group_matcher for them. "
-                + ("Leave frozen_stages=-1." if coarse else "Train it without layer decay.")
+                f"got {self.model_name}, which does not declare its {parts}: timm gives it no "
+                f"group_matcher for them. {cure}"
             ) from error
         return group_parameters(self.model, matcher, reverse=True)
 
