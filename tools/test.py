@@ -8,36 +8,23 @@ import argparse
 import os
 import sys
 
+from hordet.command_line import read_run_config, run_arguments
+
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[run_arguments()],
     )
     add = parser.add_argument
-    add("config", help="config file")
     add("checkpoint", help="weights (.pth or .safetensors); no code in it is run")
-    add("--work-dir", help="where the log goes (default: work_dirs/NAME_OF_CONFIG)")
     add("--tta", action="store_true", help="test-time augmentation (boxes, label maps; no masks)")
     add(
         "--out",
         metavar="PATH",
         help="write predictions: .pkl or .json for detection, a folder for segmentation",
-    )
-    add("--data-root", help="where the data are, in place of the config's data_root")
-    add("--tiny", action="store_true", help="dry run on four stand-in pictures")
-    add(
-        "--cfg-options",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override keys of the config, such as test_dataloader.batch_size=4",
-    )
-    add(
-        "--launcher",
-        choices=["none", "pytorch", "slurm", "mpi"],
-        default="none",
-        help="how the processes were started (torchrun is recognised by itself)",
     )
     return parser.parse_args()
 
@@ -51,18 +38,10 @@ def main() -> int:
     from mmengine.dist import is_main_process
 
     from hordet import run
-    from hordet.config import parse_options
 
     run.quiet()
     try:
-        cfg = run.read_config(
-            arguments.config,
-            options=parse_options(arguments.cfg_options),
-            work_dir=arguments.work_dir,
-            data_root=arguments.data_root,
-            launcher=arguments.launcher,
-            tiny=arguments.tiny,
-        )
+        cfg = read_run_config(arguments)
         runner = run.test_runner(cfg, arguments.checkpoint, tta=arguments.tta, out=arguments.out)
         metrics = runner.test()
     except run.UserError as error:

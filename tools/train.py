@@ -9,15 +9,17 @@ import argparse
 import os
 import sys
 
+from hordet.command_line import read_run_config, run_arguments
+
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[run_arguments()],
     )
     add = parser.add_argument
-    add("config", help="config file")
-    add("--work-dir", help="where logs and checkpoints go (default: work_dirs/NAME_OF_CONFIG)")
     add(
         "--resume",
         nargs="?",
@@ -27,21 +29,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--amp", action="store_true", help="mixed precision (bfloat16 on a CPU)")
     add("--seed", type=int, help="seed of weights, data order and augmentation")
-    add("--data-root", help="where the data are, in place of the config's data_root")
-    add("--tiny", action="store_true", help="dry run: four iterations on stand-in pictures")
-    add(
-        "--cfg-options",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="override keys of the config, such as train_dataloader.batch_size=4",
-    )
-    add(
-        "--launcher",
-        choices=["none", "pytorch", "slurm", "mpi"],
-        default="none",
-        help="how the processes were started (torchrun is recognised by itself)",
-    )
     return parser.parse_args()
 
 
@@ -54,18 +41,10 @@ def main() -> int:
     from mmengine.dist import is_main_process
 
     from hordet import run
-    from hordet.config import parse_options
 
     run.quiet()
     try:
-        cfg = run.read_config(
-            arguments.config,
-            options=parse_options(arguments.cfg_options),
-            work_dir=arguments.work_dir,
-            data_root=arguments.data_root,
-            launcher=arguments.launcher,
-            tiny=arguments.tiny,
-        )
+        cfg = read_run_config(arguments)
         runner = run.training_runner(
             cfg, resume=arguments.resume, amp=arguments.amp, seed=arguments.seed
         )
