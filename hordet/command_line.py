@@ -1,4 +1,4 @@
-"""The arguments that the tools which run a config share; light, for `--help` must answer at once."""
+"""Arguments that the tools which run a config share; light, for `--help` must answer at once."""
 
 from __future__ import annotations
 

@@ -202,11 +202,14 @@ def test_runner(
 
 
 def _build(cfg: Config, minimum_share: float) -> Runner:
+    from hordet.hooks import NothingDetectedHook  # with it mmdet, which takes seconds
+
     checkpoints.install()
     if cfg.get("load_from") and "://" not in cfg.load_from:
         checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
     runner = Runner.from_cfg(cfg)
     runner.logger.addFilter(_is_news)
+    runner.register_hook(NothingDetectedHook())
     if cfg.get("load_from"):
         runner.register_hook(CoverageHook(cfg.load_from, minimum_share))
     return runner
@@ -259,8 +262,13 @@ def last_validation(runner: Runner) -> dict[str, float]:
     return {key: float(v) for key, v in values.items() if not key.endswith(("/time", "/data_time"))}
 
 
-def summary(metrics: dict[str, Any]) -> str:
-    """Return the headline metrics as one line, such as `box AP 0.668  mask AP 0.651`; 0 to 1."""
+def summary(metrics: dict[str, Any], runner: Runner | None = None) -> str:
+    """Return the headline metrics as one line, such as `box AP 0.668  mask AP 0.651`; 0 to 1.
+
+    Args:
+        metrics: Of a validation or a test.
+        runner: The one that made them; a line of its last evaluation says if nothing was detected.
+    """
     shown = []
     for name, (title, divisor) in _METRICS.items():
         found: Sequence = [value for key, value in metrics.items() if key.split("/")[-1] == name]
@@ -268,4 +276,6 @@ def summary(metrics: dict[str, Any]) -> str:
             shown.append(f"{title} {found[0] / divisor:.3f}")
     if not shown:
         shown = [f"{key} {value}" for key, value in metrics.items()]
+    if shown and runner is not None and runner.message_hub.get_info("nothing_detected"):
+        shown.append("(nothing was detected)")
     return "  ".join(shown)

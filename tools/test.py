@@ -48,7 +48,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if is_main_process():
-        print(f"{run.summary(metrics)}  ({arguments.checkpoint})")
+        print(f"{run.summary(metrics, runner)}  ({arguments.checkpoint})")
     return 0
 
 

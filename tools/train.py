@@ -56,7 +56,7 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if is_main_process():
-        metrics = run.summary(run.last_validation(runner))
+        metrics = run.summary(run.last_validation(runner), runner)
         print(f"{metrics or 'trained; no validation metrics'}  ({cfg.work_dir})")
     return 0
 
