@@ -20,8 +20,9 @@ from hordet import checkpoints
 from hordet.checkpoints import CheckpointError, CoverageHook
 from hordet.config import ConfigError, load_config
 from hordet.config_faults import nested_dicts
-from hordet.datasets import DatasetError, check_datasets, set_data_root
+from hordet.datasets import DatasetError, set_data_root
 from hordet.datasets.roots import evaluator_configs
+from hordet.processes import check_data
 
 # What a user can put right; the tools show these as a message.
 UserError = (ConfigError, DatasetError, CheckpointError)
@@ -160,7 +161,7 @@ def training_runner(
         cfg.load_from = find_latest_checkpoint(cfg.work_dir) if resume == "auto" else resume
         if cfg.load_from is None:
             cfg.resume = False  # the first start of a run that is always started with --resume
-    check_datasets(cfg)
+    check_data(cfg)
     # A resumed run must be the same model; a fine-tuned one may have another head.
     return _build(cfg, minimum_share=1.0 if cfg.get("resume") else 0.5)
 
@@ -192,7 +193,7 @@ def test_runner(
     if tta:
         _augment(cfg)
     pickled = bool(out) and _write_predictions(cfg, str(out))
-    check_datasets(cfg)
+    check_data(cfg)
     runner = _build(cfg, minimum_share=1.0)
     if pickled:
         from mmdet.evaluation import DumpDetResults
