@@ -20,7 +20,7 @@ class NothingDetectedHook(Hook):
     one is `nothing_detected` in the message hub.
     """
 
-    priority = "HIGH"
+    priority = "HIGHEST"  # before mmengine's RuntimeInfoHook copies the metrics for the log
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Complete the metrics of a validation, in place."""

@@ -10,7 +10,7 @@ from mmengine.logging import MessageHub
 
 import hordet  # noqa: F401  (before mmdet, which imports mmcv.ops)
 from hordet.hooks import NothingDetectedHook
-from hordet.run import summary
+from hordet.run import last_validation, summary
 
 
 @pytest.fixture
@@ -62,6 +62,26 @@ def test_no_detection_is_an_average_precision_of_0(evaluate, moment, caplog):
     assert "Nothing was detected in any picture" in caplog.text
     line = "box AP 0.000  box AP50 0.000  mask AP 0.000  mask AP50 0.000  (nothing was detected)"
     assert summary(metrics, runner) == line
+
+
+def test_a_run_logs_it_as_the_last_validation(toy_run, caplog):
+    from mmdet.evaluation import CocoMetric
+
+    class Empty(CocoMetric):
+        """mmdet's metric where no picture has a detection."""
+
+        def process(self, data_batch, data_samples):
+            self.results += [1] * len(data_samples)
+
+        def compute_metrics(self, results):
+            return {}
+
+    runner = toy_run([NothingDetectedHook()])
+    runner.val_loop.evaluator.metrics = [Empty(metric="bbox")]
+    runner.train()
+    numbers = {f"val/coco/bbox_{name}": 0.0 for name in ("mAP", "mAP_50", "mAP_75")}
+    assert last_validation(runner) == numbers
+    assert summary(last_validation(runner), runner).endswith("(nothing was detected)")
 
 
 def test_only_what_was_asked_for(evaluate, tmp_path):
