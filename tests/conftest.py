@@ -1,5 +1,6 @@
 """Settings shared by every test: quiet threads, shared data where present, `--slow`."""
 
+import functools
 import os
 import sys
 from pathlib import Path
@@ -64,3 +65,30 @@ def reference():
     if not folder.is_dir():
         pytest.skip(f"no reference numbers at {folder} (set HORDET_SHARED to its parent)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def drawn_pictures(tmp_path_factory):
+    """One cache folder for the pictures that configs draw, whichever tests read them."""
+    return tmp_path_factory.mktemp("drawn_pictures")
+
+
+@pytest.fixture(scope="module")
+def cache_folder(drawn_pictures):
+    """Let the configs of a module's tests draw into that folder and not into the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HORDET_CACHE", str(drawn_pictures))
+        yield
+
+
+@pytest.fixture(scope="session")
+def cost_of():
+    """Count the cost of a leaf once, whichever tests ask; takes its path from the root."""
+    from hordet.config import load_config
+    from hordet.evaluation import complexity_of
+
+    @functools.cache
+    def count(leaf):
+        return complexity_of(load_config(ROOT / leaf))
+
+    return count

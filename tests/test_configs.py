@@ -14,14 +14,7 @@ from hordet.evaluation.complexity import EmptyOnMeta
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("configs/[!_]*/*.py"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def cache_folder(tmp_path_factory):
-    """Configs of generated data write it to a cache folder: one of this module."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HORDET_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
 @functools.cache

@@ -1,7 +1,8 @@
 """The zoo's table: what each config costs, beside the published figures of its metafile.
 
 Metafiles (`configs/*/metafile.yml`, listed in `model-index.yml`) have OpenMMLab's form. An entry's
-`Metadata.Published`, with `Parameters (M)` and `FLOPs (G)`, holds what the model's authors printed.
+`Metadata.Published`, with `Parameters (M)` and `FLOPs (G)`, holds what the model's authors printed,
+and each of its `Results` has a `Source`.
 """
 
 from collections.abc import Iterable
@@ -24,12 +25,15 @@ HEADER = (
     "published",
     "FFT, G",
     "matrix products, G",
+    "results",
 )
+RULE = ("---", *["---:"] * (len(HEADER) - 2), "---")
 NOTE = """\
 Multiply-adds are counted as the papers count them: mmcv's counter, with what it leaves out in
 `hordet/evaluation/complexity.py`. An FFT, which it leaves out, is C x H x W x ceil(log2(H x W)).
 Matrix products are torch's count: convolutions, linear layers and attention, and nothing else.
-Published figures are those of each model's authors; in brackets, ours less theirs.
+Published figures are those of each model's authors; in brackets, ours less theirs. Results say
+whose they are; what was measured here stands in the docstrings of the configs.
 """
 
 
@@ -41,13 +45,13 @@ class Row:
         config: Path from the repository's root.
         cost: None where it cannot be counted.
         problem: Why not.
-        published: `Metadata.Published` of its metafile, or nothing.
+        entry: Its entry in a metafile; empty where there is none.
     """
 
     config: str
     cost: Complexity | None
     problem: str
-    published: dict[str, float]
+    entry: dict[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the row for JSON."""
@@ -88,14 +92,13 @@ def count_configs(
         absolute = path.resolve()
         inside = absolute.is_relative_to(root)
         name = absolute.relative_to(root).as_posix() if inside else str(path)
-        published = entries.get(name, {}).get("Metadata", {}).get("Published", {})
         cost, problem = None, ""
         cfg = load_config(path)
         try:
             cost = complexity_of(cfg, input_shape)
         except ValueError as error:
             problem = str(error)
-        rows.append(Row(name, cost, problem, published))
+        rows.append(Row(name, cost, problem, entries.get(name, {})))
     return rows
 
 
@@ -103,7 +106,7 @@ def markdown(rows: Iterable[Row]) -> str:
     """Write the table as Markdown, one part a folder."""
     lines = [NOTE]
     for folder, group in groupby(rows, key=lambda row: str(Path(row.config).parent)):
-        lines += [f"## {folder}", "", _line(HEADER), _line(["---"] + ["---:"] * (len(HEADER) - 1))]
+        lines += [f"## {folder}", "", _line(HEADER), _line(RULE)]
         lines += [_line(_cells(row)) for row in group]
         lines.append("")
     return "\n".join(lines)
@@ -120,17 +123,30 @@ def _cells(row: Row) -> list[str]:
     if cost is None:
         return [name, f"not counted: {row.problem}", *[""] * (len(HEADER) - 2)]
     parameters, multiply_adds = cost.parameters / 1e6, cost.multiply_adds / 1e9
+    published = row.entry.get("Metadata", {}).get("Published", {})
     _, height, width = cost.input_shape
     return [
         name,
         f"{height} x {width}",
         f"{parameters:.2f}",
-        _published(row.published.get("Parameters (M)"), parameters),
+        _published(published.get("Parameters (M)"), parameters),
         f"{multiply_adds:.2f}",
-        _published(row.published.get("FLOPs (G)"), multiply_adds),
+        _published(published.get("FLOPs (G)"), multiply_adds),
         f"{cost.fft / 1e9:.2f}" if cost.fft else "",
         f"{cost.matrix_multiply_adds / 1e9:.2f}",
+        _results(row.entry.get("Results", [])),
     ]
+
+
+def _results(results: list[dict[str, Any]]) -> str:
+    """Write the results of a metafile, and whose they are."""
+    sources = {result["Source"]: None for result in results}
+    parts = []
+    for source in sources:
+        same = [result["Metrics"] for result in results if result["Source"] == source]
+        values = [f"{name} {value:g}" for metrics in same for name, value in metrics.items()]
+        parts.append(f"{', '.join(values)} ({source})")
+    return "; ".join(parts)
 
 
 def _published(figure: float | None, ours: float) -> str:

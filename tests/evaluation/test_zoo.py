@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 
 from hordet.evaluation.complexity import Complexity
 from hordet.evaluation.zoo import Row, count_configs, markdown, read_metafiles
@@ -30,6 +31,11 @@ Models:
       Published:
         Parameters (M): 2
         FLOPs (G): 0.1
+    Results:
+      - Task: Semantic Segmentation
+        Dataset: ADE20K
+        Metrics: {mIoU: 48.1, mIoU(ms+flip): 49}
+        Source: published by someone
 """
 
 
@@ -47,29 +53,30 @@ def zoo(tmp_path):
 
 def test_rows(zoo):
     one, two = count_configs(sorted(zoo.glob("configs/*/*.py")), zoo)
-    assert (one.config, one.published) == (
-        "configs/a/one.py",
-        {"Parameters (M)": 2, "FLOPs (G)": 0.1},
-    )
+    assert (one.config, one.entry["Name"]) == ("configs/a/one.py", "one")
     assert one.cost.input_shape == (3, 96, 64) and not one.problem
-    assert (two.cost, two.published) == (None, {})
+    assert (two.cost, two.entry) == (None, {})
     assert "no Resize" in two.problem
     assert json.loads(json.dumps(one.as_dict()))["cost"]["parameters"] == one.cost.parameters
 
 
 def test_markdown():
     cost = Complexity((3, 1280, 800), 80_465_970, 728_270_000_000, 727_610_000_000, 435_000_000)
-    text = markdown(
-        [
-            Row("configs/a/one.py", cost, "", {"Parameters (M)": 80, "FLOPs (G)": 728.5}),
-            Row("configs/b/two.py", None, "no scale", {}),
-        ]
+    entry = yaml.safe_load(METAFILE.replace("FLOPs (G): 0.1", "FLOPs (G): 728.5"))["Models"][0]
+    rows = [
+        Row("configs/a/one.py", cost, "", entry),
+        Row("configs/a/three.py", cost, "", {}),
+        Row("configs/b/two.py", None, "no scale", {}),
+    ]
+    header, _, one, three, *_, two = (s for s in markdown(rows).splitlines() if s.startswith("| "))
+    columns = header.count("|")
+    assert one == (
+        "| one | 1280 x 800 | 80.47 | 2 (+78.47) | 728.27 | 728.5 (-0.23) | 0.43 | 727.61 "
+        "| mIoU 48.1, mIoU(ms+flip) 49 (published by someone) |"
     )
-    assert text.count("| config | input |") == 2
-    assert (
-        "| one | 1280 x 800 | 80.47 | 80 (+0.47) | 728.27 | 728.5 (-0.23) | 0.43 | 727.61 |" in text
-    )
-    assert "| two | not counted: no scale |  |  |  |  |  |  |" in text
+    assert three == "| three | 1280 x 800 | 80.47 |  | 728.27 |  | 0.43 | 727.61 |  |"
+    assert two.startswith("| two | not counted: no scale |")
+    assert {line.count("|") for line in (one, two, three)} == {columns}
 
 
 def test_without_metafiles(tmp_path):
