@@ -14,6 +14,7 @@ custom_hooks = [
     dict(type="hordet.FiniteLossHook"),
     dict(type="hordet.ProgressHook"),
     dict(type="hordet.PredictionSheetHook"),
+    dict(type="hordet.SameBuffersHook"),
 ]
 
 visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])

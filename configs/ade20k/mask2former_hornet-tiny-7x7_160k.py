@@ -33,5 +33,6 @@ val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 custom_imports = dict(imports=["mmdet.models", "hordet.registry"])
 custom_hooks = [
-    dict(type=f"hordet.{hook}Hook") for hook in ("FiniteLoss", "Progress", "PredictionSheet")
+    dict(type=f"hordet.{hook}Hook")
+    for hook in ("FiniteLoss", "Progress", "PredictionSheet", "SameBuffers")
 ]

@@ -32,6 +32,7 @@ val_evaluator = dict(ann_file=data_root + "/annotations/instances_val2017.json")
 test_evaluator = val_evaluator
 custom_imports = dict(imports=["hordet.registry"])
 custom_hooks = [
-    dict(type=f"hordet.{hook}Hook") for hook in ("FiniteLoss", "Progress", "PredictionSheet")
+    dict(type=f"hordet.{hook}Hook")
+    for hook in ("FiniteLoss", "Progress", "PredictionSheet", "SameBuffers")
 ]
 default_hooks = dict(checkpoint=dict(save_best="coco/segm_mAP"))
