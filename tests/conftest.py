@@ -8,6 +8,8 @@ from pathlib import Path
 # Before torch is imported: beside a busy neighbour, spinning OpenMP threads stall for seconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core already
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

@@ -93,13 +93,15 @@ def test_tool(zoo, repository):
     assert result.returncode == 0, result.stderr
     page = (zoo / "d" / "zoo.md").read_text()
     assert page.startswith("# The zoo\n\nWritten by `python tools/benchmark.py complexity ")
-    assert page.endswith(result.stdout.rstrip("\n") + "\n") and "| one | 64 x 32 |" in page
+    # The end of what was printed: forks of OpenMMLab print their own when they are imported.
+    table = page[page.index("|") :]
+    assert result.stdout.rstrip("\n").endswith(table.rstrip("\n")) and "| one | 64 x 32 |" in table
     (row,) = json.loads((zoo / "zoo.json").read_text())
     assert row["cost"]["input_shape"] == [3, 64, 32]
 
     missing = run("configs/a/on.py")
-    assert (missing.returncode, missing.stdout) == (2, "")
-    assert missing.stderr.startswith("error: no config file at configs/a/on.py")
+    assert missing.returncode == 2 and "|" not in missing.stdout
+    assert "error: no config file at configs/a/on.py" in missing.stderr
     # These end before anything heavy is imported.
     nothing = run()
     assert nothing.returncode == 2 and "--all is required" in nothing.stderr
