@@ -221,11 +221,10 @@ def test_two_processes_give_the_numbers_of_one(tool, detector):
     _, folder = detector
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     trained = tool("train.py", DETECTION, "--tiny", "--work-dir", "two", launcher=torchrun)
-    assert numbers_of(trained)
     checkpoint = tool.folder / "two" / "epoch_1.pth"
     one = tool("test.py", DETECTION, checkpoint, "--tiny")
     two = tool("test.py", DETECTION, checkpoint, "--tiny", launcher=torchrun)
-    assert numbers_of(one) == numbers_of(two)
+    assert numbers_of(trained) == numbers_of(one) == numbers_of(two)
 
 
 def test_benchmark_backbones_writes_its_table(tool):

@@ -1,11 +1,11 @@
-"""As upernet_efficientnet-lite0_horuperhead_0.8k.py from random weights: what pretraining is worth.
+"""As upernet_efficientnet-lite0_horuperhead_0.5k.py from random weights: what pretraining is worth.
 
 Cost: 3.57 M parameters; the same time.
 Expected: not run yet.
 Train: python tools/train.py THIS --data-root FOLDER
 """
 
-_base_ = "upernet_efficientnet-lite0_horuperhead_0.8k.py"
+_base_ = "upernet_efficientnet-lite0_horuperhead_0.5k.py"
 
 model = dict(backbone=dict(init_cfg=None))
 optim_wrapper = dict(paramwise_cfg=dict(decay_rate=1.0))

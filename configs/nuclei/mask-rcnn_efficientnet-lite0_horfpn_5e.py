@@ -1,10 +1,10 @@
 """Mask R-CNN, EfficientNet-Lite0 (ImageNet-1k), HorFPN on fluorescence nuclei (DSB 2018).
 
-mask-rcnn_efficientnet-lite0_horfpn_7e-scratch.py is the same without the weights.
+mask-rcnn_efficientnet-lite0_horfpn_5e-scratch.py is the same without the weights.
 
-Cost: 4.08 M parameters; 7 epochs of 199 pictures.
+Cost: 4.08 M parameters; 5 epochs of 199 pictures.
 Expected: not run yet.
-Weights: as for camvid/upernet_efficientnet-lite0_horuperhead_0.8k.py.
+Weights: as for camvid/upernet_efficientnet-lite0_horuperhead_0.5k.py.
 Train: python tools/train.py THIS --data-root FOLDER
 """
 
@@ -22,4 +22,4 @@ model = dict(
 )
 # Smaller steps for layers that know something already: 0.9 ** 17 at the stem.
 optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.9))
-train_cfg = dict(max_epochs=7, val_interval=7)
+train_cfg = dict(max_epochs=5, val_interval=5)

