@@ -10,7 +10,7 @@ _base_ = [
     "../_base_/datasets/camvid_semantic.py",
     "../_base_/schedules/scratch_iters.py",
 ]
-# Dice counts each class alike, as mIoU does: poles, signs and people are rare and thin.
+# Beside cross entropy, which counts pixels, the overlap of all classes (mmseg takes them at once).
 loss_decode = [
     dict(type="CrossEntropyLoss", use_sigmoid=False, avg_non_ignore=True),
     dict(type="DiceLoss", loss_weight=1.0),
