@@ -146,7 +146,7 @@ def _stand_in_metric(metric: ConfigDict, leaf: ConfigDict, root: Path) -> None:
     if not name.endswith("CocoMetric"):
         masks = any(step.get("with_mask") for step in nested_dicts(leaf["pipeline"]))
         metric.clear()
-        metric.update(type="mmdet.CocoMetric", metric=["bbox", "segm"] if masks else ["bbox"])
+        metric.update(type="hordet.CocoMetric", metric=["bbox", "segm"] if masks else ["bbox"])
     metric["ann_file"] = str(root / "annotations" / "instances_val.json")
 
 

@@ -1,8 +1,7 @@
 """Training hooks."""
 
 from hordet.hooks.finite import FiniteLossHook
-from hordet.hooks.nothing_detected import NothingDetectedHook
 from hordet.hooks.prediction_sheet import PredictionSheetHook
 from hordet.hooks.progress import ProgressHook
 
-__all__ = ["FiniteLossHook", "NothingDetectedHook", "PredictionSheetHook", "ProgressHook"]
+__all__ = ["FiniteLossHook", "PredictionSheetHook", "ProgressHook"]
