@@ -36,7 +36,7 @@ METRICS = Registry(
     "metric",
     parent=MMENGINE_METRICS,
     scope="hordet",
-    locations=["hordet.evaluation.coco_metric"],
+    locations=["hordet.evaluation.coco_metric", "hordet.evaluation.iou_metric"],
 )
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     "optimizer wrapper constructor",

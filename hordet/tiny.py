@@ -137,7 +137,7 @@ def _stand_in_metric(metric: ConfigDict, leaf: ConfigDict, root: Path) -> None:
     if leaf["type"] == "mmseg.BaseSegDataset":
         if not name.endswith("IoUMetric"):
             metric.clear()
-            metric.update(type="mmseg.IoUMetric", iou_metrics=["mIoU"])
+            metric.update(type="hordet.IoUMetric", iou_metrics=["mIoU"])
         return
     if name == "CocoPanopticMetric":
         metric["ann_file"] = str(root / "annotations" / "panoptic_val.json")
