@@ -6,6 +6,7 @@ scoped name, such as `type='hordet.HorFPN'`. The modules in `locations` are impo
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
@@ -31,6 +32,12 @@ TRANSFORMS = Registry(
     "transform", parent=MMENGINE_TRANSFORMS, scope="hordet", locations=["hordet.datasets"]
 )
 HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="hordet", locations=["hordet.hooks"])
+METRICS = Registry(
+    "metric",
+    parent=MMENGINE_METRICS,
+    scope="hordet",
+    locations=["hordet.evaluation.coco_metric", "hordet.evaluation.iou_metric"],
+)
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     "optimizer wrapper constructor",
     parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,

@@ -22,10 +22,11 @@ from hordet.config import ConfigError, load_config
 from hordet.config_faults import nested_dicts
 from hordet.datasets import DatasetError, set_data_root
 from hordet.datasets.roots import evaluator_configs
+from hordet.evaluation.errors import EvaluationError
 from hordet.processes import check_data
 
 # What a user can put right; the tools show these as a message.
-UserError = (ConfigError, DatasetError, CheckpointError)
+UserError = (ConfigError, DatasetError, CheckpointError, EvaluationError)
 
 _TEST_LOADER, _TEST_EVALUATOR = "test_dataloader", "test_evaluator"
 # Metrics by the last part of their key: what they are called, and what they are divided by.
@@ -203,14 +204,11 @@ def test_runner(
 
 
 def _build(cfg: Config, minimum_share: float) -> Runner:
-    from hordet.hooks import NothingDetectedHook  # with it mmdet, which takes seconds
-
     checkpoints.install()
     if cfg.get("load_from") and "://" not in cfg.load_from:
         checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
     runner = Runner.from_cfg(cfg)
     runner.logger.addFilter(_is_news)
-    runner.register_hook(NothingDetectedHook())
     if cfg.get("load_from"):
         runner.register_hook(CoverageHook(cfg.load_from, minimum_share))
     return runner

@@ -137,7 +137,7 @@ def _stand_in_metric(metric: ConfigDict, leaf: ConfigDict, root: Path) -> None:
     if leaf["type"] == "mmseg.BaseSegDataset":
         if not name.endswith("IoUMetric"):
             metric.clear()
-            metric.update(type="mmseg.IoUMetric", iou_metrics=["mIoU"])
+            metric.update(type="hordet.IoUMetric", iou_metrics=["mIoU"])
         return
     if name == "CocoPanopticMetric":
         metric["ann_file"] = str(root / "annotations" / "panoptic_val.json")
@@ -146,7 +146,7 @@ def _stand_in_metric(metric: ConfigDict, leaf: ConfigDict, root: Path) -> None:
     if not name.endswith("CocoMetric"):
         masks = any(step.get("with_mask") for step in nested_dicts(leaf["pipeline"]))
         metric.clear()
-        metric.update(type="mmdet.CocoMetric", metric=["bbox", "segm"] if masks else ["bbox"])
+        metric.update(type="hordet.CocoMetric", metric=["bbox", "segm"] if masks else ["bbox"])
     metric["ann_file"] = str(root / "annotations" / "instances_val.json")
 
 

@@ -87,7 +87,7 @@ def cache_folder(drawn_pictures):
 def cost_of():
     """Count the cost of a leaf once, whichever tests ask; takes its path from the root."""
     from hordet.config import load_config
-    from hordet.evaluation import complexity_of
+    from hordet.evaluation.complexity import complexity_of
 
     @functools.cache
     def count(leaf):

@@ -83,7 +83,7 @@ def test_slide_inference_keeps_its_overlap(tmp_path):
 
 def test_other_formats_become_plain_ones():
     cfg = load_config(MMDET / "pascal_voc" / "faster-rcnn_r50_fpn_1x_voc0712.py", tiny=True)
-    assert cfg.val_evaluator.type == "mmdet.CocoMetric" and cfg.val_evaluator.metric == ["bbox"]
+    assert cfg.val_evaluator.type == "hordet.CocoMetric" and cfg.val_evaluator.metric == ["bbox"]
     assert cfg.train_dataloader.dataset.times == 1  # RepeatDataset
 
 

@@ -1,8 +1,9 @@
-"""Measure models: what they cost.
+"""Measure models and what scores them: what they cost.
 
 python tools/benchmark.py complexity configs/coco/CONFIG.py
 python tools/benchmark.py complexity --all --markdown docs/zoo.md --json zoo.json
 python tools/benchmark.py backbones --markdown docs/backbones.md
+python tools/benchmark.py evaluation
 """
 
 import argparse
@@ -23,6 +24,7 @@ def parse_arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     complexity(commands.add_parser("complexity", help="parameters and multiply-adds of configs"))
     backbones(commands.add_parser("backbones", help="backbones under HorFPN: cost, a train step"))
+    evaluation(commands.add_parser("evaluation", help="COCO figures: time, memory, pycocotools'"))
     return parser.parse_args()
 
 
@@ -52,6 +54,15 @@ def backbones(parser: argparse.ArgumentParser) -> None:
     )
     outputs(parser)
     parser.set_defaults(run=run_backbones)
+
+
+def evaluation(parser: argparse.ArgumentParser) -> None:
+    """Describe `evaluation`."""
+    add = parser.add_argument
+    add("--pictures", type=int, default=5000, metavar="N", help="drawn pictures (default: 5000)")
+    add("--detections", type=int, default=100, metavar="N", help="of each picture (default: 100)")
+    outputs(parser)
+    parser.set_defaults(run=run_evaluation)
 
 
 def outputs(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +97,14 @@ def run_backbones(arguments: argparse.Namespace) -> None:
         print(f"{name} ...", file=sys.stderr)
         rows.append(backbone_table.measure(name, PEERS[name]))
     write("Backbones under HorFPN", backbone_table.markdown(rows), rows, arguments)
+
+
+def run_evaluation(arguments: argparse.Namespace) -> None:
+    """Time COCO's figures against pycocotools, and compare them."""
+    from hordet.evaluation import coco_benchmark
+
+    rows = coco_benchmark.measure(arguments.pictures, arguments.detections)
+    write("COCO evaluation", coco_benchmark.markdown(rows), rows, arguments)
 
 
 def write(title: str, table: str, rows: list, arguments: argparse.Namespace) -> None:

@@ -1,15 +1,8 @@
 """Training hooks."""
 
 from hordet.hooks.finite import FiniteLossHook
-from hordet.hooks.nothing_detected import NothingDetectedHook
 from hordet.hooks.prediction_sheet import PredictionSheetHook
 from hordet.hooks.progress import ProgressHook
 from hordet.hooks.same_buffers import SameBuffersHook
 
-__all__ = [
-    "FiniteLossHook",
-    "NothingDetectedHook",
-    "PredictionSheetHook",
-    "ProgressHook",
-    "SameBuffersHook",
-]
+__all__ = ["FiniteLossHook", "PredictionSheetHook", "ProgressHook", "SameBuffersHook"]

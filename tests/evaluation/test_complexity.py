@@ -12,8 +12,7 @@ from torch import nn
 
 from hordet.backbones import HorNet
 from hordet.config import load_config
-from hordet.evaluation import complexity_of, count
-from hordet.evaluation.complexity import EmptyOnMeta, paper_shape
+from hordet.evaluation.complexity import EmptyOnMeta, complexity_of, count, paper_shape
 from hordet.layers import GlobalLocalFilter
 
 MMDET = Path(mmdet.__file__).parent / ".mim" / "configs"

@@ -1,0 +1,230 @@
+"""COCO's average precision as a metric of mmengine: mmdet's options, faster and in less memory."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import mmdet.evaluation
+import numpy as np
+from mmdet.datasets.api_wrappers import COCO
+from mmengine.logging import MessageHub, MMLogger
+from prettytable import PrettyTable
+
+from hordet.evaluation.coco_eval import BACKENDS, CocoFigures, evaluate_coco
+from hordet.evaluation.coco_results import PictureResult, check_ids, encode_masks, write_results
+from hordet.evaluation.errors import EvaluationError
+from hordet.registry import METRICS
+
+# The places of mmdet's names among COCO's twelve figures.
+_PLACES = {"mAP": 0, "mAP_50": 1, "mAP_75": 2, "mAP_s": 3, "mAP_m": 4, "mAP_l": 5}
+_RECALLS = ("AR@{0}", "AR@{1}", "AR@{2}", "AR_s@{2}", "AR_m@{2}", "AR_l@{2}")
+
+
+@METRICS.register_module()
+class CocoMetric(mmdet.evaluation.CocoMetric):
+    """mmdet's CocoMetric with the same figures, several times faster.
+
+    Masks become run lengths as they come, and results are arrays, so memory is that of the encoded
+    results. Results of several processes may come in any order and repeat pictures, as padded
+    samplers do: each picture counts once. Figures are not rounded. Where nothing is detected,
+    average precision is 0, and `nothing_detected` in the message hub says so.
+
+    Args:
+        backend: 'faster-coco-eval' or 'pycocotools'. Both give the same figures.
+        **options: Those of mmdet's CocoMetric.
+    """
+
+    def __init__(self, backend: str = "faster-coco-eval", **options: Any) -> None:
+        """Read the annotation file, if one is given."""
+        if backend not in BACKENDS:
+            raise ValueError(f"backend is {backend!r}; it must be one of {', '.join(BACKENDS)}")
+        super().__init__(**options)
+        self.backend = backend
+        if "proposal_fast" in self.metrics:  # mmdet's own fails with today's numpy
+            raise ValueError(
+                "metric 'proposal_fast' is not offered; 'proposal' gives the recall of boxes "
+                "whatever their category, by COCO's rules"
+            )
+        unknown = set(self.metric_items or ()) - {*self._places}
+        if unknown:
+            raise ValueError(
+                f"metric_items has {', '.join(sorted(unknown))}; it may have "
+                f"{', '.join(self._places)}"
+            )
+
+    @property
+    def _places(self) -> dict[str, int]:
+        recalls = (name.format(*self.proposal_nums) for name in _RECALLS)
+        return _PLACES | {name: 6 + i for i, name in enumerate(recalls)}
+
+    def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
+        """Encode the predictions of a batch.
+
+        Args:
+            data_batch: Not used.
+            data_samples: Data samples of mmdet as dicts.
+
+        Raises:
+            EvaluationError: Scores or boxes are not finite, masks have another size than their
+                picture, or the annotation file does not have the picture or the category.
+        """
+        for sample in data_samples:
+            predicted = sample["pred_instances"]
+            arrays = {
+                key: predicted[key].detach().cpu().numpy()
+                for key in ("bboxes", "scores", "labels", "mask_scores")
+                if key in predicted
+            }
+            image_id, size = sample["img_id"], tuple(sample["ori_shape"][:2])
+            boxes = arrays["bboxes"].astype(np.float64)
+            boxes[:, 2:] -= boxes[:, :2]
+            result = PictureResult(
+                image_id,
+                self._size_of(image_id, size),
+                boxes,
+                arrays["scores"],
+                self._categories(arrays["labels"], image_id),
+                mask_scores=arrays.get("mask_scores"),
+            )
+            if "masks" in predicted:
+                result.masks = encode_masks(predicted["masks"], result.size, image_id)
+            result.check()
+            truth = None
+            if self._coco_api is None:
+                truth = {
+                    "img_id": image_id,
+                    "height": size[0],
+                    "width": size[1],
+                    "anns": sample["instances"],
+                }
+            self.results.append((truth, result))
+
+    def _size_of(self, image_id: int, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size of a picture of the annotation file."""
+        if self._coco_api is None:
+            return size
+        check_ids([image_id], self._coco_api.imgs)
+        image = self._coco_api.imgs[image_id]
+        return image["height"], image["width"]
+
+    def _categories(self, labels: np.ndarray, image_id: int) -> np.ndarray:
+        """Return the category ids of labels."""
+        classes = self.dataset_meta["classes"]
+        if labels.size and not 0 <= labels.min() <= labels.max() < len(classes):
+            raise EvaluationError(
+                f"image {image_id}: a predicted label is {labels.max()}, but the data set has "
+                f"{len(classes)} classes (labels 0 to {len(classes) - 1}). Set num_classes of the "
+                "heads to their number."
+            )
+        if self._coco_api is None:  # the file made of the samples numbers categories as labels
+            return labels
+        if self.cat_ids is None:
+            self.cat_ids = self._coco_api.get_cat_ids(cat_names=classes)
+            if len(self.cat_ids) != len(classes):
+                raise EvaluationError(
+                    f"the data set has {len(classes)} classes and the annotation file has "
+                    f"categories for {len(self.cat_ids)} of them. Give both the same names."
+                )
+        return np.asarray(self.cat_ids)[labels]
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """Gather the results of all processes and score them.
+
+        Args:
+            size: Number of pictures; mmengine would cut the gathered results off there, and lose
+                pictures unless processes took turns. Here each picture counts once instead.
+
+        Returns:
+            The figures, by name.
+        """
+        return super().evaluate(sys.maxsize)
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """Score the results of all pictures.
+
+        Args:
+            results: What `process` made, in any order, pictures perhaps repeated.
+
+        Returns:
+            Figures such as `bbox_mAP`, 0 to 1; -1 where there is no truth.
+        """
+        logger = MMLogger.get_current_instance()
+        pictures = {result.image_id: (truth, result) for truth, result in reversed(results)}
+        detections = [pictures[key][1] for key in sorted(pictures)]
+        if self._coco_api is None:
+            with TemporaryDirectory() as folder:
+                made = [pictures[key][0] for key in sorted(pictures)]
+                self._coco_api = COCO(self.gt_to_coco_json(made, f"{folder}/made"))
+            self.cat_ids = self._coco_api.get_cat_ids()
+        self.img_ids = self._coco_api.get_img_ids()
+        if self.cat_ids is None:
+            self.cat_ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta["classes"])
+        if self.outfile_prefix:
+            self._write(detections)
+        if self.format_only:
+            logger.info(f"results are saved in {Path(self.outfile_prefix).parent}")
+            return {}
+        found: dict[str, float] = {}
+        for kind in self.metrics:
+            logger.info(f"Evaluating {kind}...")
+            found |= self._figures(kind, detections, logger)
+        nothing = not any(len(result.scores) for result in detections)
+        MessageHub.get_current_instance().update_info("nothing_detected", nothing)
+        if nothing:
+            logger.warning(
+                "Nothing was detected in any picture, so average precision is 0. Early in training "
+                "that is common; later, look at the loss, and at score_thr of test_cfg."
+            )
+        return found
+
+    def _write(self, detections: list[PictureResult]) -> None:
+        """Write COCO's result files."""
+        write_results(f"{self.outfile_prefix}.bbox.json", detections, "bbox")
+        if any(result.masks is not None for result in detections):
+            write_results(f"{self.outfile_prefix}.segm.json", detections, "segm")
+
+    def _figures(
+        self, kind: str, detections: list[PictureResult], logger: MMLogger
+    ) -> dict[str, float]:
+        """Score boxes, masks, or boxes whatever their category ('proposal')."""
+        if kind == "segm" and any(
+            result.masks is None and len(result.scores) for result in detections
+        ):
+            raise EvaluationError(
+                "metric 'segm' needs masks, and the model predicts none. Give it a mask head, or "
+                "set metric=['bbox'] of the evaluator."
+            )
+        figures = evaluate_coco(
+            self._coco_api.dataset,
+            detections,
+            "segm" if kind == "segm" else "bbox",
+            category_ids=self.cat_ids,
+            max_detections=self.proposal_nums,
+            iou_thresholds=self.iou_thrs,
+            use_categories=kind != "proposal",
+            backend=self.backend,
+        )
+        logger.info("\n" + figures.summary)
+        begin, items = f"{kind}_", list(_PLACES)
+        if kind == "proposal":
+            begin, items = "", list(self._places)[6:]
+        chosen = self.metric_items or items
+        found = {begin + item: float(figures.stats[self._places[item]]) for item in chosen}
+        if self.classwise and kind != "proposal":
+            found |= self._classwise(kind, figures, logger)
+        return found
+
+    def _classwise(self, kind: str, figures: CocoFigures, logger: MMLogger) -> dict[str, float]:
+        """Log the table of categories; return each one's average precision."""
+        table = PrettyTable(["category", "AP", "AP50", "AP75", "APs", "APm", "APl", "AR"])
+        found = {}
+        for index, category in enumerate(figures.categories):
+            name = self._coco_api.cats[category]["name"]
+            row = figures.of_category(index)
+            table.add_row([name, *(f"{value:.3f}" for value in row.values())])
+            # Boxes and masks have the same key in mmdet, so that one is lost.
+            found[f"{kind}_{name}_precision"] = row["AP"]
+        logger.info("\n" + table.get_string())
+        return found

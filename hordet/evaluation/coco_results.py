@@ -1,0 +1,248 @@
+"""Predictions of one picture in little memory: arrays, and masks as run lengths.
+
+A picture of 100 detections takes about 20 kB, its dense masks of 480 x 640 would take 30 MB.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from hordet.evaluation.errors import EvaluationError
+
+
+@dataclass
+class PictureResult:
+    """The detections of one picture.
+
+    Attributes:
+        image_id: Id of the picture in the annotation file.
+        size: Height and width of the picture, in pixels.
+        boxes: Boxes (N, 4) as left, top, width, height, in pixels and double precision.
+        scores: Confidences (N,).
+        categories: Category ids (N,).
+        masks: COCO's compressed run lengths (N), None without masks.
+        mask_scores: Confidences of the masks (N,) where a model has others for them.
+    """
+
+    image_id: int
+    size: tuple[int, int]
+    boxes: NDArray[np.floating]
+    scores: NDArray[np.floating]
+    categories: NDArray[np.integer]
+    masks: list[bytes] | None = None
+    mask_scores: NDArray[np.floating] | None = None
+
+    def scores_of(self, iou_type: str) -> NDArray[np.floating]:
+        """Return the scores that rank this picture's boxes ('bbox') or masks ('segm')."""
+        return self.scores if iou_type == "bbox" or self.mask_scores is None else self.mask_scores
+
+    def run_lengths(self) -> list[dict[str, Any]]:
+        """Return the masks as COCO's dicts of size and counts."""
+        return [{"size": list(self.size), "counts": counts} for counts in self.masks or []]
+
+    def check(self) -> None:
+        """Refuse what would make an average precision meaningless.
+
+        Raises:
+            EvaluationError: A score or box is not finite, or numbers of parts differ.
+        """
+        arrays = {"boxes": self.boxes, "scores": self.scores, "mask scores": self.mask_scores}
+        for name, array in arrays.items():
+            if array is not None and not np.isfinite(array).all():
+                bad = int((~np.isfinite(array.reshape(len(array), -1)).all(axis=1)).sum())
+                raise EvaluationError(
+                    f"image {self.image_id}: {bad} of {len(array)} {name} are NaN or infinite, so "
+                    "detections cannot be ranked. The weights have probably diverged: test an "
+                    "earlier checkpoint, or lower the learning rate."
+                )
+        lengths = {
+            "boxes": len(self.boxes),
+            "scores": len(self.scores),
+            "categories": len(self.categories),
+            **({} if self.masks is None else {"masks": len(self.masks)}),
+        }
+        if len(set(lengths.values())) > 1:
+            got = ", ".join(f"{number} {name}" for name, number in lengths.items())
+            raise EvaluationError(
+                f"image {self.image_id} has {got}; there must be one of each a detection."
+            )
+
+
+def encode_masks(masks: Any, size: tuple[int, int], image_id: int) -> list[bytes]:
+    """Encode the masks of a picture; those that are run lengths already stay as they are.
+
+    Args:
+        masks: Dense masks (N, H, W), a tensor or array of bool or uint8, or N dicts of COCO.
+        size: Height and width of the picture.
+        image_id: Id of the picture, for the message.
+
+    Raises:
+        EvaluationError: A mask has another size than the picture.
+    """
+    if hasattr(masks, "detach"):
+        masks = masks.detach().cpu().numpy()
+    sizes = {tuple(mask["size"]) if isinstance(mask, Mapping) else mask.shape for mask in masks}
+    if sizes - {tuple(size)}:
+        got = " and ".join(str(item) for item in sorted(sizes - {tuple(size)}))
+        raise EvaluationError(
+            f"image {image_id}: masks of (height, width) {got}, but the picture has {tuple(size)}. "
+            "Predict masks at the original size (rescale=True), or correct the picture's height "
+            "and width in the annotation file."
+        )
+    if len(masks) and isinstance(masks[0], Mapping):
+        counts = [mask["counts"] for mask in masks]
+        return [item.encode() if isinstance(item, str) else item for item in counts]
+    dense = np.ascontiguousarray(masks).view(np.uint8) if len(masks) else ()
+    return [_encode(mask) for mask in dense]
+
+
+def _encode(mask: NDArray[np.uint8]) -> bytes:
+    """Encode one mask (H, W), four times faster than copying it to columns for pycocotools."""
+    height, width = mask.shape
+    (columns,) = np.nonzero(np.bitwise_or.reduce(mask, axis=0))
+    runs = np.array([height * width])
+    if columns.size:
+        # Run lengths go down the columns; whole columns are a stretch of them.
+        first, end = columns[0], columns[-1] + 1
+        stretch = np.zeros((end - first) * height + 2, dtype=np.uint8)
+        stretch[1:-1] = cv2.transpose(mask[:, first:end]).ravel()
+        (edges,) = np.nonzero(stretch[1:] != stretch[:-1])
+        runs = np.diff(edges + first * height, prepend=0, append=height * width)
+        runs = runs if runs[-1] else runs[:-1]
+    whole = {"size": [height, width], "counts": runs.tolist()}
+    return coco_mask.frPyObjects(whole, height, width)["counts"]
+
+
+def as_coco(result: PictureResult, iou_type: str) -> Iterator[dict[str, Any]]:
+    """Yield COCO's result dicts of a picture; those of masks carry their box too."""
+    boxes = result.boxes.tolist()
+    scores = result.scores_of(iou_type).tolist()
+    for i, category in enumerate(result.categories.tolist()):
+        item = {"image_id": result.image_id, "bbox": boxes[i], "score": scores[i]}
+        item["category_id"] = category
+        if iou_type == "segm" and result.masks is not None:
+            counts = result.masks[i].decode()
+            item["segmentation"] = {"size": list(result.size), "counts": counts}
+        yield item
+
+
+def write_results(path: str | Path, results: Iterable[PictureResult], iou_type: str) -> None:
+    """Write COCO's result file, a detection a line, without building the list in memory."""
+    with Path(path).open("w") as file:
+        separator = "[\n"
+        for result in results:
+            for item in as_coco(result, iou_type):
+                file.write(separator + json.dumps(item))
+                separator = ",\n"
+        file.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def read_truth(path: str | Path) -> dict[str, Any]:
+    """Read COCO's annotation file.
+
+    Raises:
+        EvaluationError: The file cannot be read, is cut short or no annotation file.
+    """
+    truth = _read_json(path)
+    keys = ("images", "annotations", "categories")
+    if not isinstance(truth, dict) or not all(isinstance(truth.get(key), list) for key in keys):
+        raise EvaluationError(
+            f"{path} is no COCO annotation file: it must be an object with the lists "
+            f"{', '.join(keys)}."
+        )
+    return truth
+
+
+def read_results(path: str | Path, truth: dict[str, Any], iou_type: str) -> list[PictureResult]:
+    """Read COCO's result file of boxes or masks.
+
+    Args:
+        path: The file.
+        truth: Content of the annotation file, for the sizes of the pictures.
+        iou_type: 'bbox' or 'segm': what each detection must have.
+
+    Raises:
+        EvaluationError: The file is cut short, no result file, or of other pictures.
+    """
+    items = _read_json(path)
+    if not isinstance(items, list):
+        raise EvaluationError(
+            f"{path} is no COCO result file: it must hold a list of detections, got "
+            f"{type(items).__name__}. An annotation file is given apart."
+        )
+    part = "bbox" if iou_type == "bbox" else "segmentation"
+    by_image: dict[int, list[dict]] = {}
+    for index, item in enumerate(items):
+        wanted = ("image_id", "category_id", "score", part)
+        lacks = [key for key in wanted if not isinstance(item, dict) or key not in item]
+        if lacks:
+            raise EvaluationError(
+                f"{path}: detection {index} lacks {', '.join(lacks)}. To score "
+                f"{'boxes' if iou_type == 'bbox' else 'masks'}, each needs {', '.join(wanted)}."
+            )
+        by_image.setdefault(item["image_id"], []).append(item)
+    images = {image["id"]: image for image in truth["images"]}
+    check_ids(by_image, images)
+    known = {category["id"] for category in truth["categories"]}
+    strange = {item["category_id"] for item in items} - known
+    if strange:
+        raise EvaluationError(
+            f"{path} has detections of category ids {sorted(strange)[:5]}, which the annotation "
+            f"file does not have; it has {sorted(known)[:5]} and so on. COCO's ids are not labels "
+            "counted from 0: translate them."
+        )
+    return [_of_items(images[key], group, iou_type) for key, group in by_image.items()]
+
+
+def _read_json(path: str | Path) -> Any:
+    try:
+        return json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise EvaluationError(f"Cannot read {path}: {error}.") from error
+    except ValueError as error:
+        raise EvaluationError(
+            f"{path} is no whole JSON file ({error}); it was probably cut short. Write it again."
+        ) from error
+
+
+def check_ids(image_ids: Iterable[int], known: Mapping[int, Any] | Sequence[int]) -> None:
+    """Refuse predictions for pictures that the annotation file does not have.
+
+    Raises:
+        EvaluationError: There are such.
+    """
+    strange = [key for key in image_ids if key not in known]
+    if strange:
+        shown = ", ".join(map(str, strange[:5])) + (" ..." if len(strange) > 5 else "")
+        raise EvaluationError(
+            f"{len(strange)} predicted pictures are not in the annotation file: image ids {shown}. "
+            "Score them against the annotation file of the pictures they were made on."
+        )
+
+
+def _of_items(image: dict[str, Any], items: list[dict], iou_type: str) -> PictureResult:
+    """Gather COCO's result dicts of one picture."""
+    size = (image["height"], image["width"])
+    masks = None
+    boxes = np.zeros((len(items), 4))
+    if iou_type == "segm":
+        masks = encode_masks([item["segmentation"] for item in items], size, image["id"])
+    if all("bbox" in item for item in items):
+        boxes = np.array([item["bbox"] for item in items], dtype=np.float64)
+    result = PictureResult(
+        image["id"],
+        size,
+        boxes,
+        np.array([item["score"] for item in items], dtype=np.float64),
+        np.array([item["category_id"] for item in items]),
+        masks,
+    )
+    result.check()
+    return result

@@ -1,0 +1,53 @@
+"""Score a COCO result file, of any program, against an annotation file.
+
+python tools/evaluate.py annotations/instances_val2017.json predictions.bbox.json
+python tools/evaluate.py annotations/instances_val2017.json predictions.segm.json --type segm
+
+Masks are scored by their own area, as mmdet does, also where the file gives boxes beside them.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("annotations", type=Path, help="COCO annotation file")
+    add("results", type=Path, help="COCO result file: a list of detections")
+    add("--type", choices=("bbox", "segm"), default="bbox", help="score boxes or masks")
+    add("--classwise", action="store_true", help="also print a table of the categories")
+    add("--backend", choices=("faster-coco-eval", "pycocotools"), default="faster-coco-eval")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Score, and print COCO's twelve lines."""
+    arguments = parse_arguments()
+    # numpy and the evaluators take a second to import; --help should not.
+    from hordet.evaluation.coco_eval import evaluate_coco
+    from hordet.evaluation.coco_results import read_results, read_truth
+    from hordet.evaluation.errors import EvaluationError
+
+    try:
+        truth = read_truth(arguments.annotations)
+        results = read_results(arguments.results, truth, arguments.type)
+    except EvaluationError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    figures = evaluate_coco(truth, results, arguments.type, backend=arguments.backend)
+    print(figures.summary)
+    if arguments.classwise:
+        names = {item["id"]: item["name"] for item in truth["categories"]}
+        for index, category in enumerate(figures.categories):
+            row = figures.of_category(index)
+            print(names[category], *(f"{name} {value:.3f}" for name, value in row.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
