@@ -14,10 +14,10 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from hordet import checkpoints
-from hordet.checkpoints import CheckpointError, CoverageHook
+from hordet.checkpoints import RESUME_ME, CheckpointError, CoverageHook, Interrupted
 from hordet.config import ConfigError, load_config
 from hordet.config_faults import nested_dicts
 from hordet.datasets import DatasetError, set_data_root
@@ -26,6 +26,7 @@ from hordet.processes import check_data
 
 # What a user can put right; the tools show these as a message.
 UserError = (ConfigError, DatasetError, CheckpointError)
+__all__ = ["RESUME_ME", "Interrupted", "UserError"]
 
 _TEST_LOADER, _TEST_EVALUATOR = "test_dataloader", "test_evaluator"
 # Metrics by the last part of their key: what they are called, and what they are divided by.
@@ -157,13 +158,23 @@ def training_runner(
     if seed is not None:
         cfg.randomness = {**(cfg.get("randomness") or {}), "seed": seed}
     if resume is not None:
-        cfg.resume = True
-        cfg.load_from = find_latest_checkpoint(cfg.work_dir) if resume == "auto" else resume
-        if cfg.load_from is None:
-            cfg.resume = False  # the first start of a run that is always started with --resume
+        _resume(cfg, resume)
     check_data(cfg)
     # A resumed run must be the same model; a fine-tuned one may have another head.
     return _build(cfg, minimum_share=1.0 if cfg.get("resume") else 0.5)
+
+
+def _resume(cfg: Config, source: str) -> None:
+    """Find what to resume from, and say which newer checkpoints were skipped and why."""
+    if source == "auto":
+        found, skipped = checkpoints.newest_checkpoint(cfg.work_dir)
+        for line in skipped:
+            warnings.warn(line, checkpoints.CheckpointWarning, stacklevel=2)
+    else:
+        found = Path(source)
+        checkpoints.require_resumable(found)
+    # Without any it is the first start of a run that is always started with --resume.
+    cfg.update(resume=found is not None, load_from=found and str(found))
 
 
 def test_runner(
@@ -206,7 +217,7 @@ def _build(cfg: Config, minimum_share: float) -> Runner:
     from hordet.hooks import NothingDetectedHook  # with it mmdet, which takes seconds
 
     checkpoints.install()
-    if cfg.get("load_from") and "://" not in cfg.load_from:
+    if cfg.get("load_from") and "://" not in cfg.load_from and not cfg.get("resume"):
         checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
     runner = Runner.from_cfg(cfg)
     runner.logger.addFilter(_is_news)

@@ -25,7 +25,7 @@ def parse_arguments() -> argparse.Namespace:
         nargs="?",
         const="auto",
         metavar="auto|PATH",
-        help="continue from the latest checkpoint of the work folder, or from this one",
+        help="go on from the newest whole checkpoint of the work folder, or from this one",
     )
     add("--amp", action="store_true", help="mixed precision (bfloat16 on a CPU)")
     add("--seed", type=int, help="seed of weights, data order and augmentation")
@@ -52,6 +52,9 @@ def main() -> int:
     except run.UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except run.Interrupted as error:
+        print(error, file=sys.stderr)
+        return run.RESUME_ME
     except FloatingPointError as error:  # a loss that is not finite, with its evidence
         print(f"error: {error}", file=sys.stderr)
         return 1

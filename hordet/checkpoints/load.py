@@ -24,10 +24,20 @@ _STATISTICS = ("min", "max", "current", "mean")
 
 # Behind the name of a file, it states the SHA-256 that the file must have, as in pip's URLs.
 SHA256_MARK = "#sha256="
+# The file beside a checkpoint that states its SHA-256, as sha256sum writes it.
+SUM_SUFFIX = ".sha256"
 
 
 class CheckpointError(Exception):
     """A checkpoint that cannot be opened, or that does not belong to the model."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint was skipped, for the reason in the message; another one served."""
+
+
+class CheckpointWriteError(CheckpointError, OSError):
+    """A checkpoint that cannot be written, such as on a full disk."""
 
 
 def _getattr_of_history_buffer(owner: object, name: str) -> Callable:
@@ -54,6 +64,8 @@ def _allowed() -> list:
 def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
     """Load a `.pth` or `.safetensors` file; no code in it is run.
 
+    Where `PATH.sha256` lies beside the file, as a training writes it, the file must agree.
+
     Args:
         path: The file; with `#sha256=HEX` behind its name, only if it has that SHA-256. So a
             config can state which weights it means.
@@ -74,6 +86,12 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
         raise CheckpointError(f"no checkpoint file at {path}{found}")
     if stated:
         require_sha256(sha256_of(path), stated, str(path))
+    sums = stated_sums(path)
+    if sums and sha256_of(path) not in sums:
+        raise CheckpointError(
+            f"{path} is damaged: its SHA-256 is not the one in {path.name}{SUM_SUFFIX} beside it. "
+            "Take another checkpoint; if you changed the file yourself, remove that file"
+        )
     if path.suffix == ".safetensors":
         checkpoint = _load_safetensors(path, map_location)
     else:
@@ -99,6 +117,17 @@ def split_sha256(path: str | Path) -> tuple[Path, str | None]:
             "as sha256sum prints them"
         )
     return Path(name), digits.lower() or None
+
+
+def stated_sums(path: Path) -> list[str]:
+    """Return the SHA-256 sums in the `.sha256` beside a file; two while the file is replaced."""
+    try:
+        text = path.with_name(path.name + SUM_SUFFIX).read_text(encoding="ascii")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}{SUM_SUFFIX} cannot be read: {error}") from error
+    return re.findall(r"^[0-9a-f]{64}(?=  )", text, re.MULTILINE)
 
 
 def sha256_of(path: str | Path) -> str:
