@@ -116,7 +116,7 @@ def write_file(path: Path, content: bytes) -> None:
 def remove_passing(folder: Path) -> None:
     """Remove the unfinished files that a killed process left in a folder."""
     for file in folder.glob(".*"):
-        if re.fullmatch(r"\..+\.(pth|safetensors|sha256|last_checkpoint)\.\d+", file.name):
+        if re.fullmatch(r"\.(.+\.(pth|safetensors|sha256)|last_checkpoint)\.\d+", file.name):
             file.unlink(missing_ok=True)
 
 
