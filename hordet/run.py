@@ -7,6 +7,8 @@ one process or many, GPU or CPU, safe checkpoints, checked data.
 import logging
 import os
 import re
+import tempfile
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,9 +26,9 @@ from hordet.datasets import DatasetError, set_data_root
 from hordet.datasets.roots import evaluator_configs
 from hordet.processes import check_data
 
-# What a user can put right; the tools show these as a message.
-UserError = (ConfigError, DatasetError, CheckpointError)
 __all__ = ["RESUME_ME", "Interrupted", "UserError"]
+# What a user can put right; the tools show these as a message.
+UserError = (ConfigError, DatasetError, CheckpointError, FloatingPointError, PermissionError)
 
 _TEST_LOADER, _TEST_EVALUATOR = "test_dataloader", "test_evaluator"
 # Metrics by the last part of their key: what they are called, and what they are divided by.
@@ -80,6 +82,7 @@ def read_config(
     data_root: str | None = None,
     launcher: str = "none",
     tiny: bool = False,
+    safe: bool = False,
 ) -> Config:
     """Read a config and fit it to this machine.
 
@@ -90,6 +93,7 @@ def read_config(
         data_root: Where the data are, in place of the config's root.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'. Under torchrun 'none' becomes 'pytorch'.
         tiny: A dry run of seconds on stand-in pictures; the config's data are not needed.
+        safe: Refuse a config that holds more than data.
 
     Returns:
         The config.
@@ -97,7 +101,7 @@ def read_config(
     Raises:
         ConfigError: The config is wrong.
     """
-    cfg = load_config(path, options, tiny=tiny)
+    cfg = load_config(path, options, tiny=tiny, safe=safe)
     if data_root and not tiny:
         try:
             set_data_root(cfg, data_root)
@@ -265,6 +269,19 @@ def _write_predictions(cfg: Config, out: str) -> bool:
 def _is_segmentation(cfg: Config) -> bool:
     metrics = evaluator_configs(cfg.get(_TEST_EVALUATOR))
     return any(str(metric["type"]).endswith("IoUMetric") for metric in metrics)
+
+
+def describe(error: Exception) -> str:
+    """Return an unforeseen error in a line, and where its traceback was written."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="hordet-error-", suffix=".txt", delete=False
+    ) as file:
+        traceback.print_exception(error, file=file)
+    words = " ".join(str(error).split()) or "without a message"
+    return (
+        f"{type(error).__name__}: {words[:500]}\nThis was not foreseen. Where it happened is in "
+        f"{file.name}; --debug shows it here."
+    )
 
 
 def last_validation(runner: Runner) -> dict[str, float]:

@@ -13,6 +13,7 @@ from hordet.checkpoints.load import (
     require_sha256,
     sha256_of,
     split_sha256,
+    trust_pickle,
 )
 from hordet.checkpoints.newest import newest_checkpoint, require_resumable
 from hordet.checkpoints.save import check_destination, save_checkpoint
@@ -42,5 +43,6 @@ __all__ = [
     "save_checkpoint",
     "sha256_of",
     "split_sha256",
+    "trust_pickle",
     "wrapped",
 ]

@@ -55,6 +55,9 @@ class CheckpointHook(hooks.CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """Listen to signals, find the backend, and remove what an earlier kill left unfinished."""
+        folder = Path(runner.work_dir)
+        folder = Path(self.out_dir) / folder.name if self.out_dir else folder
+        _keep_within(folder, runner.message_hub.runtime_info)
         backend = get_file_backend(self.out_dir or runner.work_dir, backend_args=self.backend_args)
         local = type(backend) is LocalBackend  # object stores write whole objects themselves
         if local:
@@ -192,6 +195,19 @@ class CheckpointHook(hooks.CheckpointHook):
             target = Path(path).with_suffix(".safetensors")
             save_checkpoint(load_checkpoint(path)["state_dict"], target, overwrite=True)
             runner.logger.info(f"The weights of {path} are exported to {target}.")
+
+
+def _keep_within(folder: Path, info: dict) -> None:
+    """Make what a resumed checkpoint calls its older files lie in the run's own folder.
+
+    These files are removed in the course of the training; a checkpoint made by somebody else must
+    not choose which. A moved work folder takes its best checkpoint along this way, too.
+    """
+    for key, value in info.items():
+        if key == _PASSING or key.startswith("best_ckpt"):
+            info[key] = str(folder / Path(str(value)).name)
+        elif key == "keep_ckpt_ids":
+            info[key] = [each for each in value if isinstance(each, int)]
 
 
 def _state_beyond_mmengine(runner: Runner, validated: bool, iteration: int) -> dict:

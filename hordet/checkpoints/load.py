@@ -9,6 +9,8 @@ import argparse
 import hashlib
 import pickle
 import re
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,12 @@ from mmengine.runner import CheckpointLoader
 
 # The statistics whose names mmengine writes into every training checkpoint.
 _STATISTICS = ("min", "max", "current", "mean")
+
+# torch.load's own word; `trust_pickle` alone changes it.
+_POLICY = {"weights_only": True}
+# torch stores the parts of a zip as they are; beyond this share of the file they are packed or
+# overlap, as in a bomb.
+_LARGEST_SHARE = 1.5
 
 # Behind the name of a file, it states the SHA-256 that the file must have, as in pip's URLs.
 SHA256_MARK = "#sha256="
@@ -59,6 +67,20 @@ def _allowed() -> list:
     allowed += [np.ndarray, np.dtype]
     allowed += [type(np.dtype(code)) for code in "?bhilqBHILQefdFDUS"]
     return allowed
+
+
+def trust_pickle() -> None:
+    """From now on let this process open checkpoints that run code of whoever wrote them.
+
+    Warns:
+        CheckpointWarning: Now, once.
+    """
+    _POLICY["weights_only"] = False
+    warnings.warn(
+        "--trust-pickle: checkpoints may run any code of whoever wrote them",
+        CheckpointWarning,
+        stacklevel=2,
+    )
 
 
 def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
@@ -166,15 +188,19 @@ def _load_pickle(path: Path, map_location: Any) -> Any:
     with path.open("rb") as file:
         magic = file.read(2)
     try:
+        _refuse_bomb(path)
         with torch.serialization.safe_globals(_allowed()):
-            return torch.load(path, map_location=map_location, weights_only=True)
+            return torch.load(path, map_location=map_location, **_POLICY)
+    except CheckpointError:
+        raise
     except Exception as error:
         # torch reports damage by many types (RuntimeError, EOFError, KeyError, struct.error, ...).
         refused = re.search(r"(?:GLOBAL|unrecognized function|but got) ([^\s,]+)", str(error))
         if refused:
             raise CheckpointError(
                 f"{path} holds pickled code: it asks for {refused[1]}, which is no tensor, number "
-                "or container; nothing was run. Save model.state_dict() alone instead"
+                "or container; nothing was run. Save model.state_dict() alone instead, or "
+                "give --trust-pickle if you trust whoever wrote it"
             ) from None
         if magic not in (b"PK", b"\x80\x02"):  # a zip of torch >= 1.6, or a bare pickle before it
             raise CheckpointError(
@@ -185,6 +211,20 @@ def _load_pickle(path: Path, map_location: Any) -> Any:
             f"{path} ({size:,} bytes) is truncated or damaged; copy or download it again "
             f"({type(error).__name__})"
         ) from error
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse a zip whose parts are larger than the file: unpacked they would fill the memory."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(part.file_size for part in archive.infolist())
+    if unpacked > _LARGEST_SHARE * path.stat().st_size:
+        raise CheckpointError(
+            f"{path} is refused: unpacked it is {unpacked:,} bytes, the file itself "
+            f"{path.stat().st_size:,}; torch.save packs nothing, so this file was made to fill "
+            "the memory"
+        )
 
 
 def install() -> None:

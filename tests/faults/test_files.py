@@ -154,9 +154,7 @@ def test_in_a_thread_nothing_goes_before_what_replaces_it_is_there(tmp_path):
     (tmp_path / "file").touch()
     queue.write(tmp_path / "file" / "iter_2.pth", b"2")  # a file is no folder
     queue.remove(tmp_path / "iter_1.pth")
-    with pytest.raises(
-        CheckpointWriteError, match=r"cannot write .*iter_2\.pth"
-    ):
+    with pytest.raises(CheckpointWriteError, match=r"cannot write .*iter_2\.pth"):
         queue.wait()
     assert (tmp_path / "iter_1.pth").read_bytes() == b"1"
     with queue.removals_last():
