@@ -174,6 +174,7 @@ class CheckpointHook(hooks.CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
+        self._state = {}  # what others write now is no place to resume from
         if is_main_process():
             pointer = Path(runner.work_dir) / POINTER
             self._queue.write(pointer, path.encode(), verified=False)
