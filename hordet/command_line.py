@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,6 +35,13 @@ def run_arguments() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="override keys of the config, such as train_dataloader.batch_size=4",
     )
+    add("--safe-config", action="store_true", help="refuse a config that holds more than data")
+    add(
+        "--trust-pickle",
+        action="store_true",
+        help="open checkpoints that run code of whoever wrote them (from people you trust alone)",
+    )
+    add("--debug", action="store_true", help="show the traceback of an error")
     add(
         "--launcher",
         choices=["none", "pytorch", "slurm", "mpi"],
@@ -48,9 +58,12 @@ def read_run_config(arguments: argparse.Namespace) -> Config:
         hordet.config.ConfigError: The config or an option is wrong.
     """
     # torch and mm* take seconds to import; --help and a wrong flag do without.
+    from hordet.checkpoints import trust_pickle
     from hordet.config import parse_options
     from hordet.run import read_config
 
+    if arguments.trust_pickle:
+        trust_pickle()
     return read_config(
         arguments.config,
         options=parse_options(arguments.cfg_options),
@@ -58,4 +71,41 @@ def read_run_config(arguments: argparse.Namespace) -> Config:
         data_root=arguments.data_root,
         launcher=arguments.launcher,
         tiny=arguments.tiny,
+        safe=arguments.safe_config,
     )
+
+
+def run_tool(body: Callable[[], int], debug: bool = False) -> int:
+    """Run a tool, and say in words what went wrong.
+
+    Args:
+        body: Does the work and returns an exit code.
+        debug: Let errors through, with their tracebacks.
+
+    Returns:
+        The exit code: that of the body; 75 for a training that was asked to stop and can be
+        resumed; 2 for what the user can put right; 1 for any other error, with its traceback in a
+        file; 130 after Ctrl-C.
+    """
+    # Before torch: on a busy machine, threads that spin while they wait stall for seconds.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Seconds of import, which --help and a wrong flag do without.
+    from hordet import run
+
+    run.quiet()
+    try:
+        return body()
+    except run.Interrupted as error:
+        print(error, file=sys.stderr)
+        return run.RESUME_ME
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, run.UserError):
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        print(f"error: {run.describe(error)}", file=sys.stderr)
+        return 1

@@ -2,14 +2,16 @@
 
 import argparse
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.utils import import_modules_from_strings
 
 from hordet.config_faults import find_faults, near
+from hordet.config_safe import code_in, foreign_types
 
 
 class ConfigError(Exception):
@@ -17,7 +19,10 @@ class ConfigError(Exception):
 
 
 def load_config(
-    path: str | Path, options: dict[str, Any] | None = None, tiny: bool = False
+    path: str | Path,
+    options: dict[str, Any] | None = None,
+    tiny: bool = False,
+    safe: bool = False,
 ) -> Config:
     """Read a config file, merge options into it and check the whole.
 
@@ -26,6 +31,7 @@ def load_config(
             mmdet or mmseg, such as `_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'`.
         options: Dotted keys and their values, such as `{'model.neck.num_outs': 5}`.
         tiny: Turn the config into a dry run of seconds; see `hordet.tiny.make_tiny`.
+        safe: Refuse a config that holds more than data, before anything of it is run.
 
     Returns:
         The merged config. Keys of the file that nothing reads are its own variables.
@@ -38,13 +44,19 @@ def load_config(
     if not path.is_file():
         files = [file.name for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
         raise ConfigError(f"no config file at {path}{near(path.name, files)}")
+    if safe:
+        _refuse(path, code_in(path))
     try:
         with _configs_of_packages():
-            cfg = Config.fromfile(path)
+            cfg = Config.fromfile(path, import_custom_modules=not safe)
     except Exception as error:  # whatever a Python file can raise
         message = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{path} cannot be read as a config: {message}") from error
     own_keys = set(cfg)
+    if safe:
+        _refuse(path, foreign_types(dict(cfg.items())))
+        if cfg.get("custom_imports"):
+            import_modules_from_strings(**cfg.custom_imports)
     options = options or {}
     for key, value in options.items():
         try:
@@ -64,6 +76,14 @@ def load_config(
         except ValueError as error:
             raise ConfigError(f"{path} has no dry run: {error}") from error
     return cfg
+
+
+def _refuse(path: Path, found: Iterable[str]) -> None:
+    found = list(found)
+    if found:
+        raise ConfigError(
+            "\n  ".join([f"{path} holds more than data, which --safe-config refuses:", *found])
+        )
 
 
 @contextmanager

@@ -183,6 +183,16 @@ def _check_typed(value: dict, path: str, scope: str) -> Iterator[str]:
 
 
 @cache
+def registered_names(scope: str) -> frozenset[str]:
+    """Return the names of all that the registries of a package hold."""
+    names: set[str] = set()
+    for registry in _registries(scope):
+        registry.import_from_location()
+        names |= registry.module_dict.keys() | registry.root.module_dict.keys()
+    return frozenset(names)
+
+
+@cache
 def _meanings(name: str, scope: str) -> tuple:
     """Return the classes and functions that `name` means in any registry under a default scope."""
     if "." in name:
@@ -199,7 +209,10 @@ def _meanings(name: str, scope: str) -> tuple:
 
 def _registries(scope: str) -> list[Registry]:
     """Return every kind of registry under a scope, or mmengine's own where the scope has none."""
-    importlib.import_module(f"{scope}.registry")
+    try:
+        importlib.import_module(f"{scope}.registry")
+    except ModuleNotFoundError:  # not of OpenMMLab's kind, such as `os`
+        return []
     return [root.children.get(scope, root) for root in _ROOTS]
 
 

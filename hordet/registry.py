@@ -4,8 +4,10 @@ A config of mmdet or mmseg that imports this module (`custom_imports`) builds ev
 scoped name, such as `type='hordet.HorFPN'`. The modules in `locations` are imported on first use.
 """
 
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import (
@@ -31,7 +33,19 @@ DATASETS = Registry(
 TRANSFORMS = Registry(
     "transform", parent=MMENGINE_TRANSFORMS, scope="hordet", locations=["hordet.datasets"]
 )
-HOOKS = Registry("hook", parent=MMENGINE_HOOKS, scope="hordet", locations=["hordet.hooks"])
+DATA_SAMPLERS = Registry(
+    "data sampler",
+    parent=MMENGINE_DATA_SAMPLERS,
+    scope="hordet",
+    locations=["hordet.datasets"],
+)
+HOOKS = Registry(
+    "hook",
+    parent=MMENGINE_HOOKS,
+    scope="hordet",
+    locations=["hordet.hooks", "hordet.checkpoints"],
+)
+LOOPS = Registry("loop", parent=MMENGINE_LOOPS, scope="hordet", locations=["hordet.loops"])
 METRICS = Registry(
     "metric",
     parent=MMENGINE_METRICS,

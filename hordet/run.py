@@ -7,6 +7,8 @@ one process or many, GPU or CPU, safe checkpoints, checked data.
 import logging
 import os
 import re
+import tempfile
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +16,10 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
 from hordet import checkpoints
-from hordet.checkpoints import CheckpointError, CoverageHook
+from hordet.checkpoints import RESUME_ME, CheckpointError, CoverageHook, Interrupted
 from hordet.config import ConfigError, load_config
 from hordet.config_faults import nested_dicts
 from hordet.datasets import DatasetError, set_data_root
@@ -25,8 +27,16 @@ from hordet.datasets.roots import evaluator_configs
 from hordet.evaluation.errors import EvaluationError
 from hordet.processes import check_data
 
+__all__ = ["RESUME_ME", "Interrupted", "UserError"]
 # What a user can put right; the tools show these as a message.
-UserError = (ConfigError, DatasetError, CheckpointError, EvaluationError)
+UserError = (
+    ConfigError,
+    DatasetError,
+    CheckpointError,
+    EvaluationError,
+    FloatingPointError,
+    PermissionError,
+)
 
 _TEST_LOADER, _TEST_EVALUATOR = "test_dataloader", "test_evaluator"
 # Metrics by the last part of their key: what they are called, and what they are divided by.
@@ -80,6 +90,7 @@ def read_config(
     data_root: str | None = None,
     launcher: str = "none",
     tiny: bool = False,
+    safe: bool = False,
 ) -> Config:
     """Read a config and fit it to this machine.
 
@@ -90,6 +101,7 @@ def read_config(
         data_root: Where the data are, in place of the config's root.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'. Under torchrun 'none' becomes 'pytorch'.
         tiny: A dry run of seconds on stand-in pictures; the config's data are not needed.
+        safe: Refuse a config that holds more than data.
 
     Returns:
         The config.
@@ -97,7 +109,7 @@ def read_config(
     Raises:
         ConfigError: The config is wrong.
     """
-    cfg = load_config(path, options, tiny=tiny)
+    cfg = load_config(path, options, tiny=tiny, safe=safe)
     if data_root and not tiny:
         try:
             set_data_root(cfg, data_root)
@@ -158,13 +170,23 @@ def training_runner(
     if seed is not None:
         cfg.randomness = {**(cfg.get("randomness") or {}), "seed": seed}
     if resume is not None:
-        cfg.resume = True
-        cfg.load_from = find_latest_checkpoint(cfg.work_dir) if resume == "auto" else resume
-        if cfg.load_from is None:
-            cfg.resume = False  # the first start of a run that is always started with --resume
+        _resume(cfg, resume)
     check_data(cfg)
     # A resumed run must be the same model; a fine-tuned one may have another head.
     return _build(cfg, minimum_share=1.0 if cfg.get("resume") else 0.5)
+
+
+def _resume(cfg: Config, source: str) -> None:
+    """Find what to resume from, and say which newer checkpoints were skipped and why."""
+    if source == "auto":
+        found, skipped = checkpoints.newest_checkpoint(cfg.work_dir)
+        for line in skipped:
+            warnings.warn(line, checkpoints.CheckpointWarning, stacklevel=2)
+    else:
+        found = Path(source)
+        checkpoints.require_resumable(found)
+    # Without any it is the first start of a run that is always started with --resume.
+    cfg.update(resume=found is not None, load_from=found and str(found))
 
 
 def test_runner(
@@ -205,7 +227,7 @@ def test_runner(
 
 def _build(cfg: Config, minimum_share: float) -> Runner:
     checkpoints.install()
-    if cfg.get("load_from") and "://" not in cfg.load_from:
+    if cfg.get("load_from") and "://" not in cfg.load_from and not cfg.get("resume"):
         checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
     runner = Runner.from_cfg(cfg)
     runner.logger.addFilter(_is_news)
@@ -252,6 +274,19 @@ def _write_predictions(cfg: Config, out: str) -> bool:
 def _is_segmentation(cfg: Config) -> bool:
     metrics = evaluator_configs(cfg.get(_TEST_EVALUATOR))
     return any(str(metric["type"]).endswith("IoUMetric") for metric in metrics)
+
+
+def describe(error: Exception) -> str:
+    """Return an unforeseen error in a line, and where its traceback was written."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="hordet-error-", suffix=".txt", delete=False
+    ) as file:
+        traceback.print_exception(error, file=file)
+    words = " ".join(str(error).split()) or "without a message"
+    return (
+        f"{type(error).__name__}: {words[:500]}\nThis was not foreseen. Where it happened is in "
+        f"{file.name}; --debug shows it here."
+    )
 
 
 def last_validation(runner: Runner) -> dict[str, float]:

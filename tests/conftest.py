@@ -94,3 +94,16 @@ def cost_of():
         return complexity_of(load_config(ROOT / leaf))
 
     return count
+
+
+@pytest.fixture
+def installed():
+    """hordet's loaders in mmengine, for one test."""
+    from mmengine.runner import CheckpointLoader
+
+    from hordet.checkpoints import install
+
+    before = CheckpointLoader._schemes.copy()
+    install()
+    yield
+    CheckpointLoader._schemes = before

@@ -5,10 +5,9 @@ python tools/test.py CONFIG.py CHECKPOINT --tta --out predictions.pkl
 """
 
 import argparse
-import os
 import sys
 
-from hordet.command_line import read_run_config, run_arguments
+from hordet.command_line import read_run_config, run_arguments, run_tool
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -29,28 +28,21 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
+def test(arguments: argparse.Namespace) -> int:
     """Test, and print the metrics."""
-    arguments = parse_arguments()
-    # Before torch: on a busy machine, threads that spin while they wait stall for seconds.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch and mm* take seconds to import; --help and a wrong flag should not.
     from mmengine.dist import is_main_process
 
     from hordet import run
 
-    run.quiet()
-    try:
-        cfg = read_run_config(arguments)
-        runner = run.test_runner(cfg, arguments.checkpoint, tta=arguments.tta, out=arguments.out)
-        metrics = runner.test()
-    except run.UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    cfg = read_run_config(arguments)
+    runner = run.test_runner(cfg, arguments.checkpoint, tta=arguments.tta, out=arguments.out)
+    metrics = runner.test()
     if is_main_process():
         print(f"{run.summary(metrics, runner)}  ({arguments.checkpoint})")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    given = parse_arguments()
+    sys.exit(run_tool(lambda: test(given), given.debug))

@@ -6,10 +6,9 @@ python tools/train.py CONFIG.py --tiny          # does it run at all? seconds, n
 """
 
 import argparse
-import os
 import sys
 
-from hordet.command_line import read_run_config, run_arguments
+from hordet.command_line import read_run_config, run_arguments, run_tool
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -25,36 +24,25 @@ def parse_arguments() -> argparse.Namespace:
         nargs="?",
         const="auto",
         metavar="auto|PATH",
-        help="continue from the latest checkpoint of the work folder, or from this one",
+        help="go on from the newest whole checkpoint of the work folder, or from this one",
     )
     add("--amp", action="store_true", help="mixed precision (bfloat16 on a CPU)")
     add("--seed", type=int, help="seed of weights, data order and augmentation")
     return parser.parse_args()
 
 
-def main() -> int:
+def train(arguments: argparse.Namespace) -> int:
     """Train, and print the last validation's metrics."""
-    arguments = parse_arguments()
-    # Before torch: on a busy machine, threads that spin while they wait stall for seconds.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch and mm* take seconds to import; --help and a wrong flag should not.
     from mmengine.dist import is_main_process
 
     from hordet import run
 
-    run.quiet()
-    try:
-        cfg = read_run_config(arguments)
-        runner = run.training_runner(
-            cfg, resume=arguments.resume, amp=arguments.amp, seed=arguments.seed
-        )
-        runner.train()
-    except run.UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except FloatingPointError as error:  # a loss that is not finite, with its evidence
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    cfg = read_run_config(arguments)
+    runner = run.training_runner(
+        cfg, resume=arguments.resume, amp=arguments.amp, seed=arguments.seed
+    )
+    runner.train()
     if is_main_process():
         metrics = run.summary(run.last_validation(runner), runner)
         print(f"{metrics or 'trained; no validation metrics'}  ({cfg.work_dir})")
@@ -62,4 +50,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    given = parse_arguments()
+    sys.exit(run_tool(lambda: train(given), given.debug))

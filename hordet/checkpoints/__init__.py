@@ -2,33 +2,47 @@
 
 from hordet.checkpoints.convert import SOURCES, TARGETS, Conversion, convert, wrapped
 from hordet.checkpoints.coverage import Coverage, CoverageHook, fill, load_weights, require
+from hordet.checkpoints.hook import CheckpointHook
+from hordet.checkpoints.interrupt import RESUME_ME, Interrupted
 from hordet.checkpoints.load import (
     CheckpointError,
+    CheckpointWarning,
+    CheckpointWriteError,
     install,
     load_checkpoint,
     require_sha256,
     sha256_of,
     split_sha256,
+    trust_pickle,
 )
+from hordet.checkpoints.newest import newest_checkpoint, require_resumable
 from hordet.checkpoints.save import check_destination, save_checkpoint
 
 __all__ = [
+    "RESUME_ME",
     "SOURCES",
     "TARGETS",
     "CheckpointError",
+    "CheckpointHook",
+    "CheckpointWarning",
+    "CheckpointWriteError",
     "Conversion",
     "Coverage",
     "CoverageHook",
+    "Interrupted",
     "check_destination",
     "convert",
     "fill",
     "install",
     "load_checkpoint",
     "load_weights",
+    "newest_checkpoint",
     "require",
+    "require_resumable",
     "require_sha256",
     "save_checkpoint",
     "sha256_of",
     "split_sha256",
+    "trust_pickle",
     "wrapped",
 ]

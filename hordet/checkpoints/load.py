@@ -9,6 +9,8 @@ import argparse
 import hashlib
 import pickle
 import re
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,12 +24,28 @@ from mmengine.runner import CheckpointLoader
 # The statistics whose names mmengine writes into every training checkpoint.
 _STATISTICS = ("min", "max", "current", "mean")
 
+# torch.load's own word; `trust_pickle` alone changes it.
+_POLICY = {"weights_only": True}
+# torch stores the parts of a zip as they are; beyond this share of the file they are packed or
+# overlap, as in a bomb.
+_LARGEST_SHARE = 1.5
+
 # Behind the name of a file, it states the SHA-256 that the file must have, as in pip's URLs.
 SHA256_MARK = "#sha256="
+# The file beside a checkpoint that states its SHA-256, as sha256sum writes it.
+SUM_SUFFIX = ".sha256"
 
 
 class CheckpointError(Exception):
     """A checkpoint that cannot be opened, or that does not belong to the model."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint was skipped, for the reason in the message; another one served."""
+
+
+class CheckpointWriteError(CheckpointError, OSError):
+    """A checkpoint that cannot be written, such as on a full disk."""
 
 
 def _getattr_of_history_buffer(owner: object, name: str) -> Callable:
@@ -51,8 +69,24 @@ def _allowed() -> list:
     return allowed
 
 
+def trust_pickle() -> None:
+    """From now on let this process open checkpoints that run code of whoever wrote them.
+
+    Warns:
+        CheckpointWarning: Now, once.
+    """
+    _POLICY["weights_only"] = False
+    warnings.warn(
+        "--trust-pickle: checkpoints may run any code of whoever wrote them",
+        CheckpointWarning,
+        stacklevel=2,
+    )
+
+
 def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
     """Load a `.pth` or `.safetensors` file; no code in it is run.
+
+    Where `PATH.sha256` lies beside the file, as a training writes it, the file must agree.
 
     Args:
         path: The file; with `#sha256=HEX` behind its name, only if it has that SHA-256. So a
@@ -74,6 +108,12 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
         raise CheckpointError(f"no checkpoint file at {path}{found}")
     if stated:
         require_sha256(sha256_of(path), stated, str(path))
+    sums = stated_sums(path)
+    if sums and sha256_of(path) not in sums:
+        raise CheckpointError(
+            f"{path} is damaged: its SHA-256 is not the one in {path.name}{SUM_SUFFIX} beside it. "
+            "Take another checkpoint; if you changed the file yourself, remove that file"
+        )
     if path.suffix == ".safetensors":
         checkpoint = _load_safetensors(path, map_location)
     else:
@@ -99,6 +139,17 @@ def split_sha256(path: str | Path) -> tuple[Path, str | None]:
             "as sha256sum prints them"
         )
     return Path(name), digits.lower() or None
+
+
+def stated_sums(path: Path) -> list[str]:
+    """Return the SHA-256 sums in the `.sha256` beside a file; two while the file is replaced."""
+    try:
+        text = path.with_name(path.name + SUM_SUFFIX).read_text(encoding="ascii")
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}{SUM_SUFFIX} cannot be read: {error}") from error
+    return re.findall(r"^[0-9a-f]{64}(?=  )", text, re.MULTILINE)
 
 
 def sha256_of(path: str | Path) -> str:
@@ -137,15 +188,19 @@ def _load_pickle(path: Path, map_location: Any) -> Any:
     with path.open("rb") as file:
         magic = file.read(2)
     try:
+        _refuse_bomb(path)
         with torch.serialization.safe_globals(_allowed()):
-            return torch.load(path, map_location=map_location, weights_only=True)
+            return torch.load(path, map_location=map_location, **_POLICY)
+    except CheckpointError:
+        raise
     except Exception as error:
         # torch reports damage by many types (RuntimeError, EOFError, KeyError, struct.error, ...).
         refused = re.search(r"(?:GLOBAL|unrecognized function|but got) ([^\s,]+)", str(error))
         if refused:
             raise CheckpointError(
                 f"{path} holds pickled code: it asks for {refused[1]}, which is no tensor, number "
-                "or container; nothing was run. Save model.state_dict() alone instead"
+                "or container; nothing was run. Save model.state_dict() alone instead, or "
+                "give --trust-pickle if you trust whoever wrote it"
             ) from None
         if magic not in (b"PK", b"\x80\x02"):  # a zip of torch >= 1.6, or a bare pickle before it
             raise CheckpointError(
@@ -156,6 +211,20 @@ def _load_pickle(path: Path, map_location: Any) -> Any:
             f"{path} ({size:,} bytes) is truncated or damaged; copy or download it again "
             f"({type(error).__name__})"
         ) from error
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse a zip whose parts are larger than the file: unpacked they would fill the memory."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(part.file_size for part in archive.infolist())
+    if unpacked > _LARGEST_SHARE * path.stat().st_size:
+        raise CheckpointError(
+            f"{path} is refused: unpacked it is {unpacked:,} bytes, the file itself "
+            f"{path.stat().st_size:,}; torch.save packs nothing, so this file was made to fill "
+            "the memory"
+        )
 
 
 def install() -> None:

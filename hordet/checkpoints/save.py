@@ -1,12 +1,27 @@
-"""Writing a checkpoint so that a crash, a full disk or a typing error loses nothing."""
+"""Writing a checkpoint so that a crash, a full disk or a typing error loses nothing.
 
+A file is written under a passing name, flushed to the disk and renamed. Beside `NAME` lies
+`NAME.sha256`, in the form of sha256sum, so `sha256sum --check NAME.sha256` verifies it anywhere.
+"""
+
+import hashlib
 import os
+import re
+import shutil
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
 
-from hordet.checkpoints.load import CheckpointError, require_sha256, sha256_of
+from hordet.checkpoints.load import (
+    SUM_SUFFIX,
+    CheckpointError,
+    CheckpointWriteError,
+    require_sha256,
+    stated_sums,
+)
 
 SUFFIXES = (".pth", ".safetensors")
 
@@ -14,7 +29,7 @@ SUFFIXES = (".pth", ".safetensors")
 def save_checkpoint(
     checkpoint: dict, path: str | Path, *, overwrite: bool = False, sha256: str | None = None
 ) -> str:
-    """Write a checkpoint atomically: under a passing name, flushed to the disk, then renamed.
+    """Write a checkpoint whole or not at all.
 
     Args:
         checkpoint: What to write; for `.safetensors` a bare state dict.
@@ -28,29 +43,81 @@ def save_checkpoint(
     Raises:
         CheckpointError: The ending is unknown, the file is there, or its SHA-256 would be another;
             nothing is written then.
-        OSError: The disk is full or the folder cannot be written to; nothing is left behind.
+        CheckpointWriteError: As `write_file`.
     """
     path = Path(path).expanduser()
     check_destination(path, overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".safetensors":
+        # It refuses tensors that share memory or do not lie in order.
+        tensors = {k: t.detach().contiguous().clone() for k, t in checkpoint.items()}
+        content: Any = save(tensors, metadata={"format": "pt"})
+    else:
+        buffer = BytesIO()
+        torch.save(checkpoint, buffer)
+        content = buffer.getbuffer()
+    digest = hashlib.sha256(content).hexdigest()
+    if sha256:
+        require_sha256(digest, sha256, f"{path} (not written)")
+    # A sum that lies beside the file from before must not speak of another one.
+    write = write_verified if stated_sums(path) else write_file
+    write(path, content)
+    return digest
+
+
+def write_verified(path: str | Path, content: bytes) -> str:
+    """Write a file and its `.sha256`; a kill at any moment leaves a pair that verifies.
+
+    While a file is replaced, its `.sha256` names both the old and the new one.
+
+    Returns:
+        The SHA-256.
+
+    Raises:
+        CheckpointWriteError: As `write_file`.
+    """
+    path = Path(path)
+    digest = hashlib.sha256(content).hexdigest()
+    sums = path.with_name(path.name + SUM_SUFFIX)
+    if path.exists():
+        both = [digest, *stated_sums(path)]
+        write_file(sums, "".join(f"{each}  {path.name}\n" for each in both).encode())
+    write_file(path, content)
+    write_file(sums, f"{digest}  {path.name}\n".encode())
+    return digest
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write bytes under a passing name, flush them to the disk, then rename.
+
+    Args:
+        path: The file; its folder is made, and a file that is there is replaced.
+        content: What it holds.
+
+    Raises:
+        CheckpointWriteError: The disk is full or the folder cannot be written to; nothing is left
+            behind and what was there is whole. The message says how much is needed.
+    """
     passing = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with passing.open("xb") as file:
-            if path.suffix == ".safetensors":
-                # It refuses tensors that share memory or do not lie in order.
-                tensors = {k: t.detach().contiguous().clone() for k, t in checkpoint.items()}
-                file.write(save(tensors, metadata={"format": "pt"}))
-            else:
-                torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        digest = sha256_of(passing)
-        if sha256:
-            require_sha256(digest, sha256, f"{path} (not written)")
-        os.replace(passing, path)
-    finally:
-        passing.unlink(missing_ok=True)
-    return digest
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with passing.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(passing, path)
+            _flush_folder(path.parent)
+        finally:
+            passing.unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointWriteError(_why_not_written(path, len(content), error)) from error
+
+
+def remove_passing(folder: Path) -> None:
+    """Remove the unfinished files that a killed process left in a folder."""
+    for file in folder.glob(".*"):
+        if re.fullmatch(r"\.(.+\.(pth|safetensors|sha256)|last_checkpoint)\.\d+", file.name):
+            file.unlink(missing_ok=True)
 
 
 def check_destination(path: str | Path, overwrite: bool = False) -> None:
@@ -64,3 +131,29 @@ def check_destination(path: str | Path, overwrite: bool = False) -> None:
         raise CheckpointError(f"{path}: a checkpoint is written as {' or '.join(SUFFIXES)}")
     if path.exists() and not overwrite:
         raise CheckpointError(f"{path} is there already; choose another name or give --force")
+
+
+def _flush_folder(folder: Path) -> None:
+    """Bring a rename to the disk; file systems without that operation are left to themselves."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _why_not_written(path: Path, needed: int, error: OSError) -> str:
+    folder = path.parent
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    return (
+        f"cannot write {path}: {error.strerror or error}. It needs {needed:,} bytes, and {folder} "
+        f"has {free:,} free. No file that was there is touched. Make room or allow writing, or "
+        "name another folder"
+    )

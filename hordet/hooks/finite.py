@@ -1,26 +1,70 @@
-"""Stop a run whose loss is no longer a number, and keep the evidence."""
+"""Stop a run whose numbers are no longer numbers, keep the evidence, or leave a few steps out."""
 
 import math
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from mmengine.hooks import Hook
+import torch
+from mmengine.dist import all_reduce, barrier, is_distributed
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+from torch.optim import Optimizer
 
+from hordet.hooks.origin import first_not_finite
+from hordet.random_state import random_state, set_random_state
 from hordet.registry import HOOKS
+
+FOLDER = "not_finite"
+_SKIPPED = "steps_left_out"
 
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
-    """Raise on the first loss that is NaN or infinite.
+    """Raise on the first loss or gradient that is NaN or infinite, before it reaches a weight.
 
-    It runs after every training iteration and before a checkpoint is written, so that no file of
-    the run holds the weights this loss spoilt. It costs nothing beside mmengine's log, which
-    reads the loss every iteration anyway.
+    The gradients' norm is looked at before each optimizer step; a step of a wrong one is not
+    taken. Then the state before the step is written to `WORK_DIR/not_finite/` with the batch and
+    the random state, and the run ends, so that no checkpoint holds what this batch spoilt. It costs
+    a pass over the gradients; mmengine's log reads the loss every iteration anyway.
+
+    Args:
+        skip: How many such steps a run may leave out, with a warning each, before it ends.
     """
 
     priority = "HIGH"
+
+    def __init__(self, skip: int = 0) -> None:
+        """See the class."""
+        self.skip = skip
+        self._wrong: list[str] | None = None
+        self._before: tuple[dict, list[Tensor]] | None = None
+        self._evidence: dict = {}
+        self._handles: list = []
+
+    def before_train(self, runner: Runner) -> None:
+        """Look at the gradients before every step of the optimizers."""
+        wrapper = runner.optim_wrapper
+        names = {p: name for name, p in _plain(runner.model).named_parameters()}
+        wrappers = getattr(wrapper, "optim_wrappers", {"": wrapper})  # OptimWrapperDict has several
+        for each in wrappers.values():
+            hook = partial(self._guard, names)
+            self._handles.append(each.optimizer.register_step_pre_hook(hook))
+
+    def after_train(self, runner: Runner) -> None:
+        """Leave the optimizers alone."""
+        while self._handles:
+            self._handles.pop().remove()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Remember what the forward pass changes: the random state and the model's buffers."""
+        self._wrong = None
+        buffers = [buffer.clone() for buffer in _plain(runner.model).buffers()]
+        self._before = (random_state(), buffers)
 
     def after_train_iter(
         self,
@@ -29,29 +73,124 @@ class FiniteLossHook(Hook):
         data_batch: Any = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Check the loss of this iteration.
+        """Check the loss, and what was found about the gradients.
 
         Raises:
-            FloatingPointError: The loss is not finite. The message names the iteration, each loss,
-                the pictures of the batch and the last checkpoint.
+            FloatingPointError: One is not finite. The message names the iteration, each loss, the
+                module it began in, the pictures of the batch and the last checkpoint.
         """
-        if not outputs or math.isfinite(_number(outputs.get("loss", 0.0))):
+        loss = _number((outputs or {}).get("loss", 0.0))
+        if math.isfinite(loss) and self._wrong is None:
             return
+        if self._before is not None:
+            runner.optim_wrapper.zero_grad()  # also of a step that is only accumulated
+            for buffer, value in zip(_plain(runner.model).buffers(), self._before[1], strict=True):
+                buffer.copy_(value)
+        info = runner.message_hub.runtime_info
+        skipped = info.get(_SKIPPED, 0)
+        message = self._message(runner, data_batch, outputs or {})
+        if skipped < self.skip:
+            runner.message_hub.update_info(_SKIPPED, skipped + 1)
+            runner.logger.warning(f"Step {skipped + 1} of {self.skip} left out: {message}")
+            return
+        saved = self._save(runner, data_batch)
+        advice = (
+            "Look at these pictures and their annotations first; then resume with a lower learning "
+            "rate, with optim_wrapper.clip_grad=dict(max_norm=1.0) (gnConv multiplies its gates), "
+            "or without --amp. FiniteLossHook's skip=K leaves out up to K such steps."
+        )
+        raise FloatingPointError(f"{message}\n  state before it: {saved}\n{advice}")
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add the batch and its random state to the state that is kept for diagnosis."""
+        checkpoint.update(self._evidence)
+
+    def _guard(self, names: dict[nn.Parameter, str], optimizer: Optimizer, *_: Any) -> None:
+        """Before a step: if a gradient is not finite, drop all, so that the step changes nothing.
+
+        Without gradients an optimizer moves neither weights nor its own averages.
+        """
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if not gradients:
+            return
+        total = get_total_norm(gradients)
+        wrong = torch.logical_not(torch.isfinite(total)).float()
+        if is_distributed():  # shards differ from process to process
+            all_reduce(wrong, "max")
+        if wrong.item():
+            self._wrong = [
+                names.get(p, "unknown")
+                for p in parameters
+                if p.grad is not None and not torch.isfinite(p.grad).all()
+            ]
+            optimizer.zero_grad(set_to_none=True)
+
+    def _message(self, runner: Runner, data_batch: Any, outputs: dict[str, Any]) -> str:
         values = {name: _number(value) for name, value in outputs.items()}
         wrong = {name: value for name, value in values.items() if not math.isfinite(value)}
         right = {name: value for name, value in values.items() if math.isfinite(value)}
         checkpoint = runner.message_hub.runtime_info.get("last_ckpt")
-        raise FloatingPointError(
-            f"got a loss that is not finite at iteration {runner.iter + 1}.\n"
-            f"  not finite: {_listing(wrong)}\n"
-            f"  finite: {_listing(right) or 'none'}\n"
-            f"  pictures: {', '.join(_pictures(data_batch)) or 'unknown'}\n"
-            f"  last checkpoint: {checkpoint or 'none yet'}\n"
-            "Look at these pictures and their annotations first; then "
-            "resume with a lower learning rate, with "
-            "optim_wrapper.clip_grad=dict(max_norm=1.0) (gnConv multiplies its gates), or "
-            "without --amp."
+        lines = [
+            f"got {'a loss' if wrong else 'gradients'} that {'is' if wrong else 'are'} not finite "
+            f"at iteration {runner.iter + 1}.",
+            f"not finite: {_listing(wrong) or 'none of the losses'}",
+            f"finite: {_listing(right) or 'none'}",
+        ]
+        if self._before is not None:
+            lines.append(f"begins in: {self._origin(runner, data_batch)}")
+        lines += [
+            f"pictures: {', '.join(_pictures(data_batch)) or 'unknown'}",
+            f"last checkpoint: {checkpoint or 'none yet'}",
+        ]
+        return "\n  ".join(lines)
+
+    def _origin(self, runner: Runner, data_batch: Any) -> str:
+        """Run the batch forward again, and name the first module whose output is not finite."""
+        after = random_state()
+        set_random_state(self._before[0])  # type: ignore[index]
+        try:
+            found = first_not_finite(_plain(runner.model), data_batch)
+        except Exception as error:  # it must not hide what it explains
+            found = f"unknown ({type(error).__name__} in the forward pass: {error})"
+        finally:
+            set_random_state(after)
+            for buffer, value in zip(_plain(runner.model).buffers(), self._before[1], strict=True):
+                buffer.copy_(value)
+        if found is None and self._wrong:
+            more = f" and {len(self._wrong) - 3} more" if len(self._wrong) > 3 else ""
+            found = f"the backward pass, gradients of {', '.join(self._wrong[:3])}{more}"
+        return found or "nowhere in the same forward pass done again"
+
+    def _save(self, runner: Runner, data_batch: Any) -> str:
+        """Write the state before the bad step; return where, or why not."""
+        if self._before is None:
+            return "not kept"
+        inputs = data_batch.get("inputs") if isinstance(data_batch, dict) else None
+        self._evidence = dict(
+            random_states=[self._before[0]],
+            batch=dict(inputs=inputs, pictures=list(_pictures(data_batch))),
         )
+        hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+        folder, name = Path(runner.work_dir) / FOLDER, f"iter_{runner.iter}.pth"
+        try:
+            runner.save_checkpoint(
+                str(folder),
+                name,
+                meta=dict(epoch=runner.epoch, iter=runner.iter),
+                by_epoch=False,
+                backend_args=hooks[0].backend_args if hooks else None,
+            )
+        except OSError as error:
+            return f"could not be kept: {error}"
+        finally:
+            self._evidence = {}
+            barrier()
+        return str(folder / name)
+
+
+def _plain(model: nn.Module) -> nn.Module:
+    return model.module if is_model_wrapper(model) else model
 
 
 def _number(value: Tensor | float) -> float:

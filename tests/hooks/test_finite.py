@@ -24,6 +24,82 @@ def test_stops_and_names_losses_pictures_and_checkpoint(toy_run, tmp_path):
     assert all(torch.isfinite(tensor).all() for tensor in state.values())
 
 
+def test_the_state_before_the_bad_step_is_kept(toy_run, tmp_path):
+    checkpoint = dict(type="CheckpointHook", by_epoch=False, interval=1)
+    runner = toy_run([FiniteLossHook()], with_nan=True, checkpoint=checkpoint)
+    with pytest.raises(FloatingPointError, match="begins in: the pictures themselves") as error:
+        runner.train()
+    kept = tmp_path / "run" / "not_finite" / "iter_2.pth"
+    assert f"state before it: {kept}" in str(error.value)
+    state, last = (
+        torch.load(path, weights_only=False) for path in (kept, tmp_path / "run" / "iter_2.pth")
+    )
+    assert all(torch.equal(state["state_dict"][k], v) for k, v in last["state_dict"].items())
+    assert state["batch"]["pictures"] == ["pictures/4.png", "pictures/5.png"]
+    assert torch.isnan(state["batch"]["inputs"][1]).all() and state["meta"]["iter"] == 2
+    assert len(state["random_states"]) == 1
+
+
+def test_a_few_steps_may_be_left_out(toy_run, tmp_path):
+    runner = toy_run([FiniteLossHook(skip=2)], with_nan=True)  # one NaN an epoch, two epochs
+    runner.train()
+    assert runner.iter == 8 and runner.message_hub.get_info("steps_left_out") == 2
+    assert all(torch.isfinite(p).all() for p in runner.model.parameters())
+    runner = toy_run([FiniteLossHook(skip=1)], with_nan=True)
+    runner.message_hub.update_info("steps_left_out", 0)
+    with pytest.raises(FloatingPointError, match="at iteration 7"):
+        runner.train()
+
+
+@pytest.mark.parametrize("optimizer", ["SGD", "AdamW"])
+def test_a_bad_gradient_changes_nothing(toy_run, optimizer):
+    """The loss is finite, its gradient is not; buffers and averages stay as they are, too."""
+    runner = toy_run([FiniteLossHook(skip=8)])
+    runner.optim_wrapper = dict(optimizer=dict(type=optimizer, lr=0.1, weight_decay=0.1))
+    norm = torch.nn.BatchNorm1d(1)
+    runner.model.norm = norm
+    linear = runner.model.linear
+
+    def forward(inputs, data_samples=None, mode="tensor"):
+        if mode == "predict":
+            return data_samples
+        out = norm(linear(torch.stack(inputs)))
+        return dict(loss=(out - out.detach()).abs().pow(0.5).sum())  # 0, of slope infinity
+
+    runner.model.forward = forward
+    before = {key: value.clone() for key, value in runner.model.state_dict().items()}
+    runner.train()
+    assert runner.message_hub.get_info("steps_left_out") == 8
+    after = runner.model.state_dict()
+    assert all(torch.equal(value, after[key]) for key, value in before.items())
+    assert not runner.optim_wrapper.optimizer.state
+
+
+def test_the_first_module_is_named():
+    from mmengine.model import BaseModel
+
+    from hordet.hooks.origin import first_not_finite
+
+    class Net(BaseModel):
+        def __init__(self):
+            super().__init__()
+            self.first = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.ReLU())
+            self.second = torch.nn.Linear(2, 1)
+
+        def forward(self, inputs, data_samples=None, mode="tensor"):
+            return dict(loss=self.second(self.first(torch.stack(inputs))).mean())
+
+    net, batch = Net(), dict(inputs=[torch.ones(2), torch.ones(2)])
+    assert first_not_finite(net, batch) is None
+    net.second.weight.data.fill_(float("inf"))
+    assert first_not_finite(net, batch) == "second (Linear)"
+    net.first[0].bias.data.fill_(float("nan"))
+    assert first_not_finite(net, batch) == "first.0 (Linear)"
+    assert first_not_finite(net, dict(inputs=[torch.full((2,), float("nan"))] * 2)).startswith(
+        "the"
+    )
+
+
 def test_infinite_counts_too_and_a_batch_may_be_nameless(toy_run):
     runner = toy_run([])
     runner._train_loop = runner.build_train_loop(dict(by_epoch=True, max_epochs=1))

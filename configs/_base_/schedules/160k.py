@@ -14,7 +14,7 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=1500),
     dict(type="PolyLR", power=1.0, eta_min=0.0, by_epoch=False, begin=0, end=160000),
 ]
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=160000, val_interval=16000)
+train_cfg = dict(type="hordet.IterBasedTrainLoop", max_iters=160000, val_interval=16000)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
