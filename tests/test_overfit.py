@@ -89,8 +89,8 @@ def test_ade20k_labels(train, shared_data):
         edit,
         **{
             "train_dataloader.batch_size": 2,
-            "train_cfg.max_iters": 900,
-            "train_cfg.val_interval": 900,
+            "train_cfg.max_iters": 1500,
+            "train_cfg.val_interval": 1500,
         },
     )
     assert metrics["val/mIoU"] >= 80
