@@ -28,7 +28,7 @@ from hordet.processes import check_data
 
 __all__ = ["RESUME_ME", "Interrupted", "UserError"]
 # What a user can put right; the tools show these as a message.
-UserError = (ConfigError, DatasetError, CheckpointError, FloatingPointError, PermissionError)
+UserError = (ConfigError, DatasetError, CheckpointError, FloatingPointError, OSError)
 
 _TEST_LOADER, _TEST_EVALUATOR = "test_dataloader", "test_evaluator"
 # Metrics by the last part of their key: what they are called, and what they are divided by.

@@ -88,8 +88,11 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
         for dataset in leaf_datasets(cfg[key]["dataset"]) if cfg.get(key) else ():
             try:
                 tasks, histogram = _tasks(dataset, cfg.get("default_scope"))
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # among the findings already
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                if not result.findings.errors:  # else it is among these
+                    words = f"{type(error).__name__}: {error}"
+                    result.findings.errors.append(f"The data of {key} cannot be listed: {words}.")
+                continue
             new = [task for task in tasks if task.path not in looks]
             looks |= _look_at(new, jobs, progress)
             split = "train" if key == LOADERS[0] else "val"
