@@ -104,6 +104,11 @@ def run_tool(body: Callable[[], int], debug: bool = False) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.filename:
+            error = OSError(
+                f"{error.filename}: {error.strerror}. Check the path, and that you may read and "
+                "write there"
+            )
         if isinstance(error, run.UserError):
             print(f"error: {error}", file=sys.stderr)
             return 2

@@ -21,6 +21,7 @@ _CLASSES = ("torch.optim.", "torch.nn.", "hordet.amp.")
 _CALLS = {"dict", "float", "int", "list", "set", "str", "tuple"}
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv)
 _NODES = (
+    ast.alias,  # part of an import, which is named itself
     ast.Assign,
     ast.Constant,
     ast.Dict,

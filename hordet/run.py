@@ -35,7 +35,7 @@ UserError = (
     CheckpointError,
     EvaluationError,
     FloatingPointError,
-    PermissionError,
+    OSError,
 )
 
 _TEST_LOADER, _TEST_EVALUATOR = "test_dataloader", "test_evaluator"

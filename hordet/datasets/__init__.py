@@ -5,6 +5,7 @@ Importing this package registers the transforms; data sets themselves are mmdet'
 
 from hordet.datasets.check import check_datasets
 from hordet.datasets.errors import DatasetError, DatasetWarning
+from hordet.datasets.inspection import inspect_data
 from hordet.datasets.loading import LoadImageFromFile, LoadSegAnnotations
 from hordet.datasets.placed import PlacedBatchSampler, placed
 from hordet.datasets.roots import set_data_root
@@ -20,6 +21,7 @@ __all__ = [
     "TolerantDataset",
     "cached_shapes",
     "check_datasets",
+    "inspect_data",
     "placed",
     "set_data_root",
     "worker_errors_in_words",

@@ -19,6 +19,24 @@ from hordet.registry import DATASETS
 
 
 def check_datasets(cfg: dict) -> None:
+    """Check a config's data before a run, as `find_faults_of_data` does.
+
+    Raises:
+        DatasetError: Something is missing or wrong; the message lists all faults.
+
+    Warns:
+        DatasetWarning: Single annotations are faulty, so few that training may skip them.
+    """
+    found = find_faults_of_data(cfg)
+    for caution in found.warnings:
+        warnings.warn(caution, DatasetWarning, stacklevel=2)
+    if found.errors:
+        count = "a fault" if len(found.errors) == 1 else f"{len(found.errors)} faults"
+        lines = "\n".join(f"- {text}" for text in found.errors)
+        raise DatasetError(f"The data have {count}:\n{lines}")
+
+
+def find_faults_of_data(cfg: dict) -> Findings:
     """Check the data sets and annotation files of a config's loaders and evaluators.
 
     Knows mmdet's COCO data sets, of instances and panoptic, and mmseg's data sets, also within
@@ -27,11 +45,8 @@ def check_datasets(cfg: dict) -> None:
     Args:
         cfg: A config with any of train, val and test_dataloader; not changed.
 
-    Raises:
-        DatasetError: Something is missing or wrong; the message lists all faults.
-
-    Warns:
-        DatasetWarning: Single annotations are faulty, so few that training may skip them.
+    Returns:
+        What is wrong, each fault once.
     """
     # Imported here, so that a config may import hordet.datasets without waiting for both.
     from mmdet.datasets import CocoDataset, CocoPanopticDataset
@@ -46,7 +61,7 @@ def check_datasets(cfg: dict) -> None:
         metrics = evaluator_configs(cfg.get(key.replace("dataloader", "evaluator")))
         leaves = list(leaf_datasets(cfg[key]["dataset"]))
         for dataset in leaves:
-            kind = _dataset_class(dataset["type"], cfg.get("default_scope"))
+            kind = dataset_class(dataset["type"], cfg.get("default_scope"))
             if kind is None or "://" in str(dataset.get("data_root")):
                 continue
             metainfo = dataset.get("metainfo") or {}
@@ -66,15 +81,11 @@ def check_datasets(cfg: dict) -> None:
             cautions |= dict.fromkeys(found.warnings)
         if len(leaves) == 1:
             errors |= dict.fromkeys(_evaluator_faults(key, metrics, leaves[0]))
-    for caution in cautions:
-        warnings.warn(caution, DatasetWarning, stacklevel=2)
-    if errors:
-        count = "a fault" if len(errors) == 1 else f"{len(errors)} faults"
-        raise DatasetError(f"The data have {count}:\n" + "\n".join(f"- {text}" for text in errors))
+    return Findings(list(errors), list(cautions))
 
 
-def _dataset_class(kind: str | type, default_scope: str | None) -> Any:
-    """The class of a data set's `type`, None if no registry knows it."""
+def dataset_class(kind: str | type, default_scope: str | None) -> Any:
+    """Return the class of a data set's `type`, None if no registry knows it."""
     if isinstance(kind, str):
         return DATASETS.get(kind if "." in kind or not default_scope else f"{default_scope}.{kind}")
     return kind

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -48,6 +48,10 @@ def category_faults(
     ):
         yield f"Some categories of {path} lack an id (a number) or a name. Write these keys."
         return
+    for key in ("id", "name"):
+        twice = repeated(item[key] for item in categories)
+        if twice:
+            yield f"{path} has several categories of one {key}: {listed(twice)}. Give each its own."
     if classes is None:
         return
     names = [item["name"] for item in categories]
@@ -90,6 +94,13 @@ def image_faults(path: Path, images: list[dict], folder: Path) -> Iterator[str]:
             f"width: {listed(lacking)}. Write these keys."
         )
         return
+    for key in ("id", "file_name"):
+        twice = repeated(image[key] for image in images)
+        if twice:
+            yield (
+                f"{len(twice)} values of {key} stand at several images of {path}: {listed(twice)}. "
+                "Each picture needs an entry of its own, and only one."
+            )
     missing = missing_files(folder, [image["file_name"] for image in images])
     if missing:
         yield (
@@ -110,6 +121,11 @@ def missing_files(folder: Path, names: Iterable[str]) -> list[str]:
         there = set(os.listdir(parent)) if os.path.isdir(parent) else set()
         missing += [os.path.join(parent, name) for name in names_there if name not in there]
     return missing
+
+
+def repeated(values: Iterable) -> list:
+    """The values that occur more than once, each once."""
+    return [value for value, number in Counter(values).items() if number > 1]
 
 
 def is_number(value: object) -> bool:

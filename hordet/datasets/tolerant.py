@@ -103,7 +103,7 @@ def worker_errors_in_words() -> Iterator[None]:
                 f"{error}. A loader worker hangs, as on storage that no longer answers. Check the "
                 "storage, or raise train_dataloader.timeout (seconds)"
             ) from error
-        ended = re.search(r"DataLoader worker \(pid.*?\) (.*)", str(error))
+        ended = re.search(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (.*)", str(error))
         if not ended:
             raise
         raise DatasetError(

@@ -1,0 +1,349 @@
+"""Bad inputs, and what the user reads: the cases of test_bad_inputs.py.
+
+python tests/faults/bad_inputs.py > docs/errors.md
+"""
+
+import contextlib
+import io
+import json
+import os
+import re
+import runpy
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+DETECTION = ROOT / "configs" / "shapes" / "mask-rcnn_hornet-nano_horfpn_7e.py"
+SEGMENTATION = ROOT / "configs" / "shapes" / "upernet_hornet-nano_horuperhead_1k.py"
+MMDET_BASE = "_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\n"
+TRAIN, TEST, CONVERT = "train.py", "test.py", "convert_checkpoint.py"
+OPTIONS = "--cfg-options"
+
+
+class Calls:
+    """Calls a function when it is unpickled by an ordinary unpickler."""
+
+    def __reduce__(self):
+        """Return what an ordinary unpickler would do."""
+        return (os.system, ("true",))
+
+
+def config(text, name="c.py"):
+    """Write a config and return its path."""
+
+    def make(folder):
+        (folder / name).write_text(text)
+        return [name]
+
+    return make
+
+
+def data(edit=None, *, change="", segmentation=False):
+    """Make shapes of a few pictures, spoil them, and return a config that reads them."""
+
+    def make(folder):
+        from hordet.datasets import write_shapes
+
+        write_shapes(folder / "data", num_train=3, num_val=2, size=(64, 64))
+        base = SEGMENTATION if segmentation else DETECTION
+        (folder / "c.py").write_text(f"_base_ = {str(base)!r}\n{change}")
+        if edit:
+            edit(folder / "data")
+        return ["c.py", "--data-root", "data"]
+
+    return make
+
+
+def annotations(change):
+    """Change the training annotations by a function of their content."""
+
+    def edit(root):
+        path = root / "annotations" / "instances_train.json"
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return data(edit)
+
+
+def first(**values):
+    """Change the first annotation."""
+    return annotations(lambda content: content["annotations"][0].update(values))
+
+
+def checkpoint(content, *, damage=None, option=()):
+    """Write a checkpoint, spoil it, and return the arguments that open it for a dry run."""
+
+    def make(folder):
+        torch.save(content, folder / "a.pth")
+        if damage:
+            damage(folder / "a.pth")
+        return [str(DETECTION), *(option or ["a.pth"]), "--tiny"]
+
+    return make
+
+
+def overwrite(content):
+    """Write other bytes over a file."""
+    return lambda path: path.write_bytes(content)
+
+
+def truncate(path):
+    """Keep the first half of a file."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def stale_sum(path):
+    """Put another file's SHA-256 beside a file."""
+    Path(f"{path}.sha256").write_text(f"{'0' * 64}  {path.name}\n")
+
+
+def bomb(path):
+    """Write a packed zip whose part is far larger than itself."""
+    import zipfile
+
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(10**7))
+
+
+def run_folder(folder):
+    """Make a work folder whose only checkpoint is damaged."""
+    (folder / "work").mkdir()
+    (folder / "work" / "iter_2.pth").write_bytes(b"PK" + bytes(50))
+    return [str(DETECTION), "--tiny", "--work-dir", "work", "--resume"]
+
+
+def conversion(folder):
+    """Make a source and a destination that is there."""
+    torch.save({"a": torch.ones(1)}, folder / "a.pth")
+    torch.save({"a": torch.ones(1)}, folder / "b.pth")
+    return ["a.pth", "b.pth"]
+
+
+def detector(*arguments):
+    """Arguments after the detection config."""
+    return lambda folder: [str(DETECTION), *arguments]
+
+
+def plain_file(folder):
+    """Make a file where a work folder should be."""
+    (folder / "work").write_text("")
+    return [str(DETECTION), "--tiny", "--work-dir", "work"]
+
+
+def swap_two(content):
+    """Put the categories in another order."""
+    content["categories"] = content["categories"][::-1]
+
+
+RLE = dict(segmentation=dict(size=[8, 8], counts="0"))
+OTHER_FILE = "val_evaluator = dict(ann_file='other.json')\ntest_evaluator = val_evaluator\n"
+SUFFIX = "train_dataloader = dict(dataset=dict(img_suffix='.tif'))\n"
+WEIGHTS = {"state_dict": {"x": torch.ones(1)}}
+
+# Input, tool, arguments, and an expression that the message must match.
+CASES = [
+    ("a config that is not there", TRAIN, lambda f: ["none.py"], r"no config file at none\.py"),
+    ("a config with a typing error", TRAIN, config("model = dict("), "SyntaxError"),
+    ("a config that raises", TRAIN, config("1 / 0"), "ZeroDivisionError"),
+    ("a base that is not there", TRAIN, config("_base_ = 'x.py'"), "cannot be read as a config"),
+    ("a base of a package that is not installed", TRAIN, config("_base_ = 'mmfoo::x.py'"), "mmfoo"),
+    ("a base that the package lacks", TRAIN, config("_base_ = 'mmdet::x/y.py'"), "has no config"),
+    ("YAML that is none", TRAIN, config("a: [1", "c.yaml"), "cannot be read as a config"),
+    ("a misspelt key", TRAIN, config(MMDET_BASE + "optim_wraper = 1"), "optim_wrapper"),
+    (
+        "a misspelt type",
+        TRAIN,
+        config(MMDET_BASE + "model = dict(neck=dict(type='FPNN'))"),
+        "did you mean",
+    ),
+    (
+        "a misspelt parameter",
+        TRAIN,
+        config(MMDET_BASE + "model = dict(neck=dict(num_out=5))"),
+        "FPN has no such parameter; did you mean 'num_outs'",
+    ),
+    (
+        "a type of a package that is not installed",
+        TRAIN,
+        config(MMDET_BASE + "model = dict(neck=dict(type='mmfoo.FPN'))"),
+        "which is not installed",
+    ),
+    ("an option without =", TRAIN, detector(OPTIONS, "a"), "not of the form key=value"),
+    ("an option of no key", TRAIN, detector(OPTIONS, "modle.x=1"), "no such key"),
+    ("an option that is a dict", TRAIN, detector(OPTIONS, "a={b"), "fault|cannot be read|no such"),
+    ("an option into a number", TRAIN, detector(OPTIONS, "log_level.x=1"), "fits nowhere"),
+    (
+        "code, with --safe-config",
+        TRAIN,
+        lambda f: [*config("import os")(f), "--safe-config"],
+        "holds more than data",
+    ),
+    (
+        "a foreign type, with --safe-config",
+        TRAIN,
+        lambda f: [*config("model = dict(type='subprocess.Popen')")(f), "--safe-config"],
+        "is no registered component",
+    ),
+    ("a work folder that is a file", TRAIN, plain_file, "work: File exists. Check"),
+    ("a data root that is not there", TRAIN, detector("--data-root", "none"), "no folder none"),
+    (
+        "an annotation file that is not there",
+        TRAIN,
+        data(lambda root: (root / "annotations" / "instances_train.json").unlink()),
+        "no annotation file",
+    ),
+    (
+        "an annotation file that is cut off",
+        TRAIN,
+        data(lambda root: truncate(root / "annotations" / "instances_train.json")),
+        "no whole JSON",
+    ),
+    (
+        "JSON that is not COCO's",
+        TRAIN,
+        data(lambda root: (root / "annotations" / "instances_train.json").write_text("[]")),
+        "no COCO annotation file",
+    ),
+    (
+        "a missing picture",
+        TRAIN,
+        data(lambda root: (root / "train" / "000001.png").unlink()),
+        "1 of 3 pictures .* are missing",
+    ),
+    (
+        "categories spelt otherwise",
+        TRAIN,
+        annotations(lambda content: content["categories"][0].update(name="Circle")),
+        "Not all of the classes match",
+    ),
+    ("categories in another order", TRAIN, annotations(swap_two), "in another order"),
+    (
+        "a category twice",
+        TRAIN,
+        annotations(lambda content: content["categories"].append(content["categories"][0])),
+        "several categories of one id",
+    ),
+    (
+        "a picture id twice",
+        TRAIN,
+        annotations(lambda content: content["images"][1].update(id=1)),
+        "stand at several images",
+    ),
+    (
+        "an annotation id twice",
+        TRAIN,
+        annotations(lambda content: content["annotations"][1].update(id=1)),
+        "repeat the id",
+    ),
+    ("a box without area", TRAIN, first(bbox=[3, 3, 0, 5]), "box with no area"),
+    ("a box outside", TRAIN, first(bbox=[900, 3, 5, 5]), "box outside its picture"),
+    ("a box of words", TRAIN, first(bbox=["a", 1, 2, 3]), "hold no numbers"),
+    ("a polygon of two points", TRAIN, first(segmentation=[[1, 1, 2, 2]]), "three x, y pairs"),
+    ("an RLE of another size", TRAIN, first(**RLE), "RLE of another size"),
+    ("an annotation of no picture", TRAIN, first(image_id=99), "image_id that no picture"),
+    ("an annotation of no category", TRAIN, first(category_id=99), "category_id that no category"),
+    ("no mask where masks are trained", TRAIN, first(segmentation=[]), "have no segmentation"),
+    ("an evaluator of another file", TRAIN, data(change=OTHER_FILE), "does not lie in the data"),
+    (
+        "no folder of label maps",
+        TRAIN,
+        data(lambda root: (root / "labels").rename(root / "maps"), segmentation=True),
+        "There is no folder .*labels",
+    ),
+    (
+        "a missing label map",
+        TRAIN,
+        data(lambda r: (r / "labels" / "train" / "000001.png").unlink(), segmentation=True),
+        "have no label map",
+    ),
+    ("another suffix", TRAIN, data(change=SUFFIX, segmentation=True), "ends in '.tif'"),
+    ("a checkpoint that is not there", TEST, detector("none.pth", "--tiny"), "no checkpoint file"),
+    ("a web page", TEST, checkpoint({}, damage=overwrite(b"<html>")), "is not a checkpoint"),
+    ("a checkpoint cut off", TEST, checkpoint(WEIGHTS, damage=truncate), "truncated or damaged"),
+    ("a checkpoint that runs code", TEST, checkpoint({"a": Calls()}), "holds pickled code"),
+    ("a whole pickled model", TEST, checkpoint(torch.nn.Linear(2, 2)), "holds pickled code"),
+    ("a checkpoint without a dict", TEST, checkpoint(torch.ones(2)), "holds a Tensor"),
+    ("a zip bomb", TEST, checkpoint({}, damage=bomb), "is refused: unpacked it is"),
+    ("another SHA-256 beside it", TEST, checkpoint(WEIGHTS, damage=stale_sum), "is damaged"),
+    (
+        "another SHA-256 than stated",
+        TEST,
+        checkpoint(WEIGHTS, option=["a.pth#sha256=" + "1" * 64]),
+        "is stated: it is another file",
+    ),
+    ("a SHA-256 that is none", TEST, checkpoint({}, option=["a.pth#sha256=1"]), "64 hexadecimal"),
+    ("the weights of another model", TEST, checkpoint(WEIGHTS), "is of another model"),
+    (
+        "detection into a folder",
+        TEST,
+        checkpoint(WEIGHTS, option=["a.pth", "--out", "maps"]),
+        r"detection writes a \.pkl",
+    ),
+    (
+        "--tta without a pipeline",
+        TEST,
+        checkpoint(WEIGHTS, option=["a.pth", "--tta"]),
+        "--tta",
+    ),
+    (
+        "weights to resume from",
+        TRAIN,
+        checkpoint(WEIGHTS, option=["--resume", "a.pth"]),
+        "not a training to resume",
+    ),
+    ("nothing whole to resume from", TRAIN, run_folder, "can be resumed from"),
+    ("a file that is there", CONVERT, conversion, "is there already"),
+    ("names of no project", CONVERT, lambda f: [*conversion(f)[:1], "c.pth"], "no file of a known"),
+]
+
+
+def message_of(tool, make, folder):
+    """Run a tool in this process, in a folder; return its exit code and what it wrote."""
+    from hordet.command_line import run_tool
+
+    arguments = make(folder)
+    before, argv = Path.cwd(), sys.argv
+    out, err = io.StringIO(), io.StringIO()
+    os.chdir(folder)
+    sys.argv = [tool, *arguments]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            module = runpy.run_path(str(ROOT / "tools" / tool))
+            if "main" in module:
+                code = module["main"]()
+            else:
+                given = module["parse_arguments"]()
+                code = run_tool(lambda: module[tool.removesuffix(".py")](given), given.debug)
+    finally:
+        os.chdir(before)
+        sys.argv = argv
+    text = err.getvalue()[err.getvalue().find("error: ") :]
+    cache = os.environ.get("HORDET_CACHE", "~/.cache/hordet")
+    for place, name in ((f"{folder.resolve()}/", ""), (f"{ROOT}/", ""), (cache, "CACHE")):
+        text = text.replace(place, name)
+    return code, text.strip()
+
+
+def main():
+    """Print the table."""
+    print("# What you read when something is wrong\n")
+    print(
+        f"{len(CASES)} inputs and the answers of the tools, written by `python "
+        "tests/faults/bad_inputs.py > docs/errors.md` and tested by "
+        "`tests/faults/test_bad_inputs.py`. No traceback is shown without `--debug`.\n"
+    )
+    print("| input | tool | answer |\n|---|---|---|")
+    os.environ["HORDET_CACHE"] = tempfile.mkdtemp()
+    for title, tool, make, _ in CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            answer = message_of(tool, make, Path(folder).resolve())[1]
+        answer = re.sub(r"\s*\n\s*", " / ", answer).replace("|", "\\|")
+        print(f"| {title} | {tool} | {answer} |")
+
+
+if __name__ == "__main__":
+    main()
