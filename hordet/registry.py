@@ -23,6 +23,7 @@ MODELS = Registry(
         "hordet.backbones",
         "hordet.necks",
         "hordet.heads",
+        "hordet.inference",
     ],
 )
 DATASETS = Registry(
