@@ -25,6 +25,7 @@ MODELS = Registry(
         "hordet.backbones",
         "hordet.necks",
         "hordet.heads",
+        "hordet.inference",
     ],
 )
 DATASETS = Registry(

@@ -197,8 +197,7 @@ def test_runner(
     Args:
         cfg: From `read_config`.
         checkpoint: Weights; every tensor of the model must be in it.
-        tta: Test-time augmentation by the config's `tta_pipeline` (and `tta_model`), for
-            segmentation and for detectors of boxes alone; mmdet merges no masks.
+        tta: Test-time augmentation by the config's `tta_pipeline` (and `tta_model`).
         out: Where predictions go: a `.pkl` of mmdet, a `.json` of COCO results, or a folder
             of label maps for segmentation.
 
@@ -240,16 +239,10 @@ def _augment(cfg: Config) -> None:
     """Test the mean of several sizes and flips, as the test tools of mmdet and mmseg do."""
     if not cfg.get("tta_pipeline"):
         raise ConfigError("--tta needs a tta_pipeline in the config, and it has none")
-    default: dict[str, Any] = {"type": "mmseg.SegTTAModel"}
+    default: dict[str, Any] = {"type": "hordet.SegTTAModel"}
     if not _is_segmentation(cfg):
         nms = {"type": "nms", "iou_threshold": 0.5}
-        # mmdet registers it with mmengine itself, so it has no scope.
-        default = {"type": "DetTTAModel", "tta_cfg": {"nms": nms, "max_per_img": 100}}
-        if any(part.get("mask_head") for part in nested_dicts(cfg.model)):
-            raise ConfigError(
-                "--tta: mmdet's DetTTAModel merges boxes and no masks; test without --tta, or "
-                "test boxes alone (model.roi_head.mask_head=None, metric=['bbox'])"
-            )
+        default = {"type": "hordet.DetTTAModel", "tta_cfg": {"nms": nms, "max_per_img": 100}}
     cfg.model = ConfigDict(**(cfg.get("tta_model") or default), module=cfg.model)
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
 

@@ -102,7 +102,3 @@ def test_out_must_fit_the_task(no_launcher):
         run.test_runner(cfg, "x.pth", out="maps")
     with pytest.raises(ConfigError, match="needs a tta_pipeline"):
         run.test_runner(cfg, "x.pth", tta=True)
-    cfg = run.read_config(CONFIG)
-    cfg.tta_pipeline = [{"type": "LoadImageFromFile"}]
-    with pytest.raises(ConfigError, match="merges boxes and no masks"):
-        run.test_runner(cfg, "x.pth", tta=True)

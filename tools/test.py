@@ -19,7 +19,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("checkpoint", help="weights (.pth or .safetensors); no code in it is run")
-    add("--tta", action="store_true", help="test-time augmentation (boxes, label maps; no masks)")
+    add("--tta", action="store_true", help="test-time augmentation: several scales and flips")
     add(
         "--out",
         metavar="PATH",

@@ -38,6 +38,32 @@ test_pipeline = [
     dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="mmdet.PackDetInputs"),
 ]
+# Multi-scale test: three sizes, each also flipped.
+tta_scales = [(1000, 600), (1333, 800), (1666, 1000)]
+tta_pipeline = [
+    dict(type="hordet.LoadImageFromFile"),
+    dict(
+        type="TestTimeAug",
+        transforms=[
+            [dict(type="mmdet.Resize", scale=scale, keep_ratio=True) for scale in tta_scales],
+            [dict(type="mmdet.RandomFlip", prob=0.0), dict(type="mmdet.RandomFlip", prob=1.0)],
+            [
+                dict(
+                    type="mmdet.PackDetInputs",
+                    meta_keys=(
+                        "img_id",
+                        "img_path",
+                        "ori_shape",
+                        "img_shape",
+                        "scale_factor",
+                        "flip",
+                        "flip_direction",
+                    ),
+                )
+            ],
+        ],
+    ),
+]
 train_dataloader = dict(
     batch_size=2,
     num_workers=2,

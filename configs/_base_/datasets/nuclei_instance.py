@@ -30,6 +30,32 @@ test_pipeline = [
     dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="mmdet.PackDetInputs"),
 ]
+# Multi-scale test: 0.83 to 1.2 of the single scale, each also flipped.
+tta_scales = [(400, 320), (480, 384), (576, 461)]
+tta_pipeline = [
+    dict(type="hordet.LoadImageFromFile"),
+    dict(
+        type="TestTimeAug",
+        transforms=[
+            [dict(type="mmdet.Resize", scale=scale, keep_ratio=True) for scale in tta_scales],
+            [dict(type="mmdet.RandomFlip", prob=0.0), dict(type="mmdet.RandomFlip", prob=1.0)],
+            [
+                dict(
+                    type="mmdet.PackDetInputs",
+                    meta_keys=(
+                        "img_id",
+                        "img_path",
+                        "ori_shape",
+                        "img_shape",
+                        "scale_factor",
+                        "flip",
+                        "flip_direction",
+                    ),
+                )
+            ],
+        ],
+    ),
+]
 train_dataloader = dict(
     batch_size=4,
     num_workers=2,

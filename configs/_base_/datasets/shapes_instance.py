@@ -23,6 +23,32 @@ test_pipeline = [
     dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="mmdet.PackDetInputs"),
 ]
+# Multi-scale test: three sizes, each also flipped.
+tta_scales = [(112, 112), (128, 128), (144, 144)]
+tta_pipeline = [
+    dict(type="hordet.LoadImageFromFile"),
+    dict(
+        type="TestTimeAug",
+        transforms=[
+            [dict(type="mmdet.Resize", scale=scale, keep_ratio=True) for scale in tta_scales],
+            [dict(type="mmdet.RandomFlip", prob=0.0), dict(type="mmdet.RandomFlip", prob=1.0)],
+            [
+                dict(
+                    type="mmdet.PackDetInputs",
+                    meta_keys=(
+                        "img_id",
+                        "img_path",
+                        "ori_shape",
+                        "img_shape",
+                        "scale_factor",
+                        "flip",
+                        "flip_direction",
+                    ),
+                )
+            ],
+        ],
+    ),
+]
 # Pictures this small decode faster than a worker process hands them over.
 train_dataloader = dict(
     batch_size=4,

@@ -8,7 +8,7 @@ default_scope = "mmseg"
 sync_bn = "torch"  # BatchNorm over all processes, where there are several
 norm_cfg = dict(type="BN", requires_grad=True)
 model = dict(
-    type="EncoderDecoder",
+    type="hordet.EncoderDecoder",
     data_preprocessor=dict(
         type="SegDataPreProcessor",
         mean=[123.675, 116.28, 103.53],
@@ -47,4 +47,4 @@ model = dict(
     train_cfg=dict(),
     test_cfg=dict(mode="slide", crop_size=(512, 512), stride=(341, 341)),
 )
-tta_model = dict(type="SegTTAModel")
+tta_model = dict(type="hordet.SegTTAModel")

@@ -1,0 +1,240 @@
+"""Bounded sliding windows and test-time augmentation give mmseg's own output."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.registry import MODELS
+from mmseg.structures import SegDataSample
+
+import hordet.registry  # noqa: F401
+from hordet.inference import segmentor as module
+from hordet.inference.resizing import Axis, resize_columns, resize_rows
+from hordet.inference.segmentor import Rectangle
+from hordet.inference.windows import Grid, window_rows
+
+TINY = 4e-4  # GiB: beyond it are all pictures here, which take two strips or so
+
+
+def segmentor(
+    kind="hordet.EncoderDecoder", align_corners=False, mode="slide", classes=5, pre=None, **options
+):
+    """A network of random weights that looks at its surroundings."""
+    torch.manual_seed(0)
+    head = dict(
+        type="mmseg.FCNHead",
+        in_channels=64,
+        in_index=1,
+        channels=16,
+        num_classes=max(classes, 2),
+        out_channels=classes,
+        threshold=0.8 if classes == 1 else None,
+        norm_cfg=dict(type="BN"),
+        align_corners=align_corners,
+        loss_decode=dict(type="mmseg.CrossEntropyLoss", use_sigmoid=classes == 1),
+    )
+    model = MODELS.build(
+        ConfigDict(
+            type=kind,
+            data_preprocessor=dict(
+                type="mmseg.SegDataPreProcessor",
+                mean=[0.0] * 3,
+                std=[64.0] * 3,
+                **(pre or {}),
+            ),
+            backbone=dict(
+                type="hordet.HorNet",
+                arch=dict(base_channels=32, depths=(1, 1, 1, 1), orders=(2, 3, 2, 2)),
+                layer_scale_init_value=1.0,
+            ),
+            decode_head=head,
+            train_cfg=dict(),
+            test_cfg=dict(mode=mode, crop_size=(64, 96), stride=(43, 50)),
+            **options,
+        )
+    )
+    torch.nn.init.normal_(model.decode_head.conv_seg.weight, std=0.5)
+    return model.eval()
+
+
+def batch(size=(133, 150), original=(90, 171), flip=None, number=1):
+    """Pictures as a test pipeline hands them over."""
+    draw = torch.Generator().manual_seed(sum(size))
+    smooth = torch.rand(number, 3, 9, 9, generator=draw)
+    pictures = torch.nn.functional.interpolate(smooth, size=size, mode="bilinear") * 255
+    samples = [
+        SegDataSample(
+            metainfo=dict(
+                ori_shape=original, img_shape=size, flip=flip is not None, flip_direction=flip,
+                img_path="a.png",
+            )
+        )
+        for _ in range(number)
+    ]  # fmt: skip
+    return dict(inputs=list(pictures), data_samples=samples)
+
+
+def same_classes(found, expected, probability):
+    """Whether classes agree wherever the best two classes are more than 1e-4 apart."""
+    best = probability.topk(2, dim=0).values
+    clear = (best[0] - best[1]) > 1e-4
+    assert clear.float().mean() > 0.99
+    return bool((found.squeeze() == expected.squeeze())[clear].all())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("flip", [None, "horizontal", "vertical"])
+@pytest.mark.parametrize("size", [(133, 150), (50, 200), (60, 80), (64, 96)])
+def test_slide_is_that_of_mmseg(size, flip, align_corners):
+    expected = segmentor("mmseg.EncoderDecoder", align_corners).test_step(batch(size, flip=flip))[0]
+    logits = expected.seg_logits.data
+    assert logits.std() > 0.1
+    model = segmentor(align_corners=align_corners)
+    found = model.test_step(batch(size, flip=flip))[0]
+    assert (found.seg_logits.data - logits).abs().max() < 1e-4
+    model.memory_limit = TINY
+    found = model.test_step(batch(size, flip=flip))[0]
+    assert "seg_logits" not in found
+    assert found.pred_sem_seg.data.shape == (1, 90, 171)
+    assert same_classes(found.pred_sem_seg.data, expected.pred_sem_seg.data, logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("flip", [None, "horizontal", "vertical"])
+@pytest.mark.parametrize("part", [(0, 90, 0, 171), (20, 61, 33, 34), (89, 90, 100, 171)])
+def test_logits_of_a_part(part, flip):
+    sample = batch(flip=flip)
+    expected = segmentor("mmseg.EncoderDecoder").test_step(batch(flip=flip))[0].seg_logits.data
+    model = segmentor()
+    picture = model.data_preprocessor(sample, False)["inputs"][0]
+    meta = sample["data_samples"][0].metainfo
+    covered = torch.zeros(90, 171)
+    for place, logits in model.rectangle_rows(picture, meta, Rectangle(*part)):
+        rows, columns = slice(place.top, place.bottom), slice(place.left, place.right)
+        assert (logits - expected[:, rows, columns]).abs().max() < 1e-4
+        covered[rows, columns] += 1
+    assert (covered[part[0] : part[1], part[2] : part[3]] == 1).all()
+    assert covered.sum() == (part[1] - part[0]) * (part[3] - part[2])
+
+
+@torch.no_grad()
+def test_padded_pictures_and_one_channel():
+    options = dict(classes=1, pre=dict(test_cfg=dict(size_divisor=64)))
+    expected = segmentor("mmseg.EncoderDecoder", **options).test_step(batch())[0]
+    found = segmentor(memory_limit=TINY, **options).test_step(batch())[0]
+    probability = expected.seg_logits.data
+    clear = (probability - 0.8).abs()[0] > 1e-4
+    assert 0.05 < expected.pred_sem_seg.data.float().mean() < 0.95
+    agree = found.pred_sem_seg.data[0] == expected.pred_sem_seg.data[0]
+    assert agree[clear].all() and found.pred_sem_seg.data.shape == (1, 90, 171)
+
+
+def views():
+    """Two sizes, each also flipped."""
+    batches = [
+        batch(size, flip=flip, number=2)
+        for size in ((133, 150), (70, 99))
+        for flip in (None, "horizontal")
+    ]
+    for item in batches:
+        if item["data_samples"][0].flip:
+            item["inputs"] = [picture.flip(2) for picture in item["inputs"]]
+    return {key: [item[key] for item in batches] for key in ("inputs", "data_samples")}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("mode", ["slide", "whole"])
+@pytest.mark.parametrize("limit", [2.0, TINY])
+def test_augmentation_is_that_of_mmseg(limit, mode):
+    kind = dict(type="mmseg.SegTTAModel", module=segmentor("mmseg.EncoderDecoder", mode=mode))
+    expected = MODELS.build(kind).eval().test_step(views())
+    kind = dict(type="hordet.SegTTAModel", module=segmentor(mode=mode, memory_limit=limit))
+    model = MODELS.build(kind).eval()
+    sums = []
+    keep = model._decide
+    model._decide = lambda mean: (sums.append(mean), keep(mean))[1]
+    found = model.test_step(views())
+    assert len(found) == 2 and len(sums) == 2 or limit == TINY
+    for one, other in zip(found, expected, strict=True):
+        agree = one.pred_sem_seg.data.squeeze() == other.pred_sem_seg.data.squeeze()
+        assert agree.float().mean() > 0.9995 and one.pred_sem_seg.data.shape[-2:] == (90, 171)
+        assert one.img_path == "a.png"
+
+
+def test_a_limit_decides_the_parts():
+    model = segmentor(memory_limit=2.0)
+    assert model.fits((512, 683), (512, 683)) and not model.fits((3648, 5472), (9000, 9000))
+    model.memory_limit = 64 * 1000 * 5 * 4 * 2 / module.GIB  # a buffer 1000 wide
+    strips = model.strips((3000, 2500), (3000, 2500))
+    assert [(s.left, s.right) for s in strips] == [(0, 833), (833, 1666), (1666, 2500)]
+    with pytest.raises(ValueError, match="memory_limit is 0; it must be above 0"):
+        segmentor(memory_limit=0)
+
+
+def test_windows_and_resizing_by_themselves():
+    assert Grid(100, 40, 30).spans == [(0, 40), (30, 70), (60, 100)]
+    assert Grid(95, 40, 30).spans == [(0, 40), (30, 70), (55, 95)]
+    assert Grid(20, 40, 30).spans == [(0, 20)]
+    picture = torch.rand(2, 95, 101)
+    args = (lambda rows, columns: picture[:, rows, columns], Grid(95, 40, 30), Grid(101, 20, 7))
+    found = torch.cat(list(window_rows(*args, 13, 90, 5, 99)), dim=1)
+    assert (found - picture[:, 13:90, 5:99]).abs().max() < 1e-6
+    for size in ((50, 60), (200, 333), (1, 1)):
+        for align in (False, True):
+            expected = torch.nn.functional.interpolate(
+                picture[None], size=size, mode="bilinear", align_corners=align
+            )[0]
+            rows, columns = Axis(95, size[0], align), Axis(101, size[1], align)
+            (top, bottom), (left, right) = rows.needed(0, size[0]), columns.needed(0, size[1])
+            parts = picture[:, top:bottom, left:right].split(9, dim=1)
+            narrow = [resize_columns(part, columns, 0, size[1]) for part in parts]
+            found = torch.cat(list(resize_rows(narrow, rows, 0, size[0])), dim=1)
+            assert (found - expected).abs().max() < 1e-5
+
+
+LARGE = """
+import torch
+from mmengine.config import Config
+from mmengine.config import ConfigDict
+from mmengine.registry import MODELS, DefaultScope
+from mmseg.structures import SegDataSample
+import hordet.registry
+DefaultScope.get_instance("large", scope_name="mmseg")
+cfg = Config.fromfile("configs/ade20k/upernet_hornet-tiny-7x7_uperhead_160k.py").model
+cfg.backbone.init_cfg = None
+cfg.decode_head.channels = 128  # hours become minutes; maps of logits stay as they are
+torch.set_num_threads(1)
+model = MODELS.build(cfg).eval()
+size = (3648, 5472)
+sample = SegDataSample(metainfo=dict(ori_shape=size, img_shape=size, pad_shape=size))
+picture = (torch.rand(3, *size) * 255).byte()
+with torch.no_grad():
+    found = model.test_step(dict(inputs=[picture], data_samples=[sample]))[0]
+assert found.pred_sem_seg.data.shape == (1, *size)
+lines = open("/proc/self/status").read().splitlines()
+print("GiB", next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
+def test_a_large_picture_of_150_classes_in_6_gib(repository):
+    run = subprocess.run(
+        [sys.executable, "-c", LARGE],
+        cwd=repository,
+        env=os.environ | {"PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    peak = float(re.search(r"GiB ([\d.]+)", run.stdout).group(1))
+    # mmseg's own slide adds a map padded to the picture's size: two of them at least.
+    need = 2 * 4 * 150 * np.prod((3648, 5472)) / 2**30
+    print(f"peak {peak:.2f} GiB; mmseg needs more than {need:.1f} GiB")
+    assert peak < 6 < need
