@@ -197,6 +197,7 @@ def test_convert_checkpoint_refuses(tool, classifier, pytestconfig, monkeypatch,
     [
         ("train.py", "--cfg-options"),
         ("test.py", "--cfg-options"),
+        ("check_dataset.py", "--strict"),
         ("convert_checkpoint.py", "--min-coverage"),
     ],
 )

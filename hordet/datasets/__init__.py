@@ -10,6 +10,7 @@ from hordet.datasets.loading import LoadImageFromFile, LoadSegAnnotations
 from hordet.datasets.placed import PlacedBatchSampler, placed
 from hordet.datasets.roots import set_data_root
 from hordet.datasets.shapes import cached_shapes, write_shapes
+from hordet.datasets.timed_backend import TimedBackend
 from hordet.datasets.tolerant import TolerantDataset, worker_errors_in_words
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "LoadImageFromFile",
     "LoadSegAnnotations",
     "PlacedBatchSampler",
+    "TimedBackend",
     "TolerantDataset",
     "cached_shapes",
     "check_datasets",

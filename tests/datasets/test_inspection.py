@@ -41,7 +41,7 @@ def detection(root, classes=DEFAULT_CLASSES, folders=("train", "val"), names=("t
     return Config(loaders)
 
 
-def segmentation(root, reduce_zero_label=False):
+def segmentation(root, reduce_zero_label=False, ade=False):
     classes = DEFAULT_CLASSES if reduce_zero_label else ("background", *DEFAULT_CLASSES)
     loaders = {}
     for split in ("train", "val"):
@@ -54,6 +54,11 @@ def segmentation(root, reduce_zero_label=False):
             reduce_zero_label=reduce_zero_label,
             pipeline=[],
         )
+        if ade:
+            folder = dict(train="training", val="validation")[split]
+            prefix = dict(img_path=f"images/{folder}", seg_map_path=f"annotations/{folder}")
+            dataset.update(type="mmseg.ADE20KDataset", metainfo={}, data_prefix=prefix)
+            dataset.update(img_suffix=".jpg", reduce_zero_label=True)
         loaders[f"{split}_dataloader"] = dict(dataset=dataset)
     return Config(loaders)
 
@@ -258,15 +263,7 @@ def test_real_data_clean_and_with_planted_faults(shared_data, tmp_path):
 
 def test_real_label_maps_clean_and_with_planted_faults(shared_data, tmp_path):
     root = shutil.copytree(shared_data / "ade_mini", tmp_path / "ade")
-    cfg = segmentation(root)
-    for loader, split in zip(cfg.values(), ("training", "validation"), strict=True):
-        loader.dataset.update(
-            type="mmseg.ADE20KDataset",
-            metainfo={},
-            data_prefix=dict(img_path=f"images/{split}", seg_map_path=f"annotations/{split}"),
-            img_suffix=".jpg",
-            reduce_zero_label=True,
-        )
+    cfg = segmentation(root, ade=True)
     assert lines_of(cfg) == []
     maps = sorted((root / "annotations" / "training").iterdir())
     values = np.array(Image.open(maps[0]))
