@@ -70,9 +70,13 @@ def predict(folder: RunFolder) -> Findings:
         DatasetError: The pictures are not where the config says.
     """
     cfg = copy.deepcopy(folder.config)
-    cfg.test_dataloader = cfg.val_dataloader or cfg.test_dataloader
-    cfg.test_cfg = cfg.get("test_cfg") or {}
-    metrics = evaluator_configs(cfg.val_evaluator or cfg.test_evaluator)
+    metrics = evaluator_configs(cfg.get("val_evaluator"))
+    if not cfg.get("val_dataloader") or not metrics:
+        raise ReportError(
+            f"{folder.path}: its config has no val_dataloader and val_evaluator, so there is "
+            "nothing to predict. Use --no-predictions for its curves."
+        )
+    cfg.test_dataloader, cfg.test_cfg = cfg.val_dataloader, cfg.get("test_cfg") or {}
     names = {"CocoMetric": "hordet.CocoMetric", "IoUMetric": "hordet.IoUMetric"}
     kind = str(metrics[0]["type"]).rpartition(".")[2]
     if kind not in names:
@@ -124,6 +128,8 @@ def _choose(quality: dict[Any, float]) -> list[tuple[str, list[Any]]]:
 def _detection(cfg: Config, dataset: Any, metric: Any, seconds: float) -> Findings:
     """Score detections."""
     results = {result.image_id: result for _, result in metric.results}
+    if metric._coco_api is None:
+        raise ReportError("the val_evaluator has no ann_file; set it, or use --no-predictions")
     truth = metric._coco_api.dataset
     categories = sorted(metric._coco_api.get_cat_ids(cat_names=dataset.metainfo["classes"]))
     kinds = [kind for kind in metric.metrics if kind in ("bbox", "segm")]
