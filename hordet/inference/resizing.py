@@ -33,6 +33,8 @@ class Axis:
 
     def needed(self, start: int, end: int) -> tuple[int, int]:
         """Return the stretch of old pixels that new ones from start to end are made of."""
+        if self.old == self.new:
+            return start, end
         low, high, _ = self.source(start, end)
         return int(low[0]), int(high[-1]) + 1
 

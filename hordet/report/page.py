@@ -1,0 +1,217 @@
+"""The page itself: what the template shows, computed from the runs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hordet.config import ConfigError, load_config
+from hordet.hooks.prediction_sheet import draw_sheet
+from hordet.report import plots
+from hordet.report.predictions import Findings, predict
+from hordet.report.run_folder import RunFolder, read_run, settings_difference
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@dataclass
+class Section:
+    """What the page shows of one run below the comparison.
+
+    Attributes:
+        run: The run.
+        verdicts: Sentences that answer what one asks first.
+        images: Plots, each with its description.
+        errors: Kind, number and lost AP50 of each error.
+        table: Heading and rows of the classes.
+        sheets: Titles and pictures.
+        settings: Key, base and run.
+        base: What the settings are compared with.
+    """
+
+    run: RunFolder
+    verdicts: list[str] = field(default_factory=list)
+    images: list[tuple[str, str]] = field(default_factory=list)
+    errors: list[tuple[str, int, float]] = field(default_factory=list)
+    table: tuple[list[str], list[list[str]]] | None = None
+    sheets: list[tuple[str, str]] = field(default_factory=list)
+    settings: list[tuple[str, str, str]] = field(default_factory=list)
+    base: str = ""
+
+
+def write_report(folders: Sequence[str | Path], out: str | Path, predictions: bool = True) -> Path:
+    """Write one self-contained page on runs.
+
+    Args:
+        folders: Work folders.
+        out: The page's file.
+        predictions: Whether to run each run's checkpoint over its validation pictures.
+
+    Returns:
+        The file.
+
+    Raises:
+        ReportError: A folder holds no run.
+    """
+    runs = [read_run(folder) for folder in folders]
+    sections = [_section(run, runs[0] if run is not runs[0] else None) for run in runs]
+    for section in sections if predictions else ():
+        if section.run.checkpoint is not None:
+            _add_findings(section, predict(section.run))
+    environment = Environment(
+        loader=PackageLoader("hordet.report", "."), autoescape=True, undefined=StrictUndefined
+    )
+    page = environment.get_template("page.html").render(
+        title=" and ".join(run.name for run in runs),
+        made=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        summary=[_summary(section) for section in sections],
+        comparison=_comparison(runs),
+        curves=[*plots.validation_curves(runs), *plots.training_curves(runs)],
+        sections=sections,
+    )
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page, encoding="utf-8")
+    return out
+
+
+def _section(run: RunFolder, first: RunFolder | None) -> Section:
+    """Say what the logs show of a run."""
+    section = Section(run, verdicts=[_learning(run)])
+    if run.cut_lines:
+        section.verdicts.append(f"{run.cut_lines} lines of its log were cut short and left out.")
+    base: Any = first.config if first else None
+    section.base = first.name if first else ""
+    if base is None:
+        files = [file for file in run.path.glob("*.py")]
+        for file in (leaf for own in files for leaf in sorted(CONFIGS.glob(f"*/{own.name}"))):
+            try:
+                base, section.base = load_config(file), f"{file.parent.name}/{file.name}"
+            except ConfigError:
+                continue
+    if base is not None:
+        skipped = ("work_dir", "launcher")
+        rows = settings_difference(base.to_dict(), run.config.to_dict())
+        section.settings = [row for row in rows if row[0].split(".")[0] not in skipped]
+    return section
+
+
+def _learning(run: RunFolder) -> str:
+    """Answer whether a run is learning, from its loss and its validations."""
+    _, losses = run.curve("loss")
+    words = []
+    if len(losses) > 1:
+        way = "fell" if losses[-1] < losses[0] else "did not fall"
+        words.append(f"the loss {way} from {losses[0]:.3g} to {losses[-1]:.3g}")
+    headline = run.headline
+    if headline:
+        key, name, divisor = headline
+        _, values = run.metric(key)
+        best = int(np.argmax(values))
+        words.append(f"{name} is {values[-1] / divisor:.3f} at the last of {len(values)}"
+                     f" validation{'s' if len(values) > 1 else ''}")  # fmt: skip
+        if best < len(values) - 1:
+            words.append(f"it was best, {values[best] / divisor:.3f}, at validation {best + 1}")
+    learns = len(losses) > 1 and losses[-1] < losses[0]
+    return f"{'It learns' if learns else 'It does not seem to learn'}: " + ", ".join(words) + "."
+
+
+def _summary(section: Section) -> dict[str, str]:
+    """Return the row of a run in the table at the top."""
+    run = section.run
+    row = {"run": run.name}
+    for key, (name, divisor) in plots.HEADLINES.items():
+        values = run.metric(key)[1]
+        if values:
+            row[f"best {name}"] = f"{max(values) / divisor:.3f}"
+    steps, losses = run.curve("loss")
+    if losses:
+        row["iterations"] = f"{steps[-1]:.0f}"
+        row["last loss"] = f"{losses[-1]:.3f}"
+    _, times = run.curve("time")
+    if times:
+        row["seconds an iteration"] = f"{np.median(times):.2f}"
+    _, memory = run.curve("memory")
+    if memory:
+        row["GPU memory, MB"] = f"{max(memory):.0f}"
+    return row
+
+
+def _comparison(runs: Sequence[RunFolder]) -> str:
+    """Say which of several runs is better."""
+    if len(runs) < 2 or runs[0].headline is None:
+        return ""
+    key, name, divisor = runs[0].headline
+    best = {run.name: max(run.metric(key)[1]) / divisor for run in runs if run.metric(key)[1]}
+    if len(best) < 2:
+        return "The runs have no metric in common, so they cannot be compared."
+    order = sorted(best, key=lambda item: -best[item])
+    lead = best[order[0]] - best[order[1]]
+    words = f"{order[0]} is better: best {name} {best[order[0]]:.3f}, {lead:.3f} above {order[1]}."
+    return words + " One run each: seeds alone may differ by a point or two."
+
+
+def _add_findings(section: Section, found: Findings) -> None:
+    """Add what the predictions show."""
+    section.verdicts.append(f"A picture takes {found.seconds:.2f} s to predict on this machine.")
+    for kind, figures in found.figures.items():
+        text = "precision over recall"
+        section.images.append((text, plots.precision_recall(figures, found.classes, kind)))
+    if found.errors is not None:
+        errors = found.errors
+        worst = max(errors.gains, key=lambda name: errors.gains[name])
+        section.verdicts.append(
+            f"Most is lost to {worst} errors: {errors.gains[worst]:.3f} of AP50, which is "
+            f"{errors.ap50:.3f}."
+        )
+        section.errors = [(k, errors.counts[k], errors.gains[k]) for k in errors.gains]
+        section.images.append(("lost AP50", plots.error_bars(errors.gains)))
+        matrix = plots.confusion(
+            errors.confusion, [*found.classes, "background"], [*found.classes, "missed"]
+        )
+        section.images.append(("confusion matrix", matrix))
+        section.table = _detection_table(found)
+    if found.confusion is not None:
+        section.table = _segmentation_table(found)
+        worst = section.table[1][0]
+        section.verdicts.append(
+            f"mIoU {found.summary['mIoU'] / 100:.3f}, pixel accuracy "
+            f"{found.summary['aAcc'] / 100:.3f}; the weakest class is {worst[0]}, IoU {worst[1]}."
+        )
+        matrix = plots.confusion(found.confusion, found.classes, found.classes)
+        section.images.append(("confusion matrix", matrix))
+    for title, pairs in found.pictures:
+        names = found.classes
+        sheet = draw_sheet(pairs, names, found.colours, title)
+        section.sheets.append((title, plots.embedded(sheet, "jpg")))
+
+
+def _detection_table(found: Findings) -> tuple[list[str], list[list[str]]]:
+    """Return AP of classes, sizes and overlaps, of masks where there are masks."""
+    kind = list(found.figures)[-1]
+    figures = found.figures[kind]
+    name = {"bbox": "box", "segm": "mask"}[kind]
+    rows = []
+    for index, label in enumerate(found.classes):
+        values = figures.of_category(index)
+        rows.append([label, *("–" if np.isnan(v) else f"{v:.3f}" for v in values.values())])
+    heading = ["class", *(f"{name} {key}" for key in figures.of_category(0))]
+    return heading, sorted(rows, key=lambda row: row[1])
+
+
+def _segmentation_table(found: Findings) -> tuple[list[str], list[list[str]]]:
+    """Return IoU and accuracy of classes, the weakest first; classes without truth last."""
+    matrix = found.confusion
+    right, true, guessed = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)
+    rows = []
+    for k, label in enumerate(found.classes):
+        if not true[k]:
+            rows.append([label, "–", "–", "0"])
+            continue
+        overlap, share = right[k] / (true[k] + guessed[k] - right[k]), true[k] / true.sum()
+        rows.append([label, f"{overlap:.3f}", f"{right[k] / true[k]:.3f}", f"{share:.1%}"])
+    return ["class", "IoU", "accuracy", "pixels"], sorted(rows, key=lambda row: row[1])

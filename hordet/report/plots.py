@@ -1,0 +1,126 @@
+"""The report's plots: small figures that stay legible on a telephone."""
+
+import base64
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from hordet.evaluation.coco_eval import CocoFigures
+from hordet.report.run_folder import HEADLINES, RunFolder
+
+COLOURS = ("#1f5fa8", "#d1495b", "#2a9d58", "#8e5ea2", "#c77d0a", "#3a3a3a")
+CLASSES_AT_MOST = 30
+
+
+def embedded(figure: Figure, kind: str = "svg") -> str:
+    """Return a figure as the data of an HTML image."""
+    data = io.BytesIO()
+    options = {"dpi": 110, "pil_kwargs": {"quality": 80}} if kind == "jpg" else {}
+    figure.savefig(data, format=kind, **options)
+    mime = {"svg": "image/svg+xml", "jpg": "image/jpeg"}[kind]
+    return f"data:{mime};base64,{base64.b64encode(data.getvalue()).decode()}"
+
+
+def _axes(title: str, x: str = "", y: str = "", height: float = 2.9) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.4, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    return figure, axes
+
+
+def _finish(figure: Figure, axes: Axes, names: int) -> str:
+    if names > 1:
+        axes.legend(fontsize=8, frameon=False)
+    return embedded(figure)
+
+
+def training_curves(runs: Sequence[RunFolder]) -> list[str]:
+    """Draw loss, learning rate and gradient norm over iterations, a line a run."""
+    made = []
+    for key, title, scale in (
+        ("loss", "Training loss", "linear"),
+        ("lr", "Learning rate", "linear"),
+        ("grad_norm", "Gradient norm", "log"),
+    ):
+        if not any(run.curve(key)[0] for run in runs):
+            continue
+        figure, axes = _axes(title, "iteration")
+        for run, colour in zip(runs, _colours(runs), strict=True):
+            if run.curve(key)[0]:
+                axes.plot(*run.curve(key), color=colour, label=run.name, lw=1.5)
+        axes.set_yscale(scale)
+        made.append(_finish(figure, axes, len(runs)))
+    return made
+
+
+def validation_curves(runs: Sequence[RunFolder]) -> list[str]:
+    """Draw each headline metric over the validations, a line a run."""
+    made = []
+    for key, (name, divisor) in HEADLINES.items():
+        if not any(run.metric(key)[0] for run in runs):
+            continue
+        figure, axes = _axes(f"{name} on validation", "epoch or iteration")
+        for run, colour in zip(runs, _colours(runs), strict=True):
+            steps, values = run.metric(key)
+            if not steps:
+                continue
+            scaled = [value / divisor for value in values]
+            axes.plot(steps, scaled, color=colour, marker="o", ms=4, label=run.name)
+        axes.set_ylim(0, 1)
+        made.append(_finish(figure, axes, len(runs)))
+    return made
+
+
+def precision_recall(figures: CocoFigures, classes: Sequence[str], kind: str) -> str:
+    """Draw precision over recall: the mean of the classes at three overlaps."""
+    name = {"bbox": "Boxes", "segm": "Masks"}[kind]
+    figure, axes = _axes(f"{name}: precision and recall", "recall", "precision")
+    recall = np.linspace(0, 1, 101)
+    table = np.ma.masked_less(figures.precision[:, :, :, 0, -1], 0)
+    for threshold, colour in zip((0, 5, 8), COLOURS, strict=False):
+        mean = np.ma.filled(table[threshold].mean(axis=1), 0)
+        axes.plot(recall, mean, color=colour, label=f"overlap {0.5 + 0.05 * threshold:.2f}")
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.02)
+    return _finish(figure, axes, 3)
+
+
+def error_bars(gains: dict[str, float]) -> str:
+    """Draw what repairing each kind of error would add to AP50."""
+    figure, axes = _axes("AP50 that is lost to each kind of error", "AP50")
+    names = list(gains)[::-1]
+    bars = axes.barh(names, [gains[name] for name in names], color=COLOURS[1])
+    axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=9)
+    axes.set_xlim(0, max(0.05, 1.2 * max(gains.values())))
+    return embedded(figure)
+
+
+def confusion(matrix: NDArray[np.int64], rows: Sequence[str], columns: Sequence[str]) -> str:
+    """Draw a confusion matrix, each row divided by its sum; the largest classes of many."""
+    kept = np.sort(np.argsort(-matrix.sum(axis=1), kind="stable")[:CLASSES_AT_MOST])
+    part = matrix[np.ix_(kept, kept)]
+    share = part / np.maximum(matrix.sum(axis=1)[kept, None], 1)
+    side = max(3.2, 0.34 * len(kept) + 1.2)
+    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(kept)), [columns[i] for i in kept], rotation=90, fontsize=8)
+    axes.set_yticks(range(len(kept)), [rows[i] for i in kept], fontsize=8)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    for i, j in np.argwhere(share >= 0.005) if len(kept) <= 15 else ():
+        shade = "white" if share[i, j] > 0.5 else "black"
+        axes.text(j, i, f"{share[i, j]:.2f}", ha="center", va="center", fontsize=7, color=shade)
+    return embedded(figure)
+
+
+def _colours(runs: Sequence[RunFolder]) -> list[str]:
+    return [COLOURS[i % len(COLOURS)] for i in range(len(runs))]

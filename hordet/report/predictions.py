@@ -1,0 +1,206 @@
+"""Predict the validation pictures of a run with its best checkpoint, and score them."""
+
+import contextlib
+import copy
+import io
+import random
+import time
+from dataclasses import dataclass, field
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import METRICS, DefaultScope
+from mmengine.structures import InstanceData
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+from hordet import run as runs
+from hordet.datasets.roots import evaluator_configs
+from hordet.evaluation.coco_eval import CocoFigures, evaluate_coco
+from hordet.evaluation.coco_results import PictureResult
+from hordet.hooks.prediction_sheet import (
+    Pair,
+    class_colours,
+    predicted_objects,
+    semantic_panels,
+    true_objects,
+)
+from hordet.report.errors import CONFUSION_SCORE, Errors, find_errors
+from hordet.report.run_folder import ReportError, RunFolder
+
+SHOWN = 4  # pictures of each of: worst, best, random
+
+
+@dataclass
+class Findings:
+    """What the predictions of a run say.
+
+    Attributes:
+        classes: Names of the classes.
+        colours: Their colours, 0 to 1.
+        seconds: Prediction of one picture, mean.
+        pictures: Truth and prediction of the worst, the best and random pictures, with a title.
+        figures: COCO's figures by 'bbox' and 'segm'; of detectors.
+        errors: What a detector gets wrong.
+        confusion: Pixels (K, K) of a segmentor by true (row) and predicted class.
+        summary: Metrics of a segmentor, in percent.
+    """
+
+    classes: list[str]
+    colours: list[tuple[float, float, float]]
+    seconds: float
+    pictures: list[tuple[str, list[Pair]]]
+    figures: dict[str, CocoFigures] = field(default_factory=dict)
+    errors: Errors | None = None
+    confusion: NDArray[np.int64] | None = None
+    summary: dict[str, float] = field(default_factory=dict)
+
+
+def predict(folder: RunFolder) -> Findings:
+    """Run a run's checkpoint over its validation pictures.
+
+    Args:
+        folder: The run, with a checkpoint.
+
+    Raises:
+        ReportError: The run is of a task that the report does not know.
+        DatasetError: The pictures are not where the config says.
+    """
+    cfg = copy.deepcopy(folder.config)
+    metrics = evaluator_configs(cfg.get("val_evaluator"))
+    if not cfg.get("val_dataloader") or not metrics:
+        raise ReportError(
+            f"{folder.path}: its config has no val_dataloader and val_evaluator, so there is "
+            "nothing to predict. Use --no-predictions for its curves."
+        )
+    cfg.test_dataloader, cfg.test_cfg = cfg.val_dataloader, cfg.get("test_cfg") or {}
+    names = {"CocoMetric": "hordet.CocoMetric", "IoUMetric": "hordet.IoUMetric"}
+    kind = str(metrics[0]["type"]).rpartition(".")[2]
+    if kind not in names:
+        raise ReportError(
+            f"{folder.path}: predictions are reported for {' and '.join(names)}, this run has "
+            f"{kind}. Use --no-predictions for its curves."
+        )
+    metrics[0]["type"] = names[kind]
+    cfg.test_evaluator = metrics[0]
+    cfg.log_level = "WARNING"
+    with TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
+        cfg.work_dir = scratch
+        runner = runs.test_runner(cfg, folder.checkpoint)
+        runner.load_or_resume()
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
+            metric = METRICS.build(cfg.test_evaluator)
+            metric.dataset_meta = runner.test_dataloader.dataset.metainfo
+            seconds = _run(runner.model, runner.test_dataloader, metric)
+            if kind == "CocoMetric":
+                return _detection(cfg, runner.test_dataloader.dataset, metric, seconds)
+            return _segmentation(runner, metric, seconds)
+
+
+def _run(model: torch.nn.Module, loader: Any, metric: Any) -> float:
+    """Feed a metric with predictions; return the mean seconds of a picture."""
+    model.eval()
+    spent, number = 0.0, 0
+    with torch.no_grad():
+        for batch in loader:
+            start = time.perf_counter()
+            samples = model.test_step(batch)
+            spent += time.perf_counter() - start
+            number += len(samples)
+            metric.process(batch, [sample.to_dict() for sample in samples])
+    return spent / max(number, 1)
+
+
+def _choose(quality: dict[Any, float]) -> list[tuple[str, list[Any]]]:
+    """Choose the worst, the best, and random ones of the others."""
+    order = sorted(quality, key=lambda key: quality[key])
+    number = min(SHOWN, max(1, len(order) // 3))
+    worst, best = order[:number], order[number:][-number:][::-1]
+    rest = [key for key in order if key not in {*worst, *best}]
+    others = random.Random(0).sample(rest, min(number, len(rest)))
+    named = (("Worst pictures", worst), ("Best pictures", best), ("Random pictures", others))
+    return [(title, keys) for title, keys in named if keys]
+
+
+def _detection(cfg: Config, dataset: Any, metric: Any, seconds: float) -> Findings:
+    """Score detections."""
+    results = {result.image_id: result for _, result in metric.results}
+    if metric._coco_api is None:
+        raise ReportError("the val_evaluator has no ann_file; set it, or use --no-predictions")
+    truth = metric._coco_api.dataset
+    categories = sorted(metric._coco_api.get_cat_ids(cat_names=dataset.metainfo["classes"]))
+    kinds = [kind for kind in metric.metrics if kind in ("bbox", "segm")]
+    figures = {
+        kind: evaluate_coco(truth, list(results.values()), kind, category_ids=categories)
+        for kind in kinds
+    }
+    errors = find_errors(truth, list(results.values()), categories, kinds[-1])
+    names = {item["id"]: item["name"] for item in truth["categories"]}
+    order = list(dataset.metainfo["classes"])
+    labels = {category: order.index(names[category]) for category in categories}
+    indices = {dataset.get_data_info(i)["img_id"]: i for i in range(len(dataset))}
+    quality = {key: value for key, value in errors.quality.items() if key in indices}
+    pictures = [
+        (title, [_pair(dataset, indices[key], results.get(key), labels) for key in keys])
+        for title, keys in _choose(quality)
+    ]
+    classes = [names[category] for category in categories]
+    return Findings(
+        classes,
+        class_colours(dataset.metainfo)[1],
+        seconds,
+        pictures,
+        figures=figures,
+        errors=errors,
+    )
+
+
+def _pair(dataset: Any, index: int, result: PictureResult | None, labels: dict[int, int]) -> Pair:
+    """Gather the truth and the detections of a picture for drawing."""
+    info = dataset.get_data_info(index)
+    size = (info["height"], info["width"])
+    found = InstanceData(
+        bboxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0, dtype=torch.long)
+    )
+    if result is not None and len(result.scores):
+        boxes = torch.from_numpy(result.boxes.copy())
+        boxes[:, 2:] += boxes[:, :2]
+        found = InstanceData(
+            bboxes=boxes,
+            scores=torch.as_tensor(np.asarray(result.scores)),
+            labels=torch.tensor([labels[key] for key in result.categories.tolist()]),
+        )
+        if result.masks is not None:
+            dense = coco_mask.decode(result.run_lengths()).transpose(2, 0, 1)
+            found.masks = torch.from_numpy(np.ascontiguousarray(dense))
+    truth = true_objects(info, size)
+    return Pair(index, info["img_path"], truth, predicted_objects(found, CONFUSION_SCORE))
+
+
+def _segmentation(runner: Any, metric: Any, seconds: float) -> Findings:
+    """Score label maps."""
+    dataset = runner.test_dataloader.dataset
+    classes, colours = class_colours(dataset.metainfo)
+    quality = {}
+    for name, (places, counts, _) in metric.results:
+        right = counts[places % (len(classes) + 1) == 0].sum()
+        quality[name] = float(right / max(counts.sum(), 1))
+    results, metric.results = metric.results, []
+    summary = metric.compute_metrics(results)
+    indices = {dataset.get_data_info(i)["img_path"]: i for i in range(len(dataset))}
+    pictures = []
+    for title, keys in _choose(quality):
+        pairs = []
+        for key in keys:
+            item = dataset[indices[key]]
+            batch = {name: [value] for name, value in item.items()}
+            with torch.no_grad():
+                sample = runner.model.test_step(batch)[0]
+            pairs.append(Pair(indices[key], key, *semantic_panels(sample)))
+        pictures.append((title, pairs))
+    return Findings(
+        classes, colours, seconds, pictures, confusion=metric.confusion, summary=summary
+    )

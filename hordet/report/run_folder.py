@@ -1,0 +1,157 @@
+"""What a run left in its work folder: settings, logs, environment, checkpoints."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+
+# Metrics by which a run is judged, the first that it has; their names, and what divides them.
+HEADLINES = {
+    "segm_mAP": ("mask AP", 1),
+    "bbox_mAP": ("box AP", 1),
+    "mIoU": ("mIoU", 100),
+    "PQ": ("PQ", 100),
+}
+_ENVIRONMENT = ("Python", "PyTorch", "TorchVision", "MMEngine", "CUDA available", "GPU 0", "seed")
+
+
+class ReportError(ValueError):
+    """There is nothing to report on; the message says what is missing."""
+
+
+@dataclass
+class RunFolder:
+    """A run as its folder shows it.
+
+    Attributes:
+        path: The work folder.
+        name: Its name on the page.
+        config: The settings it was run with.
+        train: Logged iterations in order: `step`, `loss`, `lr`, `grad_norm`, `time` ...
+        validations: Logged validations in order: `step` and metrics.
+        environment: Versions and devices.
+        checkpoint: The best checkpoint by the config's metric, or else the last.
+        cut_lines: Lines of the logs that were cut short, and are left out.
+    """
+
+    path: Path
+    name: str
+    config: Config
+    train: list[dict[str, float]] = field(default_factory=list)
+    validations: list[dict[str, float]] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    checkpoint: Path | None = None
+    cut_lines: int = 0
+
+    def curve(self, key: str) -> tuple[list[float], list[float]]:
+        """Return the steps and values of what was logged in training."""
+        rows = [row for row in self.train if key in row]
+        return [row["step"] for row in rows], [row[key] for row in rows]
+
+    def metric(self, name: str) -> tuple[list[float], list[float]]:
+        """Return the steps and values of a metric by the last part of its key, -1 left out."""
+        points = [
+            (row["step"], value)
+            for row in self.validations
+            for key, value in row.items()
+            if key.split("/")[-1] == name and value != -1
+        ]
+        return [step for step, _ in points], [value for _, value in points]
+
+    @property
+    def headline(self) -> tuple[str, str, float] | None:
+        """Key, name and divisor of the metric by which the run is judged."""
+        for key, (name, divisor) in HEADLINES.items():
+            if self.metric(key)[1]:
+                return key, name, divisor
+        return None
+
+
+def read_run(path: str | Path) -> RunFolder:
+    """Read a work folder.
+
+    Args:
+        path: The folder, with one subfolder of logs for each start of the run.
+
+    Raises:
+        ReportError: It is no work folder, or nothing was logged yet.
+    """
+    path = Path(path)
+    sessions = sorted(folder.parent for folder in path.glob("*/vis_data"))
+    configs = [s / "vis_data/config.py" for s in sessions if (s / "vis_data/config.py").is_file()]
+    if not configs:
+        raise ReportError(
+            f"{path} is no work folder of a run: it has no */vis_data/config.py. Give the folder "
+            "that tools/train.py wrote to (--work-dir)."
+        )
+    run = RunFolder(path, path.resolve().name, Config.fromfile(configs[-1]))
+    for session in sessions:
+        rows, cut = _rows(session / "vis_data/scalars.json")
+        run.cut_lines += cut
+        train = [row for row in rows if "loss" in row]
+        # A resumed run repeats iterations; the later start counts.
+        start = train[0]["step"] if train else float("inf")
+        run.train = [row for row in run.train if row["step"] < start] + train
+        later = [row for row in rows if "loss" not in row]
+        first = later[0]["step"] if later else float("inf")
+        run.validations = [row for row in run.validations if row["step"] < first] + later
+        for log in session.glob("*.log"):
+            run.environment |= _environment(log.read_text(errors="replace"))
+    if not run.train and not run.validations:
+        raise ReportError(f"{path}: nothing is logged yet. Wait for the first log interval.")
+    run.checkpoint = _checkpoint(path)
+    return run
+
+
+def _rows(path: Path) -> tuple[list[dict[str, float]], int]:
+    """Read the logged lines, and count those cut short."""
+    rows, cut = [], 0
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            cut += 1
+    return [row for row in rows if "step" in row], cut
+
+
+def _environment(log: str) -> dict[str, str]:
+    found = {}
+    for name in _ENVIRONMENT:
+        match = re.search(rf"^ +{re.escape(name)}: (.+)$", log, re.MULTILINE)
+        if match:
+            found[name] = match.group(1)
+    return found
+
+
+def _checkpoint(path: Path) -> Path | None:
+    best = sorted(path.glob("best_*.pth"), key=lambda file: file.stat().st_mtime)
+    if best:
+        return best[-1]
+    last = path / "last_checkpoint"
+    named = path / Path(last.read_text().strip()).name if last.is_file() else None
+    return named if named and named.is_file() else None
+
+
+def settings_difference(base: Any, config: Any) -> list[tuple[str, str, str]]:
+    """List the settings that differ: dotted key, value of the base, value of the run."""
+    old, new = dict(_flat(base)), dict(_flat(config))
+    keys = sorted(old.keys() | new.keys())
+    none = "not set"
+    rows = [(key, old.get(key, none), new.get(key, none)) for key in keys]
+    return [row for row in rows if row[1] != row[2]]
+
+
+def _flat(value: Any, begin: str = "") -> Iterator[tuple[str, str]]:
+    """Yield dotted keys and values of nested settings."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from _flat(item, f"{begin}.{key}" if begin else str(key))
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
+        for index, item in enumerate(value):
+            yield from _flat(item, f"{begin}.{index}")
+    else:
+        yield begin, repr(list(value) if isinstance(value, tuple) else value)
