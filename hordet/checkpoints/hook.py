@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine import hooks
-from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
+from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_main_process
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
@@ -130,6 +130,7 @@ class CheckpointHook(hooks.CheckpointHook):
             runner.message_hub.update_info(_PASSING, path)
             self._write(runner, path, dict(epoch=epoch, iter=iteration))
         self._queue.wait()
+        barrier()  # the first process that ends makes torchrun end the others
         raise Interrupted(
             f"asked to stop by {self._interruption.signal or 'a signal to another process'}; "
             f"iteration {iteration} is saved in {self.last_ckpt}. The same command with --resume "
