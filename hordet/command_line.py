@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -112,5 +114,18 @@ def run_tool(body: Callable[[], int], debug: bool = False) -> int:
         if isinstance(error, run.UserError):
             print(f"error: {error}", file=sys.stderr)
             return 2
-        print(f"error: {run.describe(error)}", file=sys.stderr)
+        print(f"error: {_describe(error)}", file=sys.stderr)
         return 1
+
+
+def _describe(error: Exception) -> str:
+    """Return an unforeseen error in a line, and where its traceback was written."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="hordet-error-", suffix=".txt", delete=False
+    ) as file:
+        traceback.print_exception(error, file=file)
+    words = " ".join(str(error).split()) or "without a message"
+    return (
+        f"{type(error).__name__}: {words[:500]}\nThis was not foreseen. Where it happened is in "
+        f"{file.name}; --debug shows it here."
+    )

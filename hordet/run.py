@@ -7,8 +7,6 @@ one process or many, GPU or CPU, safe checkpoints, checked data.
 import logging
 import os
 import re
-import tempfile
-import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -267,19 +265,6 @@ def _write_predictions(cfg: Config, out: str) -> bool:
 def _is_segmentation(cfg: Config) -> bool:
     metrics = evaluator_configs(cfg.get(_TEST_EVALUATOR))
     return any(str(metric["type"]).endswith("IoUMetric") for metric in metrics)
-
-
-def describe(error: Exception) -> str:
-    """Return an unforeseen error in a line, and where its traceback was written."""
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="hordet-error-", suffix=".txt", delete=False
-    ) as file:
-        traceback.print_exception(error, file=file)
-    words = " ".join(str(error).split()) or "without a message"
-    return (
-        f"{type(error).__name__}: {words[:500]}\nThis was not foreseen. Where it happened is in "
-        f"{file.name}; --debug shows it here."
-    )
 
 
 def last_validation(runner: Runner) -> dict[str, float]:

@@ -248,6 +248,21 @@ def test_a_signal_saves_and_the_run_goes_on_from_there(train, tmp_path, name, by
     assert not (tmp_path / "parts" / "iter_7.pth").exists()
 
 
+def test_a_second_signal_ends_the_process_at_once():
+    """After the first one the kernel's own action is back: it waits for no Python code."""
+    from hordet.checkpoints.interrupt import Interruption
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    interruption = Interruption()
+    interruption.listen()
+    assert not interruption.is_asked()
+    os.kill(os.getpid(), signal.SIGUSR1)
+    assert interruption.is_asked() and interruption.signal == "SIGUSR1"
+    assert all(signal.getsignal(number) is signal.SIG_DFL for number in before)
+    interruption.stop_listening()
+    assert {number: signal.getsignal(number) for number in before} == before
+
+
 def test_a_signal_within_validation_repeats_that_validation(train):
     class Ask(Hook):
         def before_val_iter(self, runner, batch_idx, data_batch=None):

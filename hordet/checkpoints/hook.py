@@ -4,7 +4,14 @@ from pathlib import Path
 from typing import Any
 
 from mmengine import hooks
-from mmengine.dist import all_gather_object, get_rank, get_world_size, is_main_process
+from mmengine.dist import (
+    all_gather_object,
+    barrier,
+    get_rank,
+    get_world_size,
+    is_distributed,
+    is_main_process,
+)
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
@@ -77,8 +84,12 @@ class CheckpointHook(hooks.CheckpointHook):
             self._stop(runner, epoch=runner.epoch, iteration=runner.iter + 1)
 
     def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
-        """If asked to stop, save the state before this validation, and raise Interrupted."""
-        if self._interruption.is_asked():
+        """If asked to stop, save the state before this validation, and raise Interrupted.
+
+        Several processes end their validation first: they may have different numbers of batches,
+        so they cannot agree within it.
+        """
+        if not is_distributed() and self._interruption.is_asked():
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):
                     hook.after_val_epoch(runner)  # it has swapped the model's weights
@@ -130,6 +141,7 @@ class CheckpointHook(hooks.CheckpointHook):
             runner.message_hub.update_info(_PASSING, path)
             self._write(runner, path, dict(epoch=epoch, iter=iteration))
         self._queue.wait()
+        barrier()  # the first process that ends makes torchrun end the others
         raise Interrupted(
             f"asked to stop by {self._interruption.signal or 'a signal to another process'}; "
             f"iteration {iteration} is saved in {self.last_ckpt}. The same command with --resume "

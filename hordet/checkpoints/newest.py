@@ -43,9 +43,13 @@ def newest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
 def require_resumable(path: Path) -> None:
     """Raise unless a checkpoint is whole and holds the state of a training.
 
+    A folder, as DeepSpeed and sharded training write, is left to those who read it.
+
     Raises:
         CheckpointError: It is damaged, refused, or holds weights alone.
     """
+    if path.is_dir():
+        return
     checkpoint = load_checkpoint(path)
     lacking = [key for key in ("state_dict", "meta", "message_hub") if key not in checkpoint]
     if "optimizer" not in checkpoint:
@@ -81,6 +85,6 @@ def _pointed(folder: Path) -> Path | None:
         return None
     # A moved work folder brings its files along.
     for path in (folder / Path(name).name, Path(name)):
-        if name and path.is_file():
+        if name and path.exists():
             return path
     return None

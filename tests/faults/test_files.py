@@ -55,6 +55,9 @@ def test_the_newest_is_taken(run):
     (run / "last_checkpoint").write_text("elsewhere/iter_1.pth")  # the folder was moved
     assert newest_checkpoint(run) == (run / "iter_1.pth", [])
     assert newest_checkpoint(run / "none") == (None, [])
+    (run / "iter_3").mkdir()  # as DeepSpeed writes
+    (run / "last_checkpoint").write_text("iter_3")
+    assert newest_checkpoint(run) == (run / "iter_3", [])
 
 
 def test_bits_flipped_anywhere_are_found(run):
