@@ -28,7 +28,7 @@ class Section:
         images: Plots, each with its description.
         errors: Kind, number and lost AP50 of each error.
         table: Heading and rows of the classes.
-        sheets: Titles and pictures.
+        sheets: Titles, and pictures with the truth beside the prediction.
         settings: Key, base and run.
         base: What the settings are compared with.
     """
@@ -38,7 +38,7 @@ class Section:
     images: list[tuple[str, str]] = field(default_factory=list)
     errors: list[tuple[str, int, float]] = field(default_factory=list)
     table: tuple[list[str], list[list[str]]] | None = None
-    sheets: list[tuple[str, str]] = field(default_factory=list)
+    sheets: list[tuple[str, list[str]]] = field(default_factory=list)
     settings: list[tuple[str, str, str]] = field(default_factory=list)
     base: str = ""
 
@@ -185,9 +185,9 @@ def _add_findings(section: Section, found: Findings) -> None:
         matrix = plots.confusion(found.confusion, found.classes, found.classes)
         section.images.append(("confusion matrix", matrix))
     for title, pairs in found.pictures:
-        names = found.classes
-        sheet = draw_sheet(pairs, names, found.colours, title)
-        section.sheets.append((title, plots.embedded(sheet, "jpg")))
+        # One by one, so that a telephone shows them large and a screen side by side.
+        sheets = [draw_sheet([pair], found.classes, found.colours, "") for pair in pairs]
+        section.sheets.append((title, [plots.embedded(sheet, "jpg") for sheet in sheets]))
 
 
 def _detection_table(found: Findings) -> tuple[list[str], list[list[str]]]:
