@@ -145,6 +145,10 @@ def _comparison(runs: Sequence[RunFolder]) -> str:
     """Say which of several runs is better."""
     if len(runs) < 2 or runs[0].headline is None:
         return ""
+    data = ("data_root", "ann_file", "data_prefix")
+    sets = [(run.config.get("val_dataloader") or {}).get("dataset", {}) for run in runs]
+    if len({repr([part.get(key) for key in data]) for part in sets}) > 1:
+        return "The runs were validated on different pictures, so their figures do not compare."
     key, name, divisor = runs[0].headline
     best = {run.name: max(run.metric(key)[1]) / divisor for run in runs if run.metric(key)[1]}
     if len(best) < 2:
