@@ -28,7 +28,7 @@ class Section:
         images: Plots, each with its description.
         errors: Kind, number and lost AP50 of each error.
         table: Heading and rows of the classes.
-        sheets: Titles and pictures.
+        sheets: Titles, and pictures with the truth beside the prediction.
         settings: Key, base and run.
         base: What the settings are compared with.
     """
@@ -38,7 +38,7 @@ class Section:
     images: list[tuple[str, str]] = field(default_factory=list)
     errors: list[tuple[str, int, float]] = field(default_factory=list)
     table: tuple[list[str], list[list[str]]] | None = None
-    sheets: list[tuple[str, str]] = field(default_factory=list)
+    sheets: list[tuple[str, list[str]]] = field(default_factory=list)
     settings: list[tuple[str, str, str]] = field(default_factory=list)
     base: str = ""
 
@@ -145,6 +145,10 @@ def _comparison(runs: Sequence[RunFolder]) -> str:
     """Say which of several runs is better."""
     if len(runs) < 2 or runs[0].headline is None:
         return ""
+    data = ("data_root", "ann_file", "data_prefix")
+    sets = [(run.config.get("val_dataloader") or {}).get("dataset", {}) for run in runs]
+    if len({repr([part.get(key) for key in data]) for part in sets}) > 1:
+        return "The runs were validated on different pictures, so their figures do not compare."
     key, name, divisor = runs[0].headline
     best = {run.name: max(run.metric(key)[1]) / divisor for run in runs if run.metric(key)[1]}
     if len(best) < 2:
@@ -185,9 +189,9 @@ def _add_findings(section: Section, found: Findings) -> None:
         matrix = plots.confusion(found.confusion, found.classes, found.classes)
         section.images.append(("confusion matrix", matrix))
     for title, pairs in found.pictures:
-        names = found.classes
-        sheet = draw_sheet(pairs, names, found.colours, title)
-        section.sheets.append((title, plots.embedded(sheet, "jpg")))
+        # One by one, so that a telephone shows them large and a screen side by side.
+        sheets = [draw_sheet([pair], found.classes, found.colours, "") for pair in pairs]
+        section.sheets.append((title, [plots.embedded(sheet, "jpg") for sheet in sheets]))
 
 
 def _detection_table(found: Findings) -> tuple[list[str], list[list[str]]]:

@@ -89,6 +89,10 @@ def test_two_runs_are_compared(tmp_path):
     assert "It learns: the loss fell from 2 to 0.0667, mask AP is 0.500 at the last of 3" in page
     assert re.search(r"<td>lr</td><td>0.1</td><td>0.2</td>", page)
     assert page.count("data:image/svg+xml") == 4
+    elsewhere = dict(dataset=dict(data_root="elsewhere"))
+    third = run_folder(tmp_path, "third", val_dataloader=elsewhere)
+    page = write_report([one, third], tmp_path / "page.html").read_text()
+    assert "validated on different pictures, so their figures do not compare" in page
 
 
 def picture(image_id, objects):
