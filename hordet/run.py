@@ -18,6 +18,7 @@ from mmengine.runner import Runner, find_latest_checkpoint
 
 from hordet import checkpoints
 from hordet.checkpoints import CheckpointError, CoverageHook
+from hordet.compiled import CompilerError, compile_regions
 from hordet.config import ConfigError, load_config
 from hordet.config_faults import nested_dicts
 from hordet.datasets import DatasetError, set_data_root
@@ -25,7 +26,7 @@ from hordet.datasets.roots import evaluator_configs
 from hordet.processes import check_data
 
 # What a user can put right; the tools show these as a message.
-UserError = (ConfigError, DatasetError, CheckpointError)
+UserError = (ConfigError, DatasetError, CheckpointError, CompilerError)
 
 _TEST_LOADER, _TEST_EVALUATOR = "test_dataloader", "test_evaluator"
 # Metrics by the last part of their key: what they are called, and what they are divided by.
@@ -209,6 +210,8 @@ def _build(cfg: Config, minimum_share: float) -> Runner:
     if cfg.get("load_from") and "://" not in cfg.load_from:
         checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
     runner = Runner.from_cfg(cfg)
+    if cfg.get("compile_regions"):
+        compile_regions(runner.model)
     runner.logger.addFilter(_is_news)
     runner.register_hook(NothingDetectedHook())
     if cfg.get("load_from"):
