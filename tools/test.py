@@ -5,10 +5,9 @@ python tools/test.py CONFIG.py CHECKPOINT --tta --out predictions.pkl
 """
 
 import argparse
-import os
 import sys
 
-from hordet.command_line import read_run_config, run_arguments
+from hordet.command_line import read_run_config, run_arguments, tune_process
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -32,8 +31,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Test, and print the metrics."""
     arguments = parse_arguments()
-    # Before torch: on a busy machine, threads that spin while they wait stall for seconds.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    tune_process()
     # torch and mm* take seconds to import; --help and a wrong flag should not.
     from mmengine.dist import is_main_process
 

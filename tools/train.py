@@ -6,10 +6,9 @@ python tools/train.py CONFIG.py --tiny          # does it run at all? seconds, n
 """
 
 import argparse
-import os
 import sys
 
-from hordet.command_line import read_run_config, run_arguments
+from hordet.command_line import read_run_config, run_arguments, tune_process
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -35,8 +34,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     """Train, and print the last validation's metrics."""
     arguments = parse_arguments()
-    # Before torch: on a busy machine, threads that spin while they wait stall for seconds.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    tune_process()
     # torch and mm* take seconds to import; --help and a wrong flag should not.
     from mmengine.dist import is_main_process
 
