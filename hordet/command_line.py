@@ -8,10 +8,22 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+
+
+def tune_process() -> None:
+    """Set what torch reads when it is first imported, unless the user has set it.
+
+    - On a busy machine, threads that spin while they wait stall for seconds.
+    - Large tensors on 2 MB pages (Linux): a fresh 50 MB output otherwise costs 13,000 page faults,
+      three times as long as multiplying two such tensors.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def run_arguments() -> argparse.ArgumentParser:
@@ -53,6 +65,27 @@ def run_arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def speed_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what `tools/benchmark.py speed` times and how."""
+    add = parser.add_argument
+    add(
+        "contenders",
+        nargs="+",
+        metavar="NAME[:FORM][:DTYPE]",
+        help="component or config; form eager, deployed, compiled, naive, naive-malloc; dtype "
+        "float32, bfloat16. The first is what the others are compared with",
+    )
+    add("--pass", dest="kind", choices=["forward", "training", "pipeline"], default="forward")
+    add("--repeats", type=int, default=15, help="turns of each contender (default: 15)")
+    add("--threads", type=int, default=2, help="of torch (default: 2)")
+    add("--batch", type=int, default=1, help="pictures at once (default: 1)")
+    add("--pictures", type=int, default=2, help="test pictures a turn, for pipeline (default: 2)")
+    add("--device", choices=["cpu", "cuda"], default="cpu")
+    add("--data-root", help="where a config's data are")
+    add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override configs' keys")
+    add("--plot", type=Path, metavar="FILE", help="draw the table here, as PNG")
+
+
 def read_run_config(arguments: argparse.Namespace) -> Config:
     """Read the config that the arguments of `run_arguments` ask for, and fit it to this machine.
 
@@ -89,8 +122,7 @@ def run_tool(body: Callable[[], int], debug: bool = False) -> int:
         resumed; 2 for what the user can put right; 1 for any other error, with its traceback in a
         file; 130 after Ctrl-C.
     """
-    # Before torch: on a busy machine, threads that spin while they wait stall for seconds.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    tune_process()
     # Seconds of import, which --help and a wrong flag do without.
     from hordet import run
 

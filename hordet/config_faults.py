@@ -26,6 +26,7 @@ _FURTHER_KEYS = {
     "auto_scale_lr",
     "backend_args",
     "compile",
+    "compile_regions",
     "custom_imports",
     "efficient_conv_bn_eval",
     "find_unused_parameters",

@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 
 from hordet import checkpoints
 from hordet.checkpoints import RESUME_ME, CheckpointError, CoverageHook, Interrupted
+from hordet.compiled import CompilerError, compile_regions
 from hordet.config import ConfigError, load_config
 from hordet.config_faults import nested_dicts
 from hordet.datasets import DatasetError, set_data_root
@@ -31,6 +32,7 @@ UserError = (
     ConfigError,
     DatasetError,
     CheckpointError,
+    CompilerError,
     EvaluationError,
     FloatingPointError,
     OSError,
@@ -227,6 +229,8 @@ def _build(cfg: Config, minimum_share: float) -> Runner:
     if cfg.get("load_from") and "://" not in cfg.load_from and not cfg.get("resume"):
         checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
     runner = Runner.from_cfg(cfg)
+    if cfg.get("compile_regions"):
+        compile_regions(runner.model)
     runner.logger.addFilter(_is_news)
     if cfg.get("load_from"):
         runner.register_hook(CoverageHook(cfg.load_from, minimum_share))

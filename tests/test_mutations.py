@@ -11,11 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 MUTATIONS = {
     "none": None,
-    "scale dropped": ("gnconv.py", "self.dwconv(q) * self.scale", "self.dwconv(q)"),
+    "scale dropped": ("gnconv.py", "self.dwconv(q, self.scale)", "self.dwconv(q)"),
     "halves not interleaved": (
         "global_filter.py",
-        "torch.stack((local, distant), dim=2).flatten(1, 2)",
-        "torch.cat((local, distant), dim=1)",
+        "torch.stack((local, distant), dim=-1).flatten(-2)",
+        "torch.cat((local, distant), dim=-1)",
     ),
     "gate order reversed": (
         "gnconv.py",

@@ -1,19 +1,21 @@
-"""Measure models and what scores them: what they cost.
+"""Measure models and what scores them: what they cost, and how fast they are.
 
-python tools/benchmark.py complexity configs/coco/CONFIG.py
 python tools/benchmark.py complexity --all --markdown docs/zoo.md --json zoo.json
 python tools/benchmark.py backbones --markdown docs/backbones.md
 python tools/benchmark.py evaluation
+python tools/benchmark.py speed fpn horfpn-7x7 horfpn-7x7:compiled horfpn-7x7:naive --plot neck.png
 """
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
 
+from hordet.command_line import speed_arguments, tune_process
+
 ROOT = Path(__file__).resolve().parents[1]
+NAIVE = ROOT / "tests" / "references" / "naive_hornet.py"  # the published equations
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -25,18 +27,18 @@ def parse_arguments() -> argparse.Namespace:
     complexity(commands.add_parser("complexity", help="parameters and multiply-adds of configs"))
     backbones(commands.add_parser("backbones", help="backbones under HorFPN: cost, a train step"))
     evaluation(commands.add_parser("evaluation", help="COCO figures: time, memory, pycocotools'"))
+    speed(commands.add_parser("speed", help="milliseconds and memory, beside the machine's limits"))
     return parser.parse_args()
 
 
 def complexity(parser: argparse.ArgumentParser) -> None:
     """Describe `complexity`."""
-    add = parser.add_argument
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument(
         "configs", nargs="*", type=Path, default=[], metavar="CONFIG", help="config files"
     )
     which.add_argument("--all", action="store_true", help="every config of this repository")
-    add(
+    parser.add_argument(
         "--shape",
         nargs=2,
         type=int,
@@ -63,6 +65,13 @@ def evaluation(parser: argparse.ArgumentParser) -> None:
     add("--detections", type=int, default=100, metavar="N", help="of each picture (default: 100)")
     outputs(parser)
     parser.set_defaults(run=run_evaluation)
+
+
+def speed(parser: argparse.ArgumentParser) -> None:
+    """Describe `speed`."""
+    speed_arguments(parser)
+    outputs(parser)
+    parser.set_defaults(run=run_speed)
 
 
 def outputs(parser: argparse.ArgumentParser) -> None:
@@ -107,6 +116,23 @@ def run_evaluation(arguments: argparse.Namespace) -> None:
     write("COCO evaluation", coco_benchmark.markdown(rows), rows, arguments)
 
 
+def run_speed(arguments: argparse.Namespace) -> None:
+    """Time contenders in turns."""
+    from hordet.config import ConfigError, parse_options
+    from hordet.evaluation import contenders as known
+    from hordet.evaluation import speed, speed_report
+
+    try:
+        contenders = [known.Contender.parse(word) for word in arguments.contenders]
+    except ValueError as error:
+        raise ConfigError(error) from error
+    task = speed.Task.of(arguments, parse_options(arguments.cfg_options), NAIVE)
+    result = (*speed.compare(contenders, task, arguments.repeats), task)
+    write("Speed", speed_report.markdown(*result), result[0], arguments)
+    if arguments.plot:
+        speed_report.plot(*result, arguments.plot)
+
+
 def write(title: str, table: str, rows: list, arguments: argparse.Namespace) -> None:
     """Print a table, and write it and its exact numbers where asked."""
     print(table)
@@ -126,8 +152,7 @@ def command_line() -> list[str]:
 def main() -> int:
     """Run the command."""
     arguments = parse_arguments()
-    # Before torch: on a busy machine, threads that spin while they wait stall for seconds.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    tune_process()
     # torch and mm* take seconds to import; --help and a wrong flag should not.
     from hordet.run import UserError, quiet
 

@@ -14,69 +14,13 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torchvision.ops import StochasticDepth
 
+from hordet.backbones.hornet_block import Block
 from hordet.checkpoints import load_weights
 from hordet.layers import GnConv, LayerNorm2d
 from hordet.layers.gnconv import Spatial
+from hordet.layers.layout import channels_last
 from hordet.registry import MODELS
-
-GNCONV_SCALE = 1 / 3  # s of section 3.2, the same in every published model
-
-
-class Block(nn.Module):
-    """gnConv branch and MLP branch, each with layer scale and drop path (HorNet figure 2).
-
-    Args:
-        channels: C of input and output.
-        order: Order of the gnConv.
-        spatial: 'dw7x7' or 'gf'.
-        gf_size: (h, w) of the learned filter ('gf' only).
-        drop_path: Probability that a branch is skipped for a picture in training.
-        layer_scale_init_value: Start of both layer scales; 0 builds none.
-
-    Shape:
-        (N, C, H, W) -> (N, C, H, W).
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        order: int,
-        spatial: Spatial = "dw7x7",
-        gf_size: tuple[int, int] = (14, 8),
-        drop_path: float = 0.0,
-        layer_scale_init_value: float = 1e-6,
-    ) -> None:
-        """Create both branches."""
-        super().__init__()
-        self.norm1 = LayerNorm2d(channels)
-        self.gnconv = GnConv(
-            channels, channels, order, spatial=spatial, gf_size=gf_size, scale=GNCONV_SCALE
-        )
-        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
-        self.pwconv1 = nn.Linear(channels, 4 * channels)
-        self.act = nn.GELU()
-        self.pwconv2 = nn.Linear(4 * channels, channels)
-        self.drop_path = StochasticDepth(drop_path, "row")
-        if layer_scale_init_value > 0:
-            self.gamma1 = nn.Parameter(torch.full((channels,), layer_scale_init_value))
-            self.gamma2 = nn.Parameter(torch.full((channels,), layer_scale_init_value))
-        else:
-            self.gamma1 = self.gamma2 = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add both branches to a feature map: (N, C, H, W) -> (N, C, H, W)."""
-        mixed = self.gnconv(self.norm1(x))
-        if self.gamma1 is not None:
-            mixed = mixed * self.gamma1.view(-1, 1, 1)
-        x = x + self.drop_path(mixed)
-
-        pixels = self.norm2(x.permute(0, 2, 3, 1))
-        pixels = self.pwconv2(self.act(self.pwconv1(pixels)))
-        if self.gamma2 is not None:
-            pixels = pixels * self.gamma2
-        return x + self.drop_path(pixels.permute(0, 3, 1, 2))
 
 
 @MODELS.register_module()
@@ -290,6 +234,7 @@ class HorNet(BaseModule):
                 f"got a picture of {x.shape[-2]} x {x.shape[-1]} pixels; the last stage has stride "
                 f"{stride}, so each side needs at least {stride}: pad or enlarge the picture."
             )
+        x = channels_last(x)
         outs = []
         for i, (down, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
             x = down(x)

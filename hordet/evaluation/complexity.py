@@ -28,9 +28,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from hordet.backbones.hornet import Block
+from hordet.backbones.hornet_block import Block
 from hordet.config_faults import nested_dicts
 from hordet.layers.depthwise import DepthwiseConv2d
+from hordet.layers.pointwise import SplitPointwiseConv2d
 
 # mmdet 2's `forward_dummy`: this many boxes, and masks of the first hundred.
 NUM_ROIS, NUM_MASK_ROIS = 1000, 100
@@ -123,8 +124,9 @@ def count(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
     ffts = {torch.ops.aten._fft_r2c: _rfft_cost, torch.ops.aten._fft_c2r: _irfft_cost}
     torch_counter = FlopCounterMode(display=False, custom_mapping=ffts)
     # mmcv's counter knows layers by their exact class, so it takes these for no convolution.
-    convolutions = [module for module in model.modules() if isinstance(module, DepthwiseConv2d)]
-    hooks = [module.register_forward_hook(conv_flops_counter_hook) for module in convolutions]
+    kinds = (DepthwiseConv2d, SplitPointwiseConv2d)
+    convolutions = [module for module in model.modules() if isinstance(module, kinds)]
+    hooks = [module.register_forward_hook(_count_convolution) for module in convolutions]
     for module in convolutions:
         module.__flops__ = 0
     with torch.no_grad(), torch_counter:
@@ -146,6 +148,11 @@ def count(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
         matrix_multiply_adds=sum(by_operator.values()) // 2,  # it counts both operations
         fft=fft,
     )
+
+
+def _count_convolution(module: nn.Module, inputs: Any, output: Tensor | tuple[Tensor, ...]) -> None:
+    """Count as mmcv does; a convolution into parts has as many pixels as any of them."""
+    conv_flops_counter_hook(module, inputs, output if isinstance(output, Tensor) else output[0])
 
 
 class EmptyOnMeta(TorchFunctionMode):

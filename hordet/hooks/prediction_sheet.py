@@ -161,13 +161,15 @@ def true_objects(info: dict[str, Any], size: tuple[int, int]) -> Panel:
 def predicted_objects(instances: Any, score_threshold: float) -> Panel:
     """Read the predicted objects of at least this score from mmdet's `pred_instances`."""
     kept = instances[instances.scores >= score_threshold].cpu()
-    masks = np.asarray(kept.masks) if "masks" in kept else ()
+    masks = kept.masks if "masks" in kept else ()
+    if isinstance(masks, list):  # of RleMaskHead
+        masks = [coco_mask.decode(mask) for mask in masks]
     return Panel(
         caption=f"prediction: {_count(len(kept))} of score ≥ {score_threshold:g}",
         boxes=kept.bboxes.float().numpy(),
         labels=kept.labels.numpy(),
         scores=kept.scores.float().numpy(),
-        outlines=[_outline(mask) for mask in masks],
+        outlines=[_outline(np.asarray(mask)) for mask in masks],
     )
 
 

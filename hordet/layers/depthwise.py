@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hordet.layers.layout import planes
+
 
 class _SameDepthwise(torch.autograd.Function):
     """Depthwise convolution of stride 1 that keeps the size; both gradients are convolutions.
@@ -29,8 +31,8 @@ class _SameDepthwise(torch.autograd.Function):
             grad_x = F.conv2d(grad, weight.flip(2, 3), padding=kernel // 2, groups=channels)
         if ctx.needs_input_grad[1]:
             grad_weight = F.conv2d(
-                x.reshape(1, batch * channels, height, width),
-                grad.reshape(batch * channels, 1, height, width),
+                planes(x).view(1, batch * channels, height, width),
+                planes(grad).view(batch * channels, 1, height, width),
                 padding=kernel // 2,
                 groups=batch * channels,
             )
@@ -69,12 +71,14 @@ class DepthwiseConv2d(nn.Conv2d):
             channels, channels, kernel_size, padding=kernel_size // 2, groups=channels, bias=bias
         )
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve: (N, C, H, W) -> (N, C, H, W)."""
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """Convolve, times a factor: (N, C, H, W) -> (N, C, H, W)."""
+        weight, bias = self.weight, self.bias
+        if scale != 1:  # on the weights, which are small beside the map
+            weight, bias = weight * scale, bias if bias is None else bias * scale
         trains = torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad)
         if not trains or x.device.type != "cpu" or not x.numel() or torch.jit.is_tracing():
-            return super().forward(x)
-        weight, bias = self.weight, self.bias
+            return self._conv_forward(x, weight, bias)
         if torch.is_autocast_enabled("cpu"):
             # Here, so that forward and backward see one dtype.
             dtype = torch.get_autocast_dtype("cpu")

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hordet.layers.depthwise import DepthwiseConv2d
-from hordet.layers.norm import LayerNorm2d
+from hordet.layers.layout import pixels, planes
+from hordet.layers.norm import LayerNorm2d, layer_norm_2d
 
 # A resized filter of a large map takes tens of MB: a few sizes are enough for a test set whose
 # pictures repeat theirs, and a bound keeps one that never does from eating the memory.
@@ -54,14 +55,15 @@ class GlobalLocalFilter(nn.Module):
         self.post_norm = LayerNorm2d(channels)
         self._cache: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Filter a feature map: (N, C, H, W) -> (N, C, H, W)."""
+    def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
+        """Filter a feature map, times a factor: (N, C, H, W) -> (N, C, H, W)."""
         local, distant = self.pre_norm(x).chunk(2, dim=1)
-        local = self.dw(local)
-        distant = self._filter(distant).to(local.dtype)
+        local = pixels(self.dw(local))
+        distant = pixels(self._filter(distant)).to(local.dtype)
         # Interleaved: output channel 2k is local channel k, 2k + 1 is global channel k.
-        mixed = torch.stack((local, distant), dim=2).flatten(1, 2)
-        return self.post_norm(mixed).to(x.dtype)
+        mixed = torch.stack((local, distant), dim=-1).flatten(-2).permute(0, 3, 1, 2)
+        norm = self.post_norm
+        return layer_norm_2d(mixed, norm.weight * scale, norm.bias * scale, norm.eps).to(x.dtype)
 
     def _filter(self, x: Tensor) -> Tensor:
         """Multiply the spectrum of (N, C / 2, H, W) by the filter; float32 or float64 out."""
@@ -69,12 +71,14 @@ class GlobalLocalFilter(nn.Module):
         # A device without autocast, such as 'meta', has none to switch off.
         device = x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu"
         with torch.autocast(device, enabled=False):
-            x = x.to(precision).contiguous()
+            x = planes(x.to(precision))
             if x.numel() == 0:  # FFT libraries refuse an empty batch
                 return x
             height, width = x.shape[-2:]
             spectrum = torch.fft.rfft2(x, norm="ortho")
-            spectrum = spectrum * self._resized_weight(height, width // 2 + 1, precision)
+            weight = self._resized_weight(height, width // 2 + 1, precision)
+            # In place where no gradient asks for the old spectrum.
+            spectrum = spectrum * weight if torch.is_grad_enabled() else spectrum.mul_(weight)
             return torch.fft.irfft2(spectrum, s=(height, width), norm="ortho")
 
     def _resized_weight(self, height: int, width: int, precision: torch.dtype) -> Tensor:

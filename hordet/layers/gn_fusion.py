@@ -3,6 +3,8 @@
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hordet.layers.gnconv import GnConv
 
@@ -42,9 +44,18 @@ class GnFusion(GnConv):
             self.add_module(self.norm_name, module)
         self.activate = act
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, layer_scale: Tensor | None = None) -> Tensor:
         """Fuse, normalise, activate: (N, in_channels, H, W) -> (N, out_channels, H, W)."""
-        x = super().forward(x)
+        x = super().forward(x, layer_scale)
         if self.norm_name is not None:
             x = getattr(self, self.norm_name)(x)
         return x if self.activate is None else self.activate(x)
+
+    def switch_to_deploy(self) -> None:
+        """Fold the factor on f(q) and a batch norm; for inference, not undone."""
+        super().switch_to_deploy()
+        norm = None if self.norm_name is None else getattr(self, self.norm_name)
+        if isinstance(norm, _BatchNorm) and isinstance(self.proj_out, nn.Conv2d):
+            self.proj_out = fuse_conv_bn_eval(self.proj_out, norm)
+            del self._modules[str(self.norm_name)]
+            self.norm_name = None

@@ -1,5 +1,7 @@
 """Recursive gated convolution, the operation that HorNet is named after."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -7,6 +9,8 @@ from torch import Tensor, nn
 
 from hordet.layers.depthwise import DepthwiseConv2d
 from hordet.layers.global_filter import GlobalLocalFilter
+from hordet.layers.pointwise import SplitPointwiseConv2d, scaled
+from hordet.layers.recompute import recomputed
 
 Spatial = Literal["dw7x7", "gf"]
 
@@ -57,7 +61,7 @@ class GnConv(nn.Module):
         self.dims = [out_channels >> (order - 1 - k) for k in range(order)]
         mixed = sum(self.dims)
 
-        self.proj_in = nn.Conv2d(in_channels, self.dims[0] + mixed, 1)
+        self.proj_in = SplitPointwiseConv2d(in_channels, (self.dims[0], mixed))
         self.dwconv: nn.Module
         if spatial == "gf":
             self.dwconv = GlobalLocalFilter(mixed, gf_size)
@@ -69,14 +73,22 @@ class GnConv(nn.Module):
         )
         self.proj_out = nn.Conv2d(out_channels, out_channels, 1) if proj_out else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Gate n times: (N, in_channels, H, W) -> (N, out_channels, H, W)."""
-        p, q = self.proj_in(x).split((self.dims[0], sum(self.dims)), dim=1)  # equation 3.3
-        gates = (self.dwconv(q) * self.scale).split(self.dims, dim=1)
-        p = p * gates[0]
-        for pw, gate in zip(self.pws, gates[1:], strict=True):  # equation 3.4
-            p = pw(p) * gate
-        return self.proj_out(p)
+    def forward(self, x: Tensor, layer_scale: Tensor | None = None) -> Tensor:
+        """Gate n times: (N, in_channels, H, W) -> (N, out_channels, H, W); see `scaled`."""
+        p, q = self.proj_in(x)  # equation 3.3
+        gates = self.dwconv(q, self.scale).split(self.dims, dim=1)
+        for pw, gate in zip(self.pws, gates[:-1], strict=True):  # equation 3.4
+            p = gated(p, gate, pw)
+        return gated(p, gates[-1], partial(scaled, self.proj_out, scale=layer_scale))
+
+    @torch.no_grad()
+    def switch_to_deploy(self) -> None:
+        """Fold the factor on f(q) into the last parameters of f; for inference, not undone."""
+        mixer = self.dwconv
+        last = mixer.post_norm if isinstance(mixer, GlobalLocalFilter) else mixer
+        for parameter in last.parameters(recurse=False):
+            parameter.mul_(self.scale)
+        self.scale = 1.0
 
     @torch.no_grad()
     def init_near_linear(self, gate_std: float = 0.25) -> None:
@@ -130,3 +142,10 @@ def check_width(channels: int, order: int, spatial: Spatial) -> None:
             f"(spatial={spatial!r}): multiples of {step} can, the nearest {allowed}. "
             "Or choose a lower order."
         )
+
+
+def gated(p: Tensor, gate: Tensor, project: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return project(p * gate); for the gradient the factors are kept, not the product."""
+    product = p * gate
+    with recomputed(product, partial(torch.mul, p.detach(), gate.detach())):
+        return project(product)

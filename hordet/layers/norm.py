@@ -25,10 +25,14 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each pixel's channels: (N, C, H, W) -> (N, C, H, W)."""
-        pixels = x.permute(0, 2, 3, 1)
-        normed = F.layer_norm(pixels, self.weight.shape, self.weight, self.bias, self.eps)
-        return normed.permute(0, 3, 1, 2).to(x.dtype)
+        return layer_norm_2d(x, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
         """Describe the layer in `print(model)`."""
         return f"{self.weight.numel()}, eps={self.eps}"
+
+
+def layer_norm_2d(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Normalise each pixel's channels, times (C,) plus (C,): (N, C, H, W) -> (N, C, H, W)."""
+    normed = F.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, bias, eps)
+    return normed.permute(0, 3, 1, 2).to(x.dtype)

@@ -1,13 +1,15 @@
 """HorFPN: a feature pyramid network whose fusion convolutions are gnConvs."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmdet.models.necks import FPN
-from torch import nn
+from torch import Tensor, nn
 
 from hordet.layers import GnFusion
 from hordet.layers.gnconv import Spatial
+from hordet.layers.layout import channels_last
 from hordet.registry import MODELS
 
 XAVIER = dict(type="Xavier", layer="Conv2d", distribution="uniform")
@@ -103,3 +105,7 @@ class HorFPN(FPN):
         for module in self.modules():
             if isinstance(module, GnFusion):
                 module.init_near_linear()
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Build the pyramid: list of (N, in_channels[i], H_i, W_i) -> `num_outs` maps."""
+        return super().forward([channels_last(x) for x in inputs])

@@ -1,0 +1,211 @@
+"""What can be timed: components by name, any config, each in several forms and dtypes."""
+
+import importlib.util
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from hordet.compiled import compile_regions
+from hordet.deploy import switch_to_deploy
+from hordet.registry import MODELS
+
+Pass = Literal["forward", "training", "pipeline"]
+FORMS = ("eager", "deployed", "compiled", "naive", "naive-malloc")
+DTYPES = ("float32", "bfloat16")
+# The four levels of a picture that COCO's recipes resize to 800 x 1088, 256 channels each.
+PICTURE, STRIDES, CHANNELS = (800, 1088), (4, 8, 16, 32), 256
+CROP = (512, 512)
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of the table.
+
+    Attributes:
+        name: A key of `COMPONENTS`, or the path of a config.
+        form: 'eager'; 'deployed' (scales and batch norms folded); 'compiled' (its regions by
+            torch.compile); 'naive' (the published equations, channels first); 'naive-malloc' (the
+            same with the allocator as torch has it by default).
+        dtype: 'float32', or 'bfloat16' for autocast.
+    """
+
+    name: str
+    form: str = "eager"
+    dtype: str = "float32"
+
+    @classmethod
+    def parse(cls, word: str) -> "Contender":
+        """Read `NAME[:FORM][:DTYPE]`.
+
+        Raises:
+            ValueError: A part is unknown; the message lists what is allowed.
+        """
+        name, *parts = word.split(":")
+        options = {}
+        for part in parts:
+            key = "form" if part in FORMS else "dtype" if part in DTYPES else None
+            if key is None:
+                raise ValueError(
+                    f"{word!r}: {part!r} is neither a form ({', '.join(FORMS)}) nor a dtype "
+                    f"({', '.join(DTYPES)})."
+                )
+            options[key] = part
+        if name not in COMPONENTS and not Path(name).is_file():
+            raise ValueError(
+                f"{word!r}: no component or config file is named {name!r}; components are "
+                f"{', '.join(COMPONENTS)}."
+            )
+        return cls(name, **options)
+
+    def __str__(self) -> str:
+        """Return the word that `parse` reads."""
+        return f"{self.name}:{self.form}:{self.dtype}"
+
+    @property
+    def is_naive(self) -> bool:
+        """Whether it computes as the published equations read."""
+        return self.form.startswith("naive")
+
+    def autocast(self, device: str) -> AbstractContextManager:
+        """Return the context in which its forward pass runs."""
+        return torch.autocast(device, torch.bfloat16, enabled=self.dtype == "bfloat16")
+
+
+class Levels(nn.Module):
+    """One layer a level: list of (N, C, H_i, W_i) -> the same, fused."""
+
+    def __init__(self, layers: list[nn.Module]) -> None:
+        """Keep the layers."""
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, levels: list[Tensor]) -> list[Tensor]:
+        """Apply each layer to its level."""
+        return [layer(x) for layer, x in zip(self.layers, levels, strict=True)]
+
+
+def _fusions(spatial: str | None) -> Levels:
+    """Build the four output layers of a neck: gnConvs, or FPN's 3x3 convolutions."""
+    from hordet.layers import GnFusion
+
+    if spatial is None:
+        return Levels([nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1) for _ in STRIDES])
+    layers = []
+    for _ in STRIDES:
+        layers.append(GnFusion(CHANNELS, CHANNELS, spatial=spatial, gf_size=(32, 17)))
+        layers[-1].init_near_linear()
+    return Levels(layers)
+
+
+def _hornet(arch: str, spatial: str) -> nn.Module:
+    return MODELS.build(dict(type="hordet.HorNet", arch=arch, spatial=spatial))
+
+
+def _convnext() -> nn.Module:
+    import timm
+
+    return timm.create_model("convnext_tiny", features_only=True)
+
+
+def _block() -> nn.Module:
+    from hordet.backbones.hornet_block import Block
+
+    return Block(256, order=4)
+
+
+def _torchvision_detector() -> nn.Module:
+    from torchvision.models.detection import maskrcnn_resnet50_fpn
+
+    return maskrcnn_resnet50_fpn(weights=None, weights_backbone=None)
+
+
+def _levels(batch: int) -> list[Tensor]:
+    height, width = PICTURE
+    return [torch.randn(batch, CHANNELS, height // s, width // s) for s in STRIDES]
+
+
+def _picture(batch: int) -> Tensor:
+    return torch.randn(batch, 3, *CROP)
+
+
+COMPONENTS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Any]]] = {
+    "fpn": (lambda: _fusions(None), _levels),
+    "horfpn-7x7": (lambda: _fusions("dw7x7"), _levels),
+    "horfpn-gf": (lambda: _fusions("gf"), _levels),
+    "hornet-tiny-7x7": (lambda: _hornet("tiny", "dw7x7"), _picture),
+    "hornet-tiny-gf": (lambda: _hornet("tiny", "gf"), _picture),
+    "convnext-tiny": (_convnext, _picture),
+    "block": (_block, lambda batch: torch.randn(batch, 256, 32, 32)),
+    "torchvision-mask-rcnn": (
+        _torchvision_detector,
+        lambda batch: [torch.rand(3, *PICTURE) for _ in range(batch)],
+    ),
+}
+
+
+def config_of(contender: Contender, options: dict[str, Any], data_root: str | None) -> Any:
+    """Read a contender's config; without weights to start from, and with fast masks if not naive.
+
+    Args:
+        contender: One whose name is the path of a config.
+        options: Dotted keys to override.
+        data_root: Of the data, in place of the config's.
+    """
+    from hordet.run import read_config
+
+    cfg = read_config(contender.name, options=options, data_root=data_root)
+    for part in (cfg.model, cfg.model.get("backbone", {})):
+        part.pop("init_cfg", None)
+    mask_head = (cfg.model.get("roi_head") or {}).get("mask_head")
+    if not contender.is_naive and mask_head and mask_head["type"] == "FCNMaskHead":
+        mask_head["type"] = "hordet.RleMaskHead"
+    return cfg
+
+
+def model_of(contender: Contender, cfg: Any, naive_file: Path | None) -> nn.Module:
+    """Build a contender's model in its form, with the same random weights in every form.
+
+    Args:
+        contender: Which.
+        cfg: Its config, or None for a component.
+        naive_file: A Python file with a function `naive(model)`, for the naive forms.
+
+    Raises:
+        ValueError: A naive form and no file.
+    """
+    torch.manual_seed(0)
+    if cfg is None:
+        model = COMPONENTS[contender.name][0]()
+    else:
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
+            model = MODELS.build(cfg.model)
+    if contender.is_naive:
+        if naive_file is None:
+            raise ValueError("a naive form needs the file of the published equations.")
+        spec = importlib.util.spec_from_file_location("naive_reference", naive_file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module.naive(model)
+    if contender.form == "deployed":
+        return switch_to_deploy(model)
+    if contender.form == "compiled" and not compile_regions(model):
+        model.compile(dynamic=True)  # a peer without regions
+    return model
+
+
+def input_of(contender: Contender, batch: int) -> Any:
+    """Make a component's input: channels first for the naive forms, else channels-last."""
+    torch.manual_seed(1)
+    x = COMPONENTS[contender.name][1](batch)
+    if contender.is_naive or contender.name == "torchvision-mask-rcnn":
+        return x
+    if isinstance(x, list):
+        return [level.contiguous(memory_format=torch.channels_last) for level in x]
+    return x.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,27 @@
+"""The peak memory of a piece of work."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def peak_memory(run: Callable[[], None], device: str) -> int:
+    """Return the bytes that one call needs at its highest, above those before it."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = _status("VmRSS")
+    run()
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> int:
+    """Read a size of this process in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    raise KeyError(key)

@@ -1,0 +1,60 @@
+"""A whole detector or segmentor on a config's own pictures, for `speed`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from mmengine.dataset import pseudo_collate
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DATASETS, METRICS, DefaultScope
+from torch import nn
+
+
+def tested(model: nn.Module, cfg: Any, pictures: int, autocast: Any) -> Callable[[], None]:
+    """Return a function that tests pictures one by one, from files to encoded predictions.
+
+    Args:
+        model: In eval mode.
+        cfg: Its config, with test data.
+        pictures: How many of the test data, from the first on.
+        autocast: Makes the context of the forward pass.
+    """
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
+        dataset = DATASETS.build(cfg.test_dataloader.dataset)
+        metric = METRICS.build(cfg.test_evaluator)
+    metric.dataset_meta = dataset.metainfo
+
+    def run() -> None:
+        metric.results.clear()
+        for i in range(pictures):
+            batch = pseudo_collate([dataset[i % len(dataset)]])
+            with torch.no_grad(), autocast():
+                samples = model.test_step(batch)
+            metric.process(batch, [sample.to_dict() for sample in samples])
+
+    return run
+
+
+def trained(model: nn.Module, cfg: Any, pictures: int, autocast: Any) -> Callable[[], None]:
+    """Return a function that takes one training step on a batch that is loaded already.
+
+    Args:
+        model: In training mode.
+        cfg: Its config, with training data and an `optim_wrapper`.
+        pictures: In the batch.
+        autocast: Makes the context of the forward pass.
+    """
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
+        dataset = DATASETS.build(cfg.train_dataloader.dataset)
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    batch = pseudo_collate([dataset[i] for i in range(pictures)])
+
+    def run() -> None:
+        torch.manual_seed(0)  # the same boxes are sampled every time
+        data = model.data_preprocessor(batch, training=True)
+        with autocast():
+            losses = model(**data, mode="loss")
+        loss, _ = model.parse_losses(losses)
+        wrapper.update_params(loss)
+
+    return run

@@ -1,0 +1,78 @@
+"""Timing: what a contender is, what the figures mean, and one real comparison."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from hordet.evaluation.contenders import Contender
+from hordet.evaluation.roofline import Roofline, measure_roofline
+from hordet.evaluation.speed import Row, Task, compare
+from hordet.evaluation.speed_report import markdown, plot
+
+NAIVE = Path(__file__).parents[1] / "references" / "naive_hornet.py"
+
+
+def test_words():
+    contender = Contender.parse("horfpn-gf:compiled:bfloat16")
+    assert contender == Contender("horfpn-gf", "compiled", "bfloat16")
+    assert Contender.parse(str(contender)) == contender
+    assert Contender.parse("fpn") == Contender("fpn", "eager", "float32")
+
+
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("fpn:fused", "'fused' is neither a form .*naive.* nor a dtype"),
+        ("fpm", "components are fpn"),
+    ],
+)
+def test_unknown_words(word, words):
+    with pytest.raises(ValueError, match=words):
+        Contender.parse(word)
+
+
+def test_rows():
+    row = Row("fpn", (4.0, 1.0, 2.0, 3.0, 100.0), (2.0, 1.0, 3.0), 10, 20, 0.5)
+    assert (row.median, row.cpu_median) == (3.0, 2.0)
+    assert row.spread == pytest.approx((52.0 - 1.5) / 2 / 3.0)
+    assert json.loads(json.dumps(row.as_dict()))["peak_memory"] == 20
+
+
+def test_report(tmp_path):
+    rows = [
+        Row("a:eager:float32", (0.1, 0.1), (0.2, 0.2), 10**9, 2**20, 0.25),
+        Row("b", (0.2, 0.2), (0.3, 0.3), 0, 2**21, 0.0),
+    ]
+    roofline = Roofline({"float32": 4e10}, 2e10, {"float32": 3e10})
+    table = markdown(rows, roofline, Task())
+    assert "float32 40 GFLOP/s; one processor's 30; copies 20.0 GB/s" in table
+    assert "| a:eager:float32 | 100.0 | 0.0% | 1.00 | 200.0 | 1.00 | 1 | 1.0 | 25% |" in table
+    assert "| b | 200.0 | 0.0% | 2.00 | 300.0 | 1.50 | 2 |  |  |" in table
+    plot(rows, roofline, Task(), tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_roofline_is_of_this_world():
+    roofline = measure_roofline(dtypes=("float32",))
+    assert 1e8 < roofline.gemm["float32"] < 1e14
+    assert 1e8 < roofline.bandwidth < 1e13
+
+
+def test_comparison():
+    contenders = [Contender("block"), Contender("block", "naive")]
+    rows, roofline = compare(contenders, Task(threads=1, naive_file=NAIVE), repeats=2)
+    # 32 x 32 pixels: projections 2 C^2, C^2 and between gates, MLP 8 C^2, depthwise.
+    c, mixed, pixels = 256, 256 * (2 - 2**-3), 32 * 32
+    between = 32 * 64 + 64 * 128 + 128 * 256
+    macs = pixels * (2 * c * c + c * c + between + 8 * c * c + 49 * mixed)
+    assert [row.flops for row in rows] == [2 * macs] * 2
+    for row in rows:
+        assert len(row.seconds) == 2 and row.peak_memory >= 0
+        peak = roofline.gemm_cpu["float32"]
+        assert row.fraction == pytest.approx(row.flops / peak / row.cpu_median)
+
+
+def test_a_failing_contender_is_named():
+    with pytest.raises(RuntimeError, match="block:naive:float32.*published equations"):
+        compare([Contender("block", "naive")], Task(threads=1), repeats=1)

@@ -1,0 +1,56 @@
+"""Compiled regions: the same numbers, other sizes without another compilation, clear errors."""
+
+import copy
+import shutil
+
+import pytest
+import torch
+
+from hordet import compiled
+from hordet.registry import MODELS
+
+ARCH = dict(base_channels=16, depths=(1, 1, 2, 1), orders=(2, 3, 4, 5))
+
+
+def model():
+    torch.manual_seed(0)
+    backbone = MODELS.build(
+        dict(type="hordet.HorNet", arch=ARCH, layer_scale_init_value=0.5, out_indices=(0, 2))
+    )
+    neck = MODELS.build(
+        dict(type="hordet.HorFPN", in_channels=[16, 64], out_channels=16, num_outs=2)
+    )
+    return torch.nn.Sequential(backbone, neck)
+
+
+def test_no_compiler_is_an_error_with_the_cure(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(compiled.CompilerError, match="'no-such-compiler'.*g\\+\\+.*CXX"):
+        compiled.compile_regions(model())
+
+
+def test_regions_and_state_dict(monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    net = model()
+    before = set(net.state_dict())
+    assert compiled.compile_regions(net) == 3 + 1 + 2
+    assert set(net.state_dict()) == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_one_compilation_serves_every_size():
+    plain = model().eval()
+    net = copy.deepcopy(plain)
+    compiled.compile_regions(net)
+    with torch.no_grad():
+        for i, size in enumerate([(64, 96), (97, 65), (128, 160), (33, 47)]):
+            if i == 2:
+                torch.compiler.set_stance("fail_on_recompile")
+            try:
+                x = torch.randn(1, 3, *size)
+                for got, want in zip(net(x), plain(x), strict=True):
+                    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+            finally:
+                torch.compiler.set_stance("default")
