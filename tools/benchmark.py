@@ -12,7 +12,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from hordet.command_line import speed_arguments, tune_process
+from hordet.command_line import run_tool, speed_arguments
 
 ROOT = Path(__file__).resolve().parents[1]
 NAIVE = ROOT / "tests" / "references" / "naive_hornet.py"  # the published equations
@@ -137,33 +137,14 @@ def write(title: str, table: str, rows: list, arguments: argparse.Namespace) -> 
     """Print a table, and write it and its exact numbers where asked."""
     print(table)
     if arguments.markdown:
-        heading = f"# {title}\n\nWritten by `python {shlex.join(command_line())}`.\n\n"
+        words = shlex.join(["tools/benchmark.py", *sys.argv[1:]])
+        heading = f"# {title}\n\nWritten by `python {words}`.\n\n"
         arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
         arguments.markdown.write_text(heading + table)
     if arguments.json:
         arguments.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n")
 
 
-def command_line() -> list[str]:
-    """Return the words that started this tool."""
-    return ["tools/benchmark.py", *sys.argv[1:]]
-
-
-def main() -> int:
-    """Run the command."""
-    arguments = parse_arguments()
-    tune_process()
-    # torch and mm* take seconds to import; --help and a wrong flag should not.
-    from hordet.run import UserError, quiet
-
-    quiet()
-    try:
-        arguments.run(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    given = parse_arguments()
+    sys.exit(run_tool(lambda: given.run(given) or 0))
