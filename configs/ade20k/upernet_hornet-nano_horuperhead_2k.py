@@ -11,14 +11,12 @@ _base_ = [
     "../_base_/schedules/scratch_iters.py",
 ]
 crop_size = (256, 256)
+# Pixels that are sure teach nothing more, and most of the 150 classes are rare and small (online
+# hard example mining, Shrivastava et al., CVPR 2016).
+sampler = dict(type="OHEMPixelSampler", thresh=0.9, min_kept=1000)
 model = dict(
     data_preprocessor=dict(size=crop_size),
-    # Pixels that are sure teach nothing more, and most of the 150 classes are rare and small
-    # (online hard example mining, Shrivastava et al., CVPR 2016).
-    decode_head=dict(
-        sampler=dict(type="OHEMPixelSampler", thresh=0.9, min_kept=1000),
-        loss_decode=dict(avg_non_ignore=True),
-    ),
+    decode_head=dict(sampler=sampler, loss_decode=dict(avg_non_ignore=True)),
 )
 train_pipeline = [
     dict(type="hordet.LoadImageFromFile"),

@@ -286,7 +286,7 @@ CASES = [
     (
         "--tta without a pipeline",
         TEST,
-        checkpoint(WEIGHTS, option=["a.pth", "--tta"]),
+        checkpoint(WEIGHTS, option=["a.pth", "--tta", "--cfg-options", "tta_pipeline=None"]),
         "--tta",
     ),
     (
