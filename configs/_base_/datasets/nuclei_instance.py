@@ -39,20 +39,7 @@ tta_pipeline = [
         transforms=[
             [dict(type="mmdet.Resize", scale=scale, keep_ratio=True) for scale in tta_scales],
             [dict(type="mmdet.RandomFlip", prob=0.0), dict(type="mmdet.RandomFlip", prob=1.0)],
-            [
-                dict(
-                    type="mmdet.PackDetInputs",
-                    meta_keys=(
-                        "img_id",
-                        "img_path",
-                        "ori_shape",
-                        "img_shape",
-                        "scale_factor",
-                        "flip",
-                        "flip_direction",
-                    ),
-                )
-            ],
+            [dict(type="mmdet.PackDetInputs")],
         ],
     ),
 ]
