@@ -24,6 +24,7 @@ from pycocotools.cocoeval import COCOeval
 
 from hordet.evaluation.coco_eval import evaluate_coco
 from hordet.evaluation.coco_results import PictureResult, encode_masks
+from hordet.evaluation.memory import resident_memory
 
 SIZE = (480, 640)
 CATEGORIES = 80
@@ -163,15 +164,9 @@ def _timed(way: Callable, kind: str, pictures: int, detections: int) -> tuple:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "truth.json"
         drawn.write_truth(path)
-        before = _megabytes("VmRSS")
+        before = resident_memory("VmRSS")
         seconds, figures = way(drawn, path, kind)
-    return seconds, _megabytes("VmHWM") - before, figures
-
-
-def _megabytes(name: str) -> float:
-    """Return resident memory from Linux: now ('VmRSS') or the peak of this process ('VmHWM')."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
+    return seconds, (resident_memory("VmHWM") - before) / 2**20, figures
 
 
 def _old(drawn: _Drawn, path: Path, kind: str) -> tuple[float, list[float]]:

@@ -14,13 +14,13 @@ def peak_memory(run: Callable[[], None], device: str) -> int:
         run()
         return torch.cuda.max_memory_allocated() - before
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    before = _status("VmRSS")
+    before = resident_memory("VmRSS")
     run()
-    return _status("VmHWM") - before
+    return resident_memory("VmHWM") - before
 
 
-def _status(key: str) -> int:
-    """Read a size of this process in bytes."""
+def resident_memory(key: str) -> int:
+    """Return a size of this process in bytes, from Linux: 'VmRSS' now, 'VmHWM' at its highest."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):
             return int(line.split()[1]) * 1024
