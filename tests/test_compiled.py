@@ -2,11 +2,12 @@
 
 import copy
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
-from hordet import compiled
+from hordet import compiled, run
 from hordet.registry import MODELS
 
 ARCH = dict(base_channels=16, depths=(1, 1, 2, 1), orders=(2, 3, 4, 5))
@@ -36,6 +37,17 @@ def test_regions_and_state_dict(monkeypatch):
     before = set(net.state_dict())
     assert compiled.compile_regions(net) == 3 + 1 + 2
     assert set(net.state_dict()) == before
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_config_key(monkeypatch, wanted):
+    models = []
+    monkeypatch.setattr(run, "compile_regions", models.append)
+    leaf = Path(__file__).parents[1] / "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
+    runner = run.training_runner(
+        run.read_config(leaf, tiny=True, options={"compile_regions": wanted})
+    )
+    assert models == [runner.model] * wanted
 
 
 @pytest.mark.slow

@@ -60,7 +60,11 @@ def test_recipe_is_the_authors(reference, leaf):
     cfg, want = config_of(leaf), authors_configs(reference)[f"{ROWS[leaf][0]}.py"]
     optim = cfg.optim_wrapper
     assert optim.optimizer == dict(
-        type="AdamW", lr=want["lr"], betas=tuple(want["betas"]), weight_decay=want["weight_decay"]
+        type="AdamW",
+        lr=want["lr"],
+        betas=tuple(want["betas"]),
+        weight_decay=want["weight_decay"],
+        fused=True,  # the same update in one pass over memory
     )
     assert optim.paramwise_cfg == dict(want["paramwise"], mode="official")
     assert optim.get("clip_grad") == want["optimizer_config"].get("grad_clip")

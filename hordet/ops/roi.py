@@ -4,6 +4,9 @@ Regions are rows (image index, x1, y1, x2, y2), in pixels of the image; `spatial
 to the feature map.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
 import torch
 import torchvision
 from torch import Tensor
@@ -74,19 +77,35 @@ def roi_align_backward(
     aligned: bool,
 ) -> None:
     """Writes the gradient of the features (N, C, H, W) into `grad_input`; see roi_align_forward."""
-    dtype = working_dtype(grad_output.dtype)
-    grad_input.copy_(
-        torch.ops.torchvision._roi_align_backward(
-            grad_output.to(dtype),
-            rois.to(dtype),
-            spatial_scale,
-            aligned_height,
-            aligned_width,
-            *grad_input.shape,
-            sampling_ratio,
-            aligned,
+    rois = rois.to(working_dtype(grad_output.dtype))
+
+    def backward(grad: Tensor, gradient: Tensor) -> None:
+        gradient.copy_(
+            torch.ops.torchvision._roi_align_backward(
+                grad,
+                rois,
+                spatial_scale,
+                aligned_height,
+                aligned_width,
+                *gradient.shape,
+                sampling_ratio,
+                aligned,
+            )
         )
-    )
+
+    # torchvision's kernel runs on one thread of a CPU, and channels do not meet in it.
+    threads = torch.get_num_threads() if grad_output.device.type == "cpu" else 1
+    grads = [grad.to(rois.dtype).contiguous() for grad in grad_output.chunk(threads, dim=1)]
+    gradients = grad_input.chunk(threads, dim=1)
+    if len(grads) == 1:
+        backward(grads[0], gradients[0])
+    else:
+        list(_pool(threads).map(backward, grads, gradients))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)
 
 
 def roi_pool_forward(

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
-from hordet.evaluation.contenders import Contender
+from hordet.evaluation.contenders import Contender, config_of
+from hordet.evaluation.memory import peak_memory
 from hordet.evaluation.roofline import Roofline, measure_roofline
 from hordet.evaluation.speed import Row, Task, compare
 from hordet.evaluation.speed_report import markdown, plot
@@ -71,6 +73,25 @@ def test_comparison():
         assert len(row.seconds) == 2 and row.peak_memory >= 0
         peak = roofline.gemm_cpu["float32"]
         assert row.fraction == pytest.approx(row.flops / peak / row.cpu_median)
+
+
+def test_peak_memory_of_a_second_call():
+    def run():
+        torch.ones(64, 2**18).mul(2)  # twice 64 MB, one after the other
+
+    run()
+    assert 2**26 < peak_memory(run, "cpu") < 1.2 * 2**27
+
+
+def test_only_the_naive_detector_takes_the_stock_road():
+    config = Path(__file__).parents[2] / "configs/coco/mask-rcnn_hornet-small-7x7_horfpn-7x7_1x.py"
+    for form, mask_head, metric in (
+        ("naive", "FCNMaskHead", "mmdet.CocoMetric"),
+        ("eager", "hordet.RleMaskHead", "hordet.CocoMetric"),
+    ):
+        cfg = config_of(Contender(str(config), form), {}, None)
+        assert cfg.model.roi_head.mask_head.type == mask_head
+        assert cfg.test_evaluator.type == metric
 
 
 def test_a_failing_contender_is_named():

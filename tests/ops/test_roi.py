@@ -51,6 +51,19 @@ def test_roi_align_gradient(device, sampling, aligned):
     )
 
 
+def test_roi_align_gradient_over_threads():
+    gradients = []
+    before = torch.get_num_threads()
+    for threads in (1, 2, 5):  # as many, fewer and more than channels
+        torch.set_num_threads(threads)
+        x = features(torch.float32).requires_grad_()
+        roi_align(x, torch.tensor(ROIS), (2, 3), 0.5, 0, "avg", True).square().sum().backward()
+        gradients.append(x.grad)
+    torch.set_num_threads(before)
+    assert gradients[0].abs().sum() > 1
+    assert torch.equal(gradients[1], gradients[0]) and torch.equal(gradients[2], gradients[0])
+
+
 def test_roi_pool_example():
     x = torch.tensor([[[[1.0, 2], [3, 4]]]])
     out = RoIPool(2, 1.0)(x, torch.tensor([[0.0, 0, 0, 1, 1]]))

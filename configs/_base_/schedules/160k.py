@@ -6,7 +6,7 @@ optim_wrapper = dict(
     type="OptimWrapper",
     constructor="hordet.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(decay_rate=0.9, decay_type="stage_wise"),
-    optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 # The two multiply, as in the authors' code: the fall starts at once, under the warm-up.

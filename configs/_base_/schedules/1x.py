@@ -6,7 +6,7 @@ optim_wrapper = dict(
     type="OptimWrapper",
     constructor="hordet.LayerDecayOptimWrapperConstructor",
     paramwise_cfg=dict(decay_rate=0.95, decay_type="layer_wise"),
-    optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05),
+    optimizer=dict(type="AdamW", lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
 )
 auto_scale_lr = dict(enable=False, base_batch_size=16)
 param_scheduler = [

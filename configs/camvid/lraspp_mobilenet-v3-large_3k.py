@@ -1,14 +1,14 @@
 """Lite R-ASPP on MobileNetV3-large (Howard et al., ICCV 2019) on CamVid, from scratch: to compare.
 
 mmseg's backbone and head (the head for pictures of this size) on the data, losses and
-schedule of upernet_hornet-nano_horuperhead_1.6k.py.
+schedule of upernet_hornet-nano_horuperhead_3k.py.
 
 Cost: 3.28 M parameters, 1.42 G multiply-adds (with HorUPerHead: 3.29 M, 0.63 G).
 Expected: not run in full yet.
 Train: python tools/train.py THIS --data-root FOLDER
 """
 
-_base_ = "upernet_hornet-nano_horuperhead_1.6k.py"
+_base_ = "upernet_hornet-nano_horuperhead_3k.py"
 
 norm_cfg = dict(type="BN", eps=0.001)
 model = dict(

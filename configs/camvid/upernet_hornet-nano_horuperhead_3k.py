@@ -1,7 +1,7 @@
 """UperNet, HorNet-nano, HorUPerHead on CamVid at 240 x 180, from scratch.
 
-Cost: 3.3 M parameters; 1,600 iterations of batch 4 in 11 minutes on two CPU cores.
-Expected: mIoU 0.399 (measured here, seed 0).
+Cost: 3.3 M parameters; 3,000 iterations of batch 2 in 10 minutes on two CPU cores.
+Expected: mIoU 0.410 (measured here, seed 0).
 Train: python tools/train.py THIS --data-root FOLDER
 """
 
@@ -16,8 +16,12 @@ loss_decode = [
     dict(type="DiceLoss", loss_weight=1.0),
 ]
 model = dict(
+    # At 1 the gates' products grow a hundredfold in training, and few directions of them are left.
+    backbone=dict(layer_scale_init_value=0.1),
     data_preprocessor=dict(size=(180, 240)),
     decode_head=dict(num_classes=11, loss_decode=loss_decode),
     auxiliary_head=dict(num_classes=11),
 )
-train_cfg = dict(max_iters=1600, val_interval=800)
+# Classes are learned one after the other, the rare last: steps count, not pictures in them.
+train_dataloader = dict(batch_size=2)
+train_cfg = dict(max_iters=3000, val_interval=1500)
