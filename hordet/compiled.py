@@ -42,6 +42,9 @@ def compile_regions(model: nn.Module) -> int:
         )
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, KINDS)
     regions = [module for module in model.modules() if isinstance(module, (Block, GnFusion))]
+    # Otherwise the compiler sorts the symbolic strides of a region's output, which fails in
+    # training on square pictures ("cannot determine truth value of Relational").
+    options = {"strict_output_strides": True}
     for region in regions:
-        region.compile(dynamic=True)
+        region.compile(dynamic=True, options=options)
     return len(regions)

@@ -66,3 +66,17 @@ def test_one_compilation_serves_every_size():
                     torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
             finally:
                 torch.compiler.set_stance("default")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+@pytest.mark.parametrize("size", [(64, 64), (64, 96)])
+def test_gradients_are_those_of_the_eager_model(size):
+    plain = model().train()
+    net = copy.deepcopy(plain)
+    compiled.compile_regions(net)
+    x = torch.randn(2, 3, *size)
+    for one in (plain, net):
+        sum(out.square().mean() for out in one(x)).backward()
+    for (name, want), got in zip(plain.named_parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(got.grad, want.grad, rtol=1e-3, atol=1e-5, msg=name)

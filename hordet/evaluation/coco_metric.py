@@ -8,9 +8,11 @@ from typing import Any
 
 import mmdet.evaluation
 import numpy as np
+import torch
 from mmdet.datasets.api_wrappers import COCO
 from mmengine.logging import MessageHub, MMLogger
 from prettytable import PrettyTable
+from torch import Tensor
 
 from hordet.evaluation.coco_eval import BACKENDS, CocoFigures, evaluate_coco
 from hordet.evaluation.coco_results import PictureResult, check_ids, encode_masks, write_results
@@ -73,7 +75,7 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         for sample in data_samples:
             predicted = sample["pred_instances"]
             arrays = {
-                key: predicted[key].detach().cpu().numpy()
+                key: _array(predicted[key])
                 for key in ("bboxes", "scores", "labels", "mask_scores")
                 if key in predicted
             }
@@ -228,3 +230,9 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
             found[f"{kind}_{name}_precision"] = row["AP"]
         logger.info("\n" + table.get_string())
         return found
+
+
+def _array(values: Tensor) -> np.ndarray:
+    values = values.detach().cpu()
+    # What autocast leaves on a CPU, and numpy does not know.
+    return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
