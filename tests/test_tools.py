@@ -98,9 +98,6 @@ def test_detection_in_patches(tool, detector):
     # Patches begin at 0 and 32: objects lie where the picture has them.
     ends = [item["bbox"][0] + item["bbox"][2] for item in found]
     assert max(ends) > 80 and max(ends) <= 96
-    wrong = tool("test.py", *arguments, "--cfg-options", "sliced_model.patch_size=0")
-    assert wrong.returncode == 2
-    assert "error: sliced_model: patch_size is 0; it must be" in wrong.stderr
     both = tool("test.py", *arguments, "--tta")
     assert both.returncode == 2 and "not allowed with argument" in both.stderr
 
