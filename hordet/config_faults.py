@@ -32,6 +32,7 @@ _FURTHER_KEYS = {
     "find_unused_parameters",
     "model_wrapper_cfg",
     "runner_type",
+    "sliced_model",
     "sync_bn",
     "tta_model",
     "tta_pipeline",

@@ -190,7 +190,12 @@ def _resume(cfg: Config, source: str) -> None:
 
 
 def test_runner(
-    cfg: Config, checkpoint: str | Path, *, tta: bool = False, out: str | None = None
+    cfg: Config,
+    checkpoint: str | Path,
+    *,
+    tta: bool = False,
+    sliced: bool = False,
+    out: str | None = None,
 ) -> Runner:
     """Build a Runner for testing a checkpoint; only the test data are needed.
 
@@ -198,11 +203,12 @@ def test_runner(
         cfg: From `read_config`.
         checkpoint: Weights; every tensor of the model must be in it.
         tta: Test-time augmentation by the config's `tta_pipeline` (and `tta_model`).
+        sliced: Detection in patches of the pictures, by the config's `sliced_model`; not with tta.
         out: Where predictions go: a `.pkl` of mmdet, a `.json` of COCO results, or a folder
             of label maps for segmentation.
 
     Raises:
-        ConfigError: `tta` or `out` do not fit the config.
+        ConfigError: `tta`, `sliced` or `out` do not fit the config.
         DatasetError: The data are not as the config says.
     """
     if not cfg.get(_TEST_LOADER):
@@ -214,6 +220,10 @@ def test_runner(
     cfg.update(load_from=str(checkpoint), resume=False)
     if tta:
         _augment(cfg)
+    elif sliced:
+        from hordet.inference import slice_pictures
+
+        slice_pictures(cfg)
     pickled = bool(out) and _write_predictions(cfg, str(out))
     check_data(cfg)
     runner = _build(cfg, minimum_share=1.0)

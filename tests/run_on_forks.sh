@@ -11,7 +11,7 @@ python3 -m venv "$venv"
 # of mmdetection computes COCO's metrics with faster-coco-eval, which it does not declare.
 MMCV_WITH_OPS=0 "$venv/bin/pip" install -q torch torchvision onedl-mmcv onedl-mmengine \
     onedl-mmdetection onedl-mmsegmentation pycocotools faster-coco-eval timm tqdm safetensors \
-    opencv-python ftfy regex pytest pytest-xdist
+    sahi opencv-python ftfy regex pytest pytest-xdist
 "$venv/bin/pip" install -q --no-deps -e .
 "$venv/bin/python" -m hordet
 "$venv/bin/python" -m pytest "$@"

@@ -87,6 +87,21 @@ def test_detection_with_augmentation_and_coco_results(tool, detector):
         assert found and set(found[0]) >= {"image_id", key, "score", "category_id"}
 
 
+def test_detection_in_patches(tool, detector):
+    _, folder = detector
+    arguments = [DETECTION, folder / "epoch_1.pth", "--tiny", "--sliced", "--out", "sliced.json"]
+    options = ["--cfg-options", "sliced_model.patch_size=64", "sliced_model.batch_size=3"]
+    names = {"box AP", "box AP50", "mask AP", "mask AP50"}
+    assert set(numbers_of(tool("test.py", *arguments, *options))) == names
+    found = json.loads((tool.folder / "sliced.segm.json").read_text())
+    assert {tuple(item["segmentation"]["size"]) for item in found} == {(96, 96)}
+    # Patches begin at 0 and 32: objects lie where the picture has them.
+    ends = [item["bbox"][0] + item["bbox"][2] for item in found]
+    assert max(ends) > 80 and max(ends) <= 96
+    both = tool("test.py", *arguments, "--tta")
+    assert both.returncode == 2 and "not allowed with argument" in both.stderr
+
+
 def test_segmentation_with_augmentation_and_maps(tool):
     trained = tool("train.py", SEGMENTATION, "--tiny", "--work-dir", "segmentor", "--amp")
     assert set(numbers_of(trained)) == {"mIoU", "aAcc", "mAcc"}
@@ -230,6 +245,7 @@ def test_convert_checkpoint_refuses(tool, classifier, pytestconfig, monkeypatch,
         ("test.py", "--cfg-options"),
         ("check_dataset.py", "--strict"),
         ("convert_checkpoint.py", "--min-coverage"),
+        ("slice_dataset.py", "--min-area-ratio"),
     ],
 )
 def test_help_imports_nothing_heavy(tool, name, option):

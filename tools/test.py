@@ -19,7 +19,16 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("checkpoint", help="weights (.pth or .safetensors); no code in it is run")
-    add("--tta", action="store_true", help="test-time augmentation: several scales and flips")
+    views = parser.add_mutually_exclusive_group()
+    views.add_argument(
+        "--tta", action="store_true", help="test-time augmentation: several scales and flips"
+    )
+    views.add_argument(
+        "--sliced",
+        action="store_true",
+        help="detect in overlapping patches of large pictures, and in the whole; sliced_model of "
+        "the config has the settings",
+    )
     add(
         "--out",
         metavar="PATH",
@@ -36,7 +45,13 @@ def test(arguments: argparse.Namespace) -> int:
     from hordet import run
 
     cfg = read_run_config(arguments)
-    runner = run.test_runner(cfg, arguments.checkpoint, tta=arguments.tta, out=arguments.out)
+    runner = run.test_runner(
+        cfg,
+        arguments.checkpoint,
+        tta=arguments.tta,
+        sliced=arguments.sliced,
+        out=arguments.out,
+    )
     metrics = runner.test()
     if is_main_process():
         print(f"{run.summary(metrics, runner)}  ({arguments.checkpoint})")

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from hordet.evaluation.errors import EvaluationError
+from hordet.run_lengths import encode_mask
 
 
 @dataclass
@@ -100,24 +99,7 @@ def encode_masks(masks: Any, size: tuple[int, int], image_id: int) -> list[bytes
         counts = [mask["counts"] for mask in masks]
         return [item.encode() if isinstance(item, str) else item for item in counts]
     dense = np.ascontiguousarray(masks).view(np.uint8) if len(masks) else ()
-    return [_encode(mask) for mask in dense]
-
-
-def _encode(mask: NDArray[np.uint8]) -> bytes:
-    """Encode one mask (H, W), four times faster than copying it to columns for pycocotools."""
-    height, width = mask.shape
-    (columns,) = np.nonzero(np.bitwise_or.reduce(mask, axis=0))
-    runs = np.array([height * width])
-    if columns.size:
-        # Run lengths go down the columns; whole columns are a stretch of them.
-        first, end = columns[0], columns[-1] + 1
-        stretch = np.zeros((end - first) * height + 2, dtype=np.uint8)
-        stretch[1:-1] = cv2.transpose(mask[:, first:end]).ravel()
-        (edges,) = np.nonzero(stretch[1:] != stretch[:-1])
-        runs = np.diff(edges + first * height, prepend=0, append=height * width)
-        runs = runs if runs[-1] else runs[:-1]
-    whole = {"size": [height, width], "counts": runs.tolist()}
-    return coco_mask.frPyObjects(whole, height, width)["counts"]
+    return [encode_mask(mask)["counts"] for mask in dense]
 
 
 def as_coco(result: PictureResult, iou_type: str) -> Iterator[dict[str, Any]]:

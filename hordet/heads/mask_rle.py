@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from torch import Tensor
+
+from hordet.run_lengths import encode_crop
 
 
 def paste_encoded(
@@ -30,15 +30,15 @@ def paste_encoded(
         One COCO run-length encoding a mask: dict(size=[height, width], counts=bytes).
     """
     masks, boxes = masks.detach().float().cpu(), boxes.detach().float().cpu()
-    counts = []
+    encodings = []
     for mask, box in zip(masks, boxes, strict=True):
         left, top, right, bottom = box.tolist()
         columns, x = _samples(left, right, width, mask.shape[1])
         rows, y = _samples(top, bottom, height, mask.shape[0])
         # Transposed, because COCO counts down the columns.
         inside = (columns @ mask.t() @ rows.t() >= threshold).numpy()
-        counts.append(dict(size=[height, width], counts=_runs(inside, x, y, height, width)))
-    return coco_mask.frPyObjects(counts, height, width) if counts else []
+        encodings.append(encode_crop(inside, x, y, height, width))
+    return encodings
 
 
 def _samples(start: float, end: float, size: int, count: int) -> tuple[Tensor, int]:
@@ -52,23 +52,3 @@ def _samples(start: float, end: float, size: int, count: int) -> tuple[Tensor, i
     place = (centres - start) / (end - start) * count - 0.5
     place = place.nan_to_num(0.0, posinf=0.5 * (count - 1), neginf=0.5 * (count - 1))
     return (1 - (place[:, None] - torch.arange(count)).abs()).clamp(min=0), first
-
-
-def _runs(inside: NDArray[np.bool_], x: int, y: int, height: int, width: int) -> list[int]:
-    """Return COCO's run lengths, zeros first, of a crop (columns, rows) at pixel (x, y)."""
-    columns, rows = inside.shape
-    edges = np.zeros((columns, rows + 2), dtype=np.int8)
-    edges[:, 1:-1] = inside
-    steps = np.diff(edges, axis=1)  # 1 where a run starts, -1 behind its end
-    starts, ends = (
-        (x + column) * height + y + row
-        for column, row in (np.nonzero(steps == 1), np.nonzero(steps == -1))
-    )
-    # A run that reaches the bottom of the picture goes on at the top of the next column.
-    apart = starts[1:] != ends[:-1]
-    starts = np.concatenate((starts[:1], starts[1:][apart]))
-    ends = np.concatenate((ends[:-1][apart], ends[-1:]))
-    borders = np.stack((starts, ends), axis=1).ravel()
-    # COCO's encoder ends with the last run that is not empty.
-    end = [] if len(ends) and ends[-1] == height * width else [height * width]
-    return np.diff(np.concatenate(([0], borders, end)).astype(np.int64)).tolist()

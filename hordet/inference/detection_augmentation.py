@@ -15,9 +15,10 @@ from pycocotools import mask as coco_mask
 from torch import Tensor
 
 from hordet.registry import MODELS
+from hordet.run_lengths import encode_mask
 
-# Dimensions of masks (N, H, W) that each direction reverses.
-_FLIPS = {"horizontal": [2], "vertical": [1], "diagonal": [1, 2]}
+# Axes of a mask (H, W) that each direction reverses.
+_FLIPS = {"horizontal": (1,), "vertical": (0,), "diagonal": (0, 1)}
 
 
 @MODELS.register_module()
@@ -88,14 +89,17 @@ def _encode_masks(sample: DetDataSample) -> None:
     found = sample.pred_instances
     if "masks" not in found:
         return
-    masks = torch.as_tensor(found.masks)
-    if sample.metainfo.get("flip"):
-        masks = masks.flip(_FLIPS[sample.metainfo["flip_direction"]])
-    dense = masks.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    encoded = coco_mask.encode(np.asfortranarray(dense)) if len(masks) else []
-    found.pop("masks")
+    masks = found.pop("masks")
+    axes = _FLIPS[sample.metainfo["flip_direction"]] if sample.metainfo.get("flip") else ()
+    if not isinstance(masks, list):
+        masks = torch.as_tensor(masks).to(torch.uint8).cpu().numpy()
+    elif axes:  # of RleMaskHead
+        masks = [coco_mask.decode(mask) for mask in masks]
     # Instance data take lists as they are.
-    found.masks = encoded
+    found.masks = [
+        mask if isinstance(mask, dict) else encode_mask(np.ascontiguousarray(np.flip(mask, axes)))
+        for mask in masks
+    ]
 
 
 def _vote(

@@ -9,6 +9,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 import hordet.registry  # noqa: F401
+from hordet.run_lengths import encode_mask
 
 SIZE = (20, 30)
 FLIPS = {"horizontal": [2], "vertical": [1], "diagonal": [1, 2]}
@@ -46,6 +47,8 @@ def answer(objects, flip=None, with_masks=True):
     )
     if with_masks:
         found.masks = masks.flip(FLIPS[flip]) if flip else masks
+    if with_masks == "run lengths":
+        found.masks = [encode_mask(mask) for mask in found.masks.byte().numpy()]
     sample = DetDataSample(
         metainfo=dict(ori_shape=SIZE, flip=flip is not None, flip_direction=flip, img_id=1)
     )
@@ -61,12 +64,13 @@ def merge(*answers, most=100):
     return sample.pred_instances
 
 
+@pytest.mark.parametrize("kind", ["dense", "run lengths"])
 @pytest.mark.parametrize("flip", ["horizontal", "vertical", "diagonal"])
-def test_masks_are_flipped_back_and_vote(flip):
+def test_masks_are_flipped_back_and_vote(flip, kind):
     first = [(2, 3, 12, 9, 0.9, 0), (14, 10, 28, 18, 0.6, 1)]
     second = [(2, 3, 13, 9, 0.8, 0), (2, 3, 12, 9, 0.5, 1)]
     third = [(2, 3, 13, 9, 0.3, 0)]
-    found = merge(answer(first), answer(second, flip), answer(third))
+    found = merge(answer(first, None, kind), answer(second, flip, kind), answer(third, None, kind))
     assert found.scores.tolist() == pytest.approx([0.9, 0.6, 0.5])
     assert found.labels.tolist() == [0, 1, 1]
     assert found.bboxes[0].tolist() == [2, 3, 12, 9]
