@@ -89,6 +89,67 @@ def speed_arguments(parser: argparse.ArgumentParser) -> None:
     add("--plot", type=Path, metavar="FILE", help="draw the table here, as PNG")
 
 
+def complexity_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what `tools/benchmark.py complexity` counts."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "configs", nargs="*", type=Path, default=[], metavar="CONFIG", help="config files"
+    )
+    which.add_argument("--all", action="store_true", help="every config of this repository")
+    parser.add_argument(
+        "--shape",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        help="size of the picture (default: 1280 800 for COCO, otherwise the test scale)",
+    )
+
+
+def backbones_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe which backbones `tools/benchmark.py backbones` measures."""
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="names of hordet.backbones.peers (default: all)"
+    )
+
+
+def evaluation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what `tools/benchmark.py evaluation` draws."""
+    add = parser.add_argument
+    add("--pictures", type=int, default=5000, metavar="N", help="drawn pictures (default: 5000)")
+    add("--detections", type=int, default=100, metavar="N", help="of each picture (default: 100)")
+
+
+def necks_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe which trainings of the neck study `tools/benchmark.py necks` runs, and how."""
+    add = parser.add_argument
+    add(
+        "pieces",
+        nargs="*",
+        metavar="DATASET/BACKBONE/NECK/SEED",
+        help="trainings, * for any part, such as 'nuclei/*/FPN/*' (default: all)",
+    )
+    add(
+        "--jobs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="run the missing trainings, N at a time, one thread each (default: 0, only show)",
+    )
+    add("--costs", action="store_true", help="count and time the models, on a quiet machine")
+    add("--threads", type=int, default=2, help="of torch, for --costs (default: 2)")
+    add("--repeats", type=int, default=30, help="turns of each model, for --costs (default: 30)")
+    add(
+        "--results",
+        type=Path,
+        default=Path("docs/necks.json"),
+        metavar="FILE",
+        help="figures so far; what is in it is not run again (default: docs/necks.json)",
+    )
+    add("--work-dir", type=Path, default=Path("work_dirs/necks"), help="where logs go")
+    add("--tiny", action="store_true", help="dry runs on stand-in pictures")
+    add("--plot", type=Path, metavar="FILE", help="draw accuracy against latency here, as PNG")
+
+
 def read_run_config(arguments: argparse.Namespace) -> Config:
     """Read the config that the arguments of `run_arguments` ask for, and fit it to this machine.
 

@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +287,20 @@ def last_validation(runner: Runner) -> dict[str, float]:
     return {key: float(v) for key, v in values.items() if not key.endswith(("/time", "/data_time"))}
 
 
+def headline(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return the metrics that people compare, from 0 to 1 each, as in `{"box AP": 0.668}`.
+
+    Args:
+        metrics: Of a validation or a test.
+    """
+    by_name = {key.split("/")[-1]: value for key, value in reversed(metrics.items())}
+    return {
+        title: by_name[name] / divisor
+        for name, (title, divisor) in _METRICS.items()
+        if name in by_name
+    }
+
+
 def summary(metrics: dict[str, Any], runner: Runner | None = None) -> str:
     """Return the headline metrics as one line, such as `box AP 0.668  mask AP 0.651`; 0 to 1.
 
@@ -295,11 +308,7 @@ def summary(metrics: dict[str, Any], runner: Runner | None = None) -> str:
         metrics: Of a validation or a test.
         runner: The one that made them; a line of its last evaluation says if nothing was detected.
     """
-    shown = []
-    for name, (title, divisor) in _METRICS.items():
-        found: Sequence = [value for key, value in metrics.items() if key.split("/")[-1] == name]
-        if found:
-            shown.append(f"{title} {found[0] / divisor:.3f}")
+    shown = [f"{title} {value:.3f}" for title, value in headline(metrics).items()]
     if not shown:
         shown = [f"{key} {value}" for key, value in metrics.items()]
     if shown and runner is not None and runner.message_hub.get_info("nothing_detected"):

@@ -243,6 +243,7 @@ def test_convert_checkpoint_refuses(tool, classifier, pytestconfig, monkeypatch,
     [
         ("train.py", "--cfg-options"),
         ("test.py", "--cfg-options"),
+        ("benchmark.py", "necks"),
         ("check_dataset.py", "--strict"),
         ("convert_checkpoint.py", "--min-coverage"),
         ("slice_dataset.py", "--min-area-ratio"),

@@ -3,6 +3,7 @@
 python tools/benchmark.py complexity --all --markdown docs/zoo.md --json zoo.json
 python tools/benchmark.py backbones --markdown docs/backbones.md
 python tools/benchmark.py evaluation
+python tools/benchmark.py necks --jobs 2 --costs --markdown docs/necks.md --plot docs/necks.png
 python tools/benchmark.py speed fpn horfpn-7x7 horfpn-7x7:compiled horfpn-7x7:naive --plot neck.png
 """
 
@@ -12,7 +13,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from hordet.command_line import run_tool, speed_arguments
+from hordet import command_line
 
 ROOT = Path(__file__).resolve().parents[1]
 NAIVE = ROOT / "tests" / "references" / "naive_hornet.py"  # the published equations
@@ -24,60 +25,34 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    complexity(commands.add_parser("complexity", help="parameters and multiply-adds of configs"))
-    backbones(commands.add_parser("backbones", help="backbones under HorFPN: cost, a train step"))
-    evaluation(commands.add_parser("evaluation", help="COCO figures: time, memory, pycocotools'"))
-    speed(commands.add_parser("speed", help="milliseconds and memory, beside the machine's limits"))
+    for run, (describe, words) in {
+        run_complexity: (
+            command_line.complexity_arguments,
+            "parameters and multiply-adds of configs",
+        ),
+        run_backbones: (
+            command_line.backbones_arguments,
+            "backbones under HorFPN: cost, a train step",
+        ),
+        run_evaluation: (
+            command_line.evaluation_arguments,
+            "COCO figures: time, memory, pycocotools'",
+        ),
+        run_speed: (
+            command_line.speed_arguments,
+            "milliseconds and memory, beside the machine's limits",
+        ),
+        run_necks: (
+            command_line.necks_arguments,
+            "the neck study: trainings that go on where they were",
+        ),
+    }.items():
+        command = commands.add_parser(run.__name__.removeprefix("run_"), help=words)
+        describe(command)
+        command.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here")
+        command.add_argument("--json", type=Path, metavar="FILE", help="write exact numbers here")
+        command.set_defaults(run=run)
     return parser.parse_args()
-
-
-def complexity(parser: argparse.ArgumentParser) -> None:
-    """Describe `complexity`."""
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument(
-        "configs", nargs="*", type=Path, default=[], metavar="CONFIG", help="config files"
-    )
-    which.add_argument("--all", action="store_true", help="every config of this repository")
-    parser.add_argument(
-        "--shape",
-        nargs=2,
-        type=int,
-        metavar=("H", "W"),
-        help="size of the picture (default: 1280 800 for COCO, otherwise the test scale)",
-    )
-    outputs(parser)
-    parser.set_defaults(run=run_complexity)
-
-
-def backbones(parser: argparse.ArgumentParser) -> None:
-    """Describe `backbones`."""
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="names of hordet.backbones.peers (default: all)"
-    )
-    outputs(parser)
-    parser.set_defaults(run=run_backbones)
-
-
-def evaluation(parser: argparse.ArgumentParser) -> None:
-    """Describe `evaluation`."""
-    add = parser.add_argument
-    add("--pictures", type=int, default=5000, metavar="N", help="drawn pictures (default: 5000)")
-    add("--detections", type=int, default=100, metavar="N", help="of each picture (default: 100)")
-    outputs(parser)
-    parser.set_defaults(run=run_evaluation)
-
-
-def speed(parser: argparse.ArgumentParser) -> None:
-    """Describe `speed`."""
-    speed_arguments(parser)
-    outputs(parser)
-    parser.set_defaults(run=run_speed)
-
-
-def outputs(parser: argparse.ArgumentParser) -> None:
-    """Describe where tables go."""
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here too")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write exact numbers here")
 
 
 def run_complexity(arguments: argparse.Namespace) -> None:
@@ -133,6 +108,31 @@ def run_speed(arguments: argparse.Namespace) -> None:
         speed_report.plot(*result, arguments.plot)
 
 
+def run_necks(arguments: argparse.Namespace) -> int:
+    """Train what is missing of the neck study, and show what is there."""
+    from hordet.study import costs, report, results, trainings
+    from hordet.study.pieces import select
+
+    pieces, failed = select(arguments.pieces), False
+    study = results.Results(arguments.results, arguments.tiny)
+    missing = study.missing(pieces) if arguments.jobs > 0 else []
+    where = (arguments.jobs, ROOT, arguments.work_dir, arguments.tiny)
+    for number, (piece, record) in enumerate(trainings.train_all(missing, *where), start=1):
+        if isinstance(record, str):
+            failed = True
+        else:
+            study.add(record)
+            record = ", ".join(f"{name} {value:.3f}" for name, value in record["metrics"].items())
+        print(f"{number} of {len(missing)}: {piece}: {record}", file=sys.stderr, flush=True)
+    if arguments.costs:
+        study.set_costs(*costs.measure(pieces, ROOT, arguments.threads, arguments.repeats))
+    rows = report.rows_of(study)
+    write("The neck study", report.markdown(rows, study), rows, arguments)
+    if arguments.plot:
+        report.plot(rows, arguments.plot)
+    return int(failed)
+
+
 def write(title: str, table: str, rows: list, arguments: argparse.Namespace) -> None:
     """Print a table, and write it and its exact numbers where asked."""
     print(table)
@@ -147,4 +147,4 @@ def write(title: str, table: str, rows: list, arguments: argparse.Namespace) -> 
 
 if __name__ == "__main__":
     given = parse_arguments()
-    sys.exit(run_tool(lambda: given.run(given) or 0))
+    sys.exit(command_line.run_tool(lambda: given.run(given) or 0))

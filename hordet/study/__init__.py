@@ -1,0 +1,1 @@
+"""Trainings compared with one another: the neck study."""

@@ -1,0 +1,174 @@
+"""What the neck study compares: data sets, backbones, necks, seeds; and one equal, short budget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import product
+from types import MappingProxyType
+from typing import Any
+
+from hordet.config import ConfigError
+from hordet.config_faults import near
+
+SEEDS = (0, 1, 2)
+BACKBONES = ("efficientnet-lite0", "hornet-nano")
+
+# Every neck gets the same widths, levels and norm; see `hordet.study.recipe`.
+NECKS: dict[str, dict[str, Any]] = {
+    "FPN": dict(type="mmdet.FPN"),
+    "PAFPN": dict(  # that of the paper; see hordet.necks.topologies
+        type="hordet.GraphFPN",
+        topology="pafpn",
+        fusion="conv",
+        weight_method="sum",
+        downsample="conv",
+        act_cfg=dict(type="ReLU"),
+    ),
+    "BiFPN": dict(type="hordet.GraphFPN", stack_times=3),  # as in EfficientDet-D0
+    "HorFPN-7x7": dict(type="hordet.HorFPN"),
+    "HorFPN-GF": dict(type="hordet.HorFPN", spatial="gf"),
+    "HorBiFPN": dict(type="hordet.GraphFPN", stack_times=3, fusion="gnconv"),
+}
+# The question of the initialisation, with the norm of the study and without, as published.
+STARTS = {
+    f"{neck} {' '.join(f'{key}={value}' for key, value in options.items())}": NECKS[neck] | options
+    for neck in ("HorFPN-7x7", "HorFPN-GF")
+    for options in (
+        dict(init="official"),
+        dict(norm_cfg=None),
+        dict(norm_cfg=None, init="official"),
+    )
+}
+# UperNet's own heads, which hold an FPN: no neck in front.
+HEADS: dict[str, dict[str, Any]] = {
+    "UPerHead": dict(type="UPerHead"),
+    "HorUPerHead-7x7": dict(type="hordet.HorUPerHead"),
+    "HorUPerHead-GF": dict(type="hordet.HorUPerHead", spatial="gf"),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a data set is trained and scored.
+
+    Attributes:
+        leaves: Config by backbone, below `configs/`.
+        options: Dotted keys that override the leaf's: the budget.
+        metric: Headline, as `hordet.run.headline` calls it.
+        picture: (H, W) of most test pictures as the model sees them.
+    """
+
+    leaves: dict[str, str]
+    options: dict[str, Any]
+    metric: str
+    picture: tuple[int, int]
+
+
+SETTINGS = MappingProxyType(
+    {
+        "nuclei": Setting(
+            leaves={
+                "efficientnet-lite0": "nuclei/mask-rcnn_efficientnet-lite0_horfpn_5e.py",
+                "hornet-nano": "nuclei/mask-rcnn_hornet-nano_horfpn_14e.py",
+            },
+            options={
+                "train_cfg.max_epochs": 3,
+                "train_cfg.val_interval": 3,
+                # The same figures in a fraction of the time.
+                "model.roi_head.mask_head.type": "hordet.RleMaskHead",
+            },
+            metric="mask AP",
+            picture=(384, 384),
+        ),
+        "camvid": Setting(
+            leaves={
+                "efficientnet-lite0": "camvid/upernet_efficientnet-lite0_horuperhead_0.5k.py",
+                "hornet-nano": "camvid/upernet_hornet-nano_horuperhead_1.6k.py",
+            },
+            options={"train_cfg.max_iters": 250, "train_cfg.val_interval": 250},
+            metric="mIoU",
+            picture=(180, 240),
+        ),
+        "shapes": Setting(
+            leaves={
+                "efficientnet-lite0": "shapes/mask-rcnn_efficientnet-lite0_horfpn_7e.py",
+                "hornet-nano": "shapes/mask-rcnn_hornet-nano_horfpn_7e.py",
+            },
+            options={"train_cfg.max_epochs": 3, "train_cfg.val_interval": 3},
+            metric="mask AP",
+            picture=(128, 128),
+        ),
+    }
+)
+# In this order: what is asked first, then what is beside it.
+GROUPS = (
+    (("nuclei", "camvid"), BACKBONES, NECKS),
+    (("nuclei",), ("efficientnet-lite0",), STARTS),
+    (("camvid",), BACKBONES, HEADS),
+    (("shapes",), BACKBONES, NECKS),
+)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One training of the study.
+
+    Attributes:
+        dataset: A key of `SETTINGS`.
+        backbone: One of `BACKBONES`.
+        neck: A key of `NECKS`, `STARTS` or `HEADS`.
+        seed: Of weights, data order and augmentation.
+    """
+
+    dataset: str
+    backbone: str
+    neck: str
+    seed: int
+
+    def __str__(self) -> str:
+        """Return the name that `select` knows."""
+        return f"{self.dataset}/{self.backbone}/{self.neck}/{self.seed}"
+
+    @property
+    def contender(self) -> tuple[str, str, str]:
+        """What the seeds of one row of the table share."""
+        return self.dataset, self.backbone, self.neck
+
+
+def compared_with(neck: str) -> str:
+    """Return what a neck or head is compared with: FPN, UPerHead, or itself less one option."""
+    if neck in STARTS:
+        return neck.rpartition(" ")[0]
+    return next(iter(HEADS if neck in HEADS else NECKS))
+
+
+def all_pieces() -> list[Piece]:
+    """Return the trainings in order: seed by seed, so that a part is a whole comparison too."""
+    return [
+        Piece(dataset, backbone, neck, seed)
+        for datasets, backbones, necks in GROUPS
+        for seed, dataset, backbone, neck in product(SEEDS, datasets, backbones, necks)
+    ]
+
+
+def select(patterns: Sequence[str] = ()) -> list[Piece]:
+    """Return the trainings whose name `DATASET/BACKBONE/NECK/SEED` fits one of the patterns.
+
+    Args:
+        patterns: Names with `*` for any part, such as `nuclei/*/FPN/*`; none for all trainings.
+
+    Raises:
+        ConfigError: A pattern fits no training.
+    """
+    pieces = all_pieces()
+    for pattern in patterns:
+        if not any(fnmatchcase(str(piece), pattern) for piece in pieces):
+            raise ConfigError(
+                f"no training of the study is named {pattern!r}{near(pattern, map(str, pieces))}; "
+                "names are DATASET/BACKBONE/NECK/SEED, with * for any part"
+            )
+    return [
+        piece
+        for piece in pieces
+        if not patterns or any(fnmatchcase(str(piece), pattern) for pattern in patterns)
+    ]

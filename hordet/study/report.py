@@ -1,0 +1,184 @@
+"""The neck study as a table and as a plot: mean and spread over the seeds, beside the costs."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from hordet.config import ConfigError
+from hordet.study.pieces import NECKS, SETTINGS, all_pieces, compared_with
+from hordet.study.results import Results, piece_of
+
+NOTE = """\
+*Measured here, small data*: every neck has the same short budget, every training one thread. Below
+`configs/` lie the leaves; they differ in neck, and in this budget:
+
+{budget}
+
+Accuracy is mean ± standard deviation over the seeds (0, 1, 2); the difference is mean ± standard
+deviation of the differences seed by seed. With three seeds, differences within about two of their
+deviations are noise. EfficientNet-Lite0 starts from ImageNet weights, HorNet-nano from scratch.
+
+All necks have five levels of 64 channels with batch norm, on CamVid all under one simple head
+(`hordet.ESegHead`), for UperNet's heads hold an FPN of their own; those are the rows UPerHead and
+HorUPerHead, without a neck in front. Parameters, multiply-adds (convolutions and matrix products, +
+FFT) and milliseconds are of backbone and neck, on CamVid with the head, for one picture. {timing}
+"""
+TIMED = """\
+Milliseconds
+are medians of {repeats} turns of all models, ± half the distance between the quartiles; {threads}
+threads of {processor}, torch {torch}."""
+NOT_TIMED = "They are\nnot measured yet: `python tools/benchmark.py necks --costs`."
+HEADER = ("", "seeds", "", "difference", "to", "parameters, M", "multiply-adds, G", "ms")
+RULE = ("---", "---:", "---:", "---:", "---", "---:", "---:", "---:")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A contender's figures.
+
+    Attributes:
+        dataset: A key of `SETTINGS`.
+        backbone: Its name.
+        neck: Its name.
+        metric: Which accuracy.
+        accuracy: By seed, from 0 to 1.
+        difference: To the neck that it is compared with, by seed, where both are known.
+        cost: Its row of `hordet.study.costs.measure`; empty where not measured.
+    """
+
+    dataset: str
+    backbone: str
+    neck: str
+    metric: str
+    accuracy: dict[int, float]
+    difference: dict[int, float]
+    cost: dict[str, Any]
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy."""
+        return statistics.fmean(self.accuracy.values())
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the accuracy; 0 for one seed."""
+        return _deviation(self.accuracy.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return every figure, for JSON."""
+        return {**asdict(self), "mean": self.mean, "deviation": self.deviation}
+
+
+def _deviation(values: Iterable[float]) -> float:
+    values = list(values)
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def rows_of(results: Results) -> list[Row]:
+    """Return a row for each contender that was trained at least once, by data set and backbone."""
+    found = {piece_of(record): record["metrics"] for record in results.trainings}
+    costs = {(row["dataset"], row["backbone"], row["neck"]): row for row in results.costs}
+    accuracy: dict[tuple[str, str, str], dict[int, float]] = {}
+    for piece in all_pieces():
+        if piece in found:
+            of_seed = accuracy.setdefault(piece.contender, {})
+            of_seed[piece.seed] = found[piece][SETTINGS[piece.dataset].metric]
+    rows = []
+    for contender, of_seed in accuracy.items():
+        dataset, backbone, neck = contender
+        other = accuracy.get((dataset, backbone, compared_with(neck)), {})
+        difference = {seed: of_seed[seed] - other[seed] for seed in of_seed if seed in other}
+        metric = SETTINGS[dataset].metric
+        rows.append(Row(*contender, metric, of_seed, difference, costs.get(contender, {})))
+    return sorted(rows, key=lambda row: ([*SETTINGS].index(row.dataset), row.backbone))
+
+
+def markdown(rows: Sequence[Row], results: Results) -> str:
+    """Write the table as Markdown, a part a data set and backbone.
+
+    Args:
+        rows: Of `rows_of`.
+        results: Of which.
+    """
+    timing = TIMED.format(**results.timing) if results.timing else NOT_TIMED
+    budget = "\n".join(f"- {name}: {words}" for name, words in results.budget.items())
+    lines = [NOTE.format(budget=budget, timing=timing)]
+    for (dataset, backbone), group in groupby(rows, key=lambda row: (row.dataset, row.backbone)):
+        header = list(HEADER)
+        header[0], header[2] = "neck or head", SETTINGS[dataset].metric
+        lines += [f"## {dataset}, {backbone}", "", _line(header), _line(RULE)]
+        lines += [_line(_cells(row)) for row in group]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _line(cells: Iterable[str]) -> str:
+    """Write one line of a table."""
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(row: Row) -> list[str]:
+    """Write the cells of a row."""
+    difference, to = "", compared_with(row.neck)
+    if row.difference and to != row.neck:
+        mean = statistics.fmean(row.difference.values())
+        difference = _with_spread(f"{mean:+.3f}", row.difference.values())
+    cells = [row.neck, str(len(row.accuracy))]
+    cells.append(_with_spread(f"{row.mean:.3f}", row.accuracy.values()))
+    cells += [difference, to if difference else ""]
+    cost = row.cost
+    if not cost:
+        return [*cells, "", "", ""]
+    fft = f" + {cost['fft'] / 1e9:.2f}" if cost["fft"] else ""
+    cells.append(f"{cost['parameters'] / 1e6:.2f}")
+    cells.append(f"{cost['multiply_adds'] / 1e9:.2f}{fft}")
+    return [*cells, f"{cost['milliseconds']:.1f} ± {cost['spread']:.1f}"]
+
+
+def _with_spread(mean: str, values: Iterable[float]) -> str:
+    """Write a mean, and the standard deviation where there is one."""
+    values = list(values)
+    return f"{mean} ± {_deviation(values):.3f}" if len(values) > 1 else mean
+
+
+def plot(rows: Sequence[Row], path: Path) -> None:
+    """Draw accuracy against latency with both spreads, a panel a data set and backbone.
+
+    Args:
+        rows: Of `rows_of`; those of `NECKS` are drawn.
+        path: A PNG file.
+
+    Raises:
+        ConfigError: No row has costs.
+    """
+    from matplotlib.figure import Figure
+
+    rows = [row for row in rows if row.neck in NECKS and row.cost]
+    if not rows:
+        raise ConfigError(
+            "there is nothing to plot: no neck has both its accuracy and its costs; train with "
+            "--jobs and measure with --costs first"
+        )
+    panels = [list(group) for _, group in groupby(rows, key=lambda r: (r.dataset, r.backbone))]
+    columns = min(2, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.5 * columns, 3 * lines + 0.5), layout="constrained")
+    every_axes = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes in every_axes[len(panels) :]:
+        axes.remove()
+    for axes, panel in zip(every_axes, panels, strict=False):
+        for row in panel:
+            colour = f"C{[*NECKS].index(row.neck)}"
+            x, y = row.cost["milliseconds"], row.mean
+            spreads = dict(xerr=row.cost["spread"], yerr=row.deviation)
+            axes.errorbar(x, y, **spreads, fmt="o", color=colour, capsize=3, label=row.neck)
+        axes.set_title(f"{panel[0].dataset}, {panel[0].backbone}")
+        axes.set_xlabel("ms a picture")
+        axes.set_ylabel(panel[0].metric)
+        axes.grid(alpha=0.3)
+    handles, labels = every_axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    figure.savefig(path, dpi=80)

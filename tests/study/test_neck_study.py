@@ -1,0 +1,270 @@
+"""The neck study: what it compares, that it goes on where it was, that its figures are right."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hordet.config import ConfigError, load_config
+from hordet.study import costs, report
+from hordet.study.pieces import HEADS, NECKS, STARTS, Piece, all_pieces, compared_with, select
+from hordet.study.recipe import config_of
+from hordet.study.results import Results
+from hordet.study.trainings import OUTPUT, train_all
+
+ROOT = Path(__file__).resolve().parents[2]
+PIECE = Piece("camvid", "hornet-nano", "FPN", 0)
+pytestmark = pytest.mark.usefixtures("cache_folder")
+
+
+def record(neck, seed, accuracy, dataset="nuclei", backbone="hornet-nano"):
+    metrics = {"mask AP": accuracy, "mIoU": accuracy / 2}
+    return dict(dataset=dataset, backbone=backbone, neck=neck, seed=seed, metrics=metrics)
+
+
+def test_a_part_of_the_study_is_a_comparison():
+    pieces = all_pieces()
+    assert len(pieces) == len(set(pieces)) == 72 + 18 + 18 + 36
+    for seed in range(3):
+        turn = pieces[24 * seed : 24 * (seed + 1)]
+        assert {piece.seed for piece in turn} == {seed}
+        assert {piece.neck for piece in turn} == set(NECKS)
+    assert {piece.dataset for piece in pieces[:72]} == {"nuclei", "camvid"}
+    assert {piece.dataset for piece in pieces[-36:]} == {"shapes"}
+    official = {n for n in STARTS if "official" in n}
+    assert len(official) == 4 and {compared_with(n) for n in official} == {
+        "HorFPN-7x7",
+        "HorFPN-GF",
+        "HorFPN-7x7 norm_cfg=None",
+        "HorFPN-GF norm_cfg=None",
+    }
+    assert compared_with("HorUPerHead-GF") == "UPerHead" and compared_with("PAFPN") == "FPN"
+
+
+def test_selection():
+    assert select() == all_pieces()
+    assert select(["camvid/hornet-nano/FPN/0"]) == [PIECE]
+    chosen = select(["nuclei/*/HorFPN-7x7/*", "*/FPN/2"])
+    assert len(chosen) == 6 + 6 and chosen == [p for p in all_pieces() if p in chosen]
+    with pytest.raises(ConfigError, match=r"'nuclei/hornet-nano/FPM/0'; did you mean 'nuclei/horn"):
+        select(["nuclei/hornet-nano/FPM/0"])
+
+
+@pytest.mark.parametrize("dataset", ["nuclei", "camvid", "shapes"])
+@pytest.mark.parametrize("backbone", ["hornet-nano", "efficientnet-lite0"])
+def test_trainings_differ_in_their_neck_alone(dataset, backbone):
+    configs = [config_of(Piece(dataset, backbone, neck, 0), ROOT) for neck in NECKS]
+    necks = [cfg.model.pop("neck") for cfg in configs]
+    assert all(cfg.to_dict() == configs[0].to_dict() for cfg in configs)
+    assert all((n.out_channels, n.num_outs, n.norm_cfg.type) == (64, 5, "BN") for n in necks)
+    assert len({str(neck) for neck in necks}) == len(NECKS)
+    budget = configs[0].train_cfg
+    assert budget.val_interval == (budget.max_iters if dataset == "camvid" else budget.max_epochs)
+    head = configs[0].model.get("decode_head")
+    assert head is None or (head.type, head.num_classes) == ("hordet.ESegHead", 11)
+
+
+@pytest.mark.parametrize(
+    ("neck", "leaf"),
+    [("PAFPN", "pafpn"), ("BiFPN", "bifpn"), ("HorFPN-7x7", "horfpn"), ("HorBiFPN", "horbifpn")],
+)
+def test_necks_are_those_of_the_leaves(neck, leaf):
+    leaf = load_config(ROOT / f"configs/shapes/mask-rcnn_hornet-nano_{leaf}_7e.py")
+    cfg = config_of(Piece("shapes", "hornet-nano", neck, 0), ROOT)
+    assert cfg.model.to_dict() == leaf.model.to_dict()
+
+
+def test_heads_and_starts():
+    for head in HEADS:
+        model = config_of(Piece("camvid", "hornet-nano", head, 0), ROOT).model
+        assert model.get("neck") is None and model.auxiliary_head.type == "FCNHead"
+        assert model.decode_head.type.split(".")[-1] == head.split("-")[0]
+        assert model.decode_head.get("spatial", "dw7x7") == ("gf" if "GF" in head else "dw7x7")
+    name = "HorFPN-GF norm_cfg=None init=official"
+    neck = config_of(Piece("nuclei", "efficientnet-lite0", name, 0), ROOT).model.neck
+    assert (neck.spatial, neck.norm_cfg, neck.init) == ("gf", None, "official")
+
+
+def test_what_is_in_the_file_is_not_run_again(tmp_path):
+    path = tmp_path / "new" / "necks.json"
+    pieces = all_pieces()
+    first = Results(path)
+    assert first.missing(pieces) == pieces and not path.exists()
+    first.add(record("FPN", 0, 0.25))
+    second = Results(path)
+    second.add(record("HorFPN-GF", 1, 0.5))
+    first.add(record("BiFPN", 2, 0.75))  # it knew nothing of the second's
+    first.add(record("BiFPN", 2, 0.1))
+    again = Results(path)
+    assert [r["metrics"]["mask AP"] for r in again.trainings] == [0.25, 0.5, 0.75]
+    missing = again.missing(pieces)
+    assert len(missing) == len(pieces) - 3 and missing == [p for p in pieces if p in missing]
+    again.set_costs([dict(neck="FPN")], dict(threads=1))
+    assert (Results(path).costs, Results(path).timing) == ([{"neck": "FPN"}], {"threads": 1})
+    assert len(Results(path).trainings) == 3
+    # A line a training, and nothing but the file.
+    assert sum('"seed"' in line for line in path.read_text().splitlines()) == 3
+    assert os.listdir(path.parent) == ["necks.json"]
+
+
+def test_wrong_files(tmp_path):
+    path = tmp_path / "necks.json"
+    Results(path, tiny=True).add(record("FPN", 0, 0.25))
+    with pytest.raises(ConfigError, match="with the budget.*cannot be compared.*--results"):
+        Results(path)
+    for text in (path.read_text()[:-20], "[]", '{"budget": {}}'):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match="is no file of the neck study .*--results"):
+            Results(path, tiny=True)
+        assert path.read_text() == text
+
+
+@pytest.fixture
+def figures(tmp_path):
+    """Three seeds of FPN and HorFPN on nuclei, two of PAFPN, one of FPN on CamVid; some costs."""
+    results = Results(tmp_path / "necks.json")
+    accuracy = {"FPN": (0.40, 0.43, 0.42), "HorFPN-7x7": (0.45, 0.44, 0.46), "PAFPN": (0.41, 0.47)}
+    for neck, values in accuracy.items():
+        for seed, value in enumerate(values):
+            results.add(record(neck, seed, value))
+    results.add(record("FPN", 0, 0.6, dataset="camvid"))
+    cost = dict(dataset="nuclei", backbone="hornet-nano", parameters=1234567, fft=0)
+    cost |= dict(multiply_adds=2 * 10**9, milliseconds=12.34, spread=0.56)
+    with_fft = {**cost, "neck": "HorFPN-7x7", "fft": 10**8}
+    timing = dict(threads=2, repeats=30, processor="a processor", torch="2.0")
+    results.set_costs([{**cost, "neck": "FPN"}, with_fft], timing)
+    return results, accuracy
+
+
+def test_table(figures):
+    results, accuracy = figures
+    rows = report.rows_of(results)
+    assert [(row.dataset, row.neck) for row in rows] == [
+        ("nuclei", "FPN"),
+        ("nuclei", "PAFPN"),
+        ("nuclei", "HorFPN-7x7"),
+        ("camvid", "FPN"),
+    ]
+    for row in rows[:3]:
+        values = np.array(accuracy[row.neck])
+        assert row.mean == pytest.approx(values.mean())
+        assert row.deviation == pytest.approx(values.std(ddof=1))
+        gain = values - np.array(accuracy["FPN"])[: len(values)]
+        assert [*row.difference.values()] == pytest.approx(gain)
+    assert json.loads(json.dumps(rows[1].as_dict()))["mean"] == pytest.approx(0.44)
+    table = report.markdown(rows, results)
+    # Means 1.25 / 3, 0.44, 1.35 / 3; deviations of the differences (0.05, 0.01, 0.04): 0.021.
+    assert "## nuclei, hornet-nano\n\n| neck or head | seeds | mask AP | difference |" in table
+    assert "| FPN | 3 | 0.417 ± 0.015 |  |  | 1.23 | 2.00 | 12.3 ± 0.6 |" in table
+    assert "| PAFPN | 2 | 0.440 ± 0.042 | +0.025 ± 0.021 | FPN |  |  |  |" in table
+    assert "| 3 | 0.450 ± 0.010 | +0.033 ± 0.021 | FPN | 1.23 | 2.00 + 0.10 | 12.3 ± 0.6 |" in table
+    assert "mIoU" in table and "| FPN | 1 | 0.300 |  |  |  |  |  |" in table
+    assert "*Measured here, small data*" in table and "2\nthreads of a processor" in table
+
+
+def test_plot(figures, tmp_path):
+    results, _ = figures
+    report.plot(report.rows_of(results), tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+    results.set_costs([], {})
+    with pytest.raises(ConfigError, match="nothing to plot.*--costs"):
+        report.plot(report.rows_of(results), tmp_path / "none.png")
+    assert "not measured yet" in report.markdown(report.rows_of(results), results)
+
+
+def test_costs():
+    pieces = [Piece("nuclei", "hornet-nano", neck, 0) for neck in ("FPN", "HorFPN-7x7")]
+    fpn, horfpn = costs.measure([*pieces, pieces[0]], ROOT, threads=1, repeats=2)[0]
+    # Four levels of 64 -> 64 channels: a 3x3 convolution, or proj_in to 32 + 32 + 64, depthwise
+    # 7x7 on 96, 32 -> 64, proj_out.
+    pixels = 96**2 + 48**2 + 24**2 + 12**2
+    saved = 9 * 64 * 64 - (64 * 128 + 49 * 96 + 32 * 64 + 64 * 64)
+    assert fpn["multiply_adds"] - horfpn["multiply_adds"] == saved * pixels
+    assert horfpn["parameters"] < fpn["parameters"] < 3e6
+    for row in (fpn, horfpn):
+        assert 0 < row["milliseconds"] < 60_000 and row["spread"] >= 0 and row["fft"] == 0
+    head = costs.part_of(Piece("camvid", "hornet-nano", "BiFPN", 0), ROOT)
+    assert [type(part).__name__ for part in head] == ["HorNet", "GraphFPN", "ESegHead"]
+
+
+class Deadly:
+    """Ends the process that receives it."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+def test_failures_are_told_and_the_others_go_on(tmp_path):
+    unknown = Piece("camvid", "hornet-nano", "FPM", 0)
+    (found,) = train_all([unknown], 1, ROOT, tmp_path)
+    assert found[0] == unknown and found[1].startswith("KeyError: 'FPM' (see ")
+    assert "Traceback" in (tmp_path / str(unknown) / OUTPUT).read_text()
+    words = "its process ended with exit code 3 (-9: perhaps without memory)"
+    found = train_all([PIECE, unknown], 1, Deadly(), tmp_path)
+    assert list(found) == [(PIECE, words), (unknown, words)]
+    with pytest.raises(ConfigError, match="camvid/hornet-nano/FPN/0: no config file at"):
+        list(train_all([PIECE, unknown], 1, tmp_path, tmp_path))
+
+
+@pytest.fixture
+def command(tmp_path):
+    """The command of a dry run in a folder of the test."""
+    name = str(PIECE)
+    return [sys.executable, str(ROOT / "tools/benchmark.py"), "necks", name, "--tiny", "--jobs=1"]
+
+
+def test_the_tool_goes_on_where_it_was(command, tmp_path):
+    def run(*options):
+        result = subprocess.run(
+            [*command, *options, "--markdown", "necks.md"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr
+        return result
+
+    first = run()
+    assert f"1 of 1: {PIECE}: mIoU 0." in first.stderr
+    text = (tmp_path / "docs" / "necks.json").read_text()
+    (training,) = json.loads(text)["trainings"]
+    assert training["iterations"] == 4 and training["seed"] == 0
+    assert set(training["metrics"]) == {"mIoU", "aAcc", "mAcc"}
+    assert f"| FPN | 1 | {training['metrics']['mIoU']:.3f} |" in first.stdout
+    output = tmp_path / "work_dirs/necks" / str(PIECE) / OUTPUT
+    assert "Iter(train) [4/4]" in output.read_text()
+    output.unlink()
+    second = run()
+    assert second.stderr == "" and second.stdout == first.stdout and not output.exists()
+    assert (tmp_path / "docs" / "necks.json").read_text() == text
+    assert (tmp_path / "necks.md").read_text().endswith("\n\n" + first.stdout.rstrip("\n") + "\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are read from /proc")
+def test_trainings_end_with_a_killed_study(command, tmp_path):
+    study = subprocess.Popen(command, cwd=tmp_path)
+    output = tmp_path / "work_dirs/necks" / str(PIECE) / OUTPUT
+    while not output.exists():
+        assert study.poll() is None
+        time.sleep(0.1)
+    children = Path(f"/proc/{study.pid}/task/{study.pid}/children").read_text().split()
+    assert children
+    study.send_signal(signal.SIGKILL)
+    study.wait()
+
+    def alive(child):
+        file = Path(f"/proc/{child}/stat")
+        return file.is_file() and file.read_text().rpartition(")")[2].split()[0] != "Z"
+
+    deadline = time.monotonic() + 60
+    while any(map(alive, children)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert not (tmp_path / "docs").exists()
