@@ -22,7 +22,7 @@ DOTS_PER_INCH = 110
 LABELS_AT_MOST = 20  # objects of one panel; more labels would hide the picture
 LEGEND_AT_MOST = 30  # classes, largest area first
 # Of one picture: the long side whatever its pixels, an entry of the legend, and pixels.
-OVERLAY_INCHES, LEGEND_INCHES = 8.0, 1.6
+OVERLAY_INCHES, LEGEND_INCHES = 6.0, 1.5
 SMALLEST_OVERLAY, LARGEST_OVERLAY = 800, 4000
 
 
@@ -103,9 +103,14 @@ def draw_panel(
 
 
 def draw_overlay(
-    image: NDArray[np.uint8], panel: Panel, classes: Sequence[str], colours: Sequence[Colour]
+    image: NDArray[np.uint8],
+    panel: Panel,
+    classes: Sequence[str],
+    colours: Sequence[Colour],
+    *,
+    with_legend: bool = True,
 ) -> NDArray[np.uint8]:
-    """Draw one picture alone, with a legend below where colours are not named within it.
+    """Draw one picture alone.
 
     Lines and words have the same share of every picture. Its long side becomes at least
     SMALLEST_OVERLAY pixels, so that words are legible, and at most LARGEST_OVERLAY.
@@ -115,6 +120,7 @@ def draw_overlay(
         panel: What is drawn over it.
         classes: Names of the classes.
         colours: Their colours.
+        with_legend: Put a legend below where colours are not named within the picture.
 
     Returns:
         RGB, (h, w, 3).
@@ -127,7 +133,7 @@ def draw_overlay(
     dots = factor * longest / OVERLAY_INCHES
     # The hundredth of a pixel keeps a whole number whole.
     width, height = (factor * side / dots + 0.01 / dots for side in image.shape[1::-1])
-    legend = _legend([panel], classes, colours)
+    legend = _legend([panel], classes, colours) if with_legend else []
     columns = max(1, int(width / LEGEND_INCHES))
     strip = 0.12 + 0.2 * -(-len(legend) // columns) if legend else 0.0
     figure = Figure(figsize=(width, height + strip), dpi=dots, facecolor="white")

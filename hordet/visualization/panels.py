@@ -73,17 +73,22 @@ def predicted_objects(instances: Any, score_threshold: float) -> Panel:
     )
 
 
-def semantic_panels(sample: Any) -> tuple[Panel, Panel]:
-    """Read true and predicted class map from a data sample of mmseg, or a panoptic one of mmdet.
+def predicted_classes(sample: Any) -> NDArray[np.integer]:
+    """Read the class map (H, W) from a data sample of mmseg, or a panoptic one of mmdet.
 
-    Of panoptic segments the classes are shown, without borders between objects.
+    Of panoptic segments the classes are read, without borders between objects; no segment is a
+    number beyond the classes.
     """
     if "pred_sem_seg" in sample:
-        predicted = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
-    else:
-        ids = sample.pred_panoptic_seg.sem_seg.squeeze(0).cpu().numpy()
-        # mmdet's metric has marked pixels of no segment by 0, which no segment has.
-        predicted = np.where(ids == 0, 255, ids % INSTANCE_OFFSET)
+        return sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+    ids = sample.pred_panoptic_seg.sem_seg.squeeze(0).cpu().numpy()
+    # mmdet's metric has marked pixels of no segment by 0, which no segment has.
+    return np.where(ids == 0, 255, ids % INSTANCE_OFFSET)
+
+
+def semantic_panels(sample: Any) -> tuple[Panel, Panel]:
+    """Read the true class map and the predicted one, as `predicted_classes` does."""
+    predicted = predicted_classes(sample)
     if "gt_sem_seg" not in sample:
         return Panel("truth: none"), Panel("prediction", semantic=predicted)
     maps = sample.gt_sem_seg
