@@ -29,8 +29,8 @@ def tune_process() -> None:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
-def run_arguments() -> argparse.ArgumentParser:
-    """Describe the config, its overrides, the folders and the launcher.
+def config_arguments() -> argparse.ArgumentParser:
+    """Describe a config, its overrides and what is trusted.
 
     Returns:
         A parser without `--help`, to be one of another parser's `parents`.
@@ -38,8 +38,6 @@ def run_arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     add = parser.add_argument
     add("config", help="config file")
-    add("--work-dir", help="where logs and checkpoints go (default: work_dirs/NAME_OF_CONFIG)")
-    add("--data-root", help="where the data are, in place of the config's data_root")
     add(
         "--tiny",
         action="store_true",
@@ -59,6 +57,19 @@ def run_arguments() -> argparse.ArgumentParser:
         help="open checkpoints that run code of whoever wrote them (from people you trust alone)",
     )
     add("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def run_arguments() -> argparse.ArgumentParser:
+    """Describe what `config_arguments` does, and the folders and the launcher of a run.
+
+    Returns:
+        A parser without `--help`, to be one of another parser's `parents`.
+    """
+    parser = argparse.ArgumentParser(add_help=False, parents=[config_arguments()])
+    add = parser.add_argument
+    add("--work-dir", help="where logs and checkpoints go (default: work_dirs/NAME_OF_CONFIG)")
+    add("--data-root", help="where the data are, in place of the config's data_root")
     add(
         "--launcher",
         choices=["none", "pytorch", "slurm", "mpi"],
@@ -151,7 +162,10 @@ def necks_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def read_run_config(arguments: argparse.Namespace) -> Config:
-    """Read the config that the arguments of `run_arguments` ask for, and fit it to this machine.
+    """Read the config that a tool's arguments ask for, and fit it to this machine.
+
+    Args:
+        arguments: Of `config_arguments`, or of `run_arguments`.
 
     Raises:
         hordet.config.ConfigError: The config or an option is wrong.
@@ -166,9 +180,9 @@ def read_run_config(arguments: argparse.Namespace) -> Config:
     return read_config(
         arguments.config,
         options=parse_options(arguments.cfg_options),
-        work_dir=arguments.work_dir,
-        data_root=arguments.data_root,
-        launcher=arguments.launcher,
+        work_dir=vars(arguments).get("work_dir"),
+        data_root=vars(arguments).get("data_root"),
+        launcher=vars(arguments).get("launcher", "none"),
         tiny=arguments.tiny,
         safe=arguments.safe_config,
     )

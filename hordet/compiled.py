@@ -6,7 +6,7 @@ import shutil
 import torch
 from torch import nn
 
-from hordet.backbones.hornet_block import Block
+from hordet.hornet import Block
 from hordet.layers import GnFusion
 
 # A region is compiled once for each kind of block (width, order, mixer) in each mode (training,

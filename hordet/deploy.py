@@ -5,7 +5,7 @@ from mmcv.cnn.utils.fuse_conv_bn import fuse_conv_bn
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hordet.backbones.hornet_block import Block
+from hordet.hornet import Block
 from hordet.layers import GnConv
 
 

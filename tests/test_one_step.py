@@ -18,8 +18,8 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
 from hordet import run
-from hordet.backbones import HorNet
 from hordet.config_faults import nested_dicts
+from hordet.hornet.architectures import ARCHITECTURES
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.usefixtures("cache_folder")
@@ -50,7 +50,7 @@ def make_shallow(model):
     kind = backbone.type.rpartition(".")[2]
     if kind == "HorNet":
         arch = backbone.get("arch", "tiny")
-        arch = HorNet.arch_settings[arch] if isinstance(arch, str) else arch
+        arch = ARCHITECTURES[arch] if isinstance(arch, str) else arch
         backbone.arch = dict(arch, depths=(1, 1, 1, 1))
     elif kind == "SwinTransformer":
         backbone.depths = [2, 2, 2, 2]

@@ -78,7 +78,7 @@ def build(name, **kwargs):
 
 
 def block(**kwargs):
-    from hordet.backbones.hornet_block import Block
+    from hordet.hornet import Block
 
     return Block(32, **kwargs)
 

@@ -115,15 +115,38 @@ def as_coco(result: PictureResult, iou_type: str) -> Iterator[dict[str, Any]]:
         yield item
 
 
+class ResultFile:
+    """COCO's result file, a detection a line, written as pictures come.
+
+    Args:
+        path: The file; replaced.
+        iou_type: 'bbox' or 'segm'.
+    """
+
+    def __init__(self, path: str | Path, iou_type: str) -> None:
+        """Begin the file."""
+        self._file = Path(path).open("w")
+        self._iou_type = iou_type
+        self._separator = "[\n"
+
+    def add(self, result: PictureResult) -> None:
+        """Write the detections of a picture."""
+        for item in as_coco(result, self._iou_type):
+            self._file.write(self._separator + json.dumps(item))
+            self._separator = ",\n"
+
+    def close(self) -> None:
+        """End the file."""
+        self._file.write("[]\n" if self._separator == "[\n" else "\n]\n")
+        self._file.close()
+
+
 def write_results(path: str | Path, results: Iterable[PictureResult], iou_type: str) -> None:
-    """Write COCO's result file, a detection a line, without building the list in memory."""
-    with Path(path).open("w") as file:
-        separator = "[\n"
-        for result in results:
-            for item in as_coco(result, iou_type):
-                file.write(separator + json.dumps(item))
-                separator = ",\n"
-        file.write("[]\n" if separator == "[\n" else "\n]\n")
+    """Write COCO's result file without building the list in memory."""
+    file = ResultFile(path, iou_type)
+    for result in results:
+        file.add(result)
+    file.close()
 
 
 def read_truth(path: str | Path) -> dict[str, Any]:

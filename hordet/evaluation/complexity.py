@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from hordet.backbones.hornet_block import Block
 from hordet.config_faults import nested_dicts
+from hordet.hornet import Block
 from hordet.layers.depthwise import DepthwiseConv2d
 from hordet.layers.pointwise import SplitPointwiseConv2d
 

@@ -114,7 +114,7 @@ def _convnext() -> nn.Module:
 
 
 def _block() -> nn.Module:
-    from hordet.backbones.hornet_block import Block
+    from hordet.hornet import Block
 
     return Block(256, order=4)
 

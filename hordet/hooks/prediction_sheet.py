@@ -1,55 +1,24 @@
 """A sheet of validation pictures, prediction beside truth, at each validation."""
 
-import colorsys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
-import mmcv
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch, PathPatch, Rectangle
-from matplotlib.path import Path as MplPath
-from mmdet.evaluation.functional import INSTANCE_OFFSET
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 
 from hordet.registry import HOOKS
-
-Colour = tuple[float, float, float]
-
-PANEL_INCHES = 3.6
-DOTS_PER_INCH = 110
-LABELS_AT_MOST = 20  # objects of one panel; more labels would hide the picture
-LEGEND_AT_MOST = 30  # classes, largest area first
-
-
-@dataclass
-class Panel:
-    """One picture with objects or a semantic map drawn over it."""
-
-    caption: str
-    boxes: NDArray[np.floating] = field(default_factory=lambda: np.zeros((0, 4)))  # (n, 4) xyxy
-    labels: NDArray[np.integer] = field(default_factory=lambda: np.zeros(0, int))  # (n,)
-    scores: NDArray[np.floating] | None = None  # (n,)
-    outlines: list[list[NDArray[np.integer]]] = field(default_factory=list)  # n x parts x (k, 2)
-    semantic: NDArray[np.integer] | None = None  # (H, W) class numbers
-
-
-@dataclass
-class Pair:
-    """Truth and prediction of one picture."""
-
-    index: int
-    image_path: str
-    truth: Panel
-    prediction: Panel
+from hordet.visualization import (
+    DOTS_PER_INCH,
+    Pair,
+    class_colours,
+    draw_sheet,
+    predicted_objects,
+    semantic_panels,
+    true_objects,
+)
 
 
 @HOOKS.register_module()
@@ -133,179 +102,3 @@ def _moment(runner: Runner) -> tuple[str, str]:
     if runner.log_processor.by_epoch:
         return f"epoch_{runner.epoch}", f"epoch {runner.epoch} of {runner.max_epochs}"
     return f"iter_{runner.iter}", f"iteration {runner.iter} of {runner.max_iters}"
-
-
-def class_colours(metainfo: dict[str, Any]) -> tuple[list[str], list[Colour]]:
-    """Read class names and colours (0 to 1) of a dataset; make colours where it has none."""
-    classes = list(metainfo.get("classes") or ["object"])
-    palette = metainfo.get("palette")
-    if isinstance(palette, (list, tuple)) and len(palette) >= len(classes):
-        return classes, [(r / 255, g / 255, b / 255) for r, g, b in palette]
-    # Hues a golden ratio apart: neighbours in number are far apart in colour.
-    return classes, [colorsys.hsv_to_rgb(0.618 * i % 1, 0.85, 0.95) for i in range(len(classes))]
-
-
-def true_objects(info: dict[str, Any], size: tuple[int, int]) -> Panel:
-    """Read the annotated objects of a picture of (height, width); crowds are left out."""
-    objects = [item for item in info.get("instances", ()) if not item.get("ignore_flag")]
-    has_masks = any(item.get("mask") for item in objects)
-    masks = [_decode(item.get("mask", []), size) for item in objects] if has_masks else []
-    return Panel(
-        caption=f"truth: {_count(len(objects))}",
-        boxes=np.array([item["bbox"] for item in objects], dtype=float).reshape(-1, 4),
-        labels=np.array([item["bbox_label"] for item in objects], dtype=int),
-        outlines=[_outline(mask) for mask in masks],
-    )
-
-
-def predicted_objects(instances: Any, score_threshold: float) -> Panel:
-    """Read the predicted objects of at least this score from mmdet's `pred_instances`."""
-    kept = instances[instances.scores >= score_threshold].cpu()
-    masks = kept.masks if "masks" in kept else ()
-    if isinstance(masks, list):  # of RleMaskHead
-        masks = [coco_mask.decode(mask) for mask in masks]
-    return Panel(
-        caption=f"prediction: {_count(len(kept))} of score ≥ {score_threshold:g}",
-        boxes=kept.bboxes.float().numpy(),
-        labels=kept.labels.numpy(),
-        scores=kept.scores.float().numpy(),
-        outlines=[_outline(np.asarray(mask)) for mask in masks],
-    )
-
-
-def semantic_panels(sample: Any) -> tuple[Panel, Panel]:
-    """Read true and predicted class map from a data sample of mmseg, or a panoptic one of mmdet.
-
-    Of panoptic segments the classes are shown, without borders between objects.
-    """
-    if "pred_sem_seg" in sample:
-        predicted = sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
-    else:
-        ids = sample.pred_panoptic_seg.sem_seg.squeeze(0).cpu().numpy()
-        # mmdet's metric has marked pixels of no segment by 0, which no segment has.
-        predicted = np.where(ids == 0, 255, ids % INSTANCE_OFFSET)
-    if "gt_sem_seg" not in sample:
-        return Panel("truth: none"), Panel("prediction", semantic=predicted)
-    maps = sample.gt_sem_seg
-    true = (maps.data if "data" in maps else maps.sem_seg).squeeze(0).cpu().numpy()
-    counted = true != 255
-    right = (predicted == true)[counted].mean() if counted.any() else float("nan")
-    return (
-        Panel("truth", semantic=true),
-        Panel(f"prediction: {right:.0%} of pixels right", semantic=predicted),
-    )
-
-
-def _count(number: int) -> str:
-    return f"{number} object" + ("" if number == 1 else "s")
-
-
-def _decode(segmentation: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Rasterise COCO polygons or run lengths to (height, width)."""
-    if isinstance(segmentation, list):
-        # Fewer than three points are no polygon; pycocotools would read two as a box.
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not polygons:
-            return np.zeros(size, dtype=np.uint8)
-        return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *size)))
-    if isinstance(segmentation["counts"], list):
-        segmentation = coco_mask.frPyObjects(segmentation, *size)
-    return coco_mask.decode(segmentation)
-
-
-def _outline(mask: NDArray[Any]) -> list[NDArray[np.integer]]:
-    """Trace the contours of a mask (H, W), those of holes in the opposite direction."""
-    contours, _ = cv2.findContours(
-        np.ascontiguousarray(mask, dtype=np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
-    )
-    return [contour[:, 0] for contour in contours]
-
-
-def draw_sheet(
-    pairs: Sequence[Pair], classes: Sequence[str], colours: Sequence[Colour], title: str
-) -> Figure:
-    """Lay out truth beside prediction, two pictures a row, with a legend for class maps."""
-    columns = min(len(pairs), 2)
-    rows = -(-len(pairs) // columns)
-    images = [mmcv.imread(pair.image_path, channel_order="rgb") for pair in pairs]
-    # One height for all panels: that of the typical picture, within reason.
-    ratio = float(np.clip(np.median([i.shape[0] / i.shape[1] for i in images]), 0.4, 1.6))
-    legend = _legend(pairs, classes, colours)
-    legend_rows = -(-len(legend) // (3 * columns))
-    width = 2 * columns * PANEL_INCHES
-    panel_height = PANEL_INCHES * ratio + 0.4
-    height = rows * panel_height + 0.4 + 0.22 * legend_rows
-    # A Figure of its own, not pyplot's: no global state, no window.
-    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    figure.suptitle(title, fontsize=12)
-    axes = figure.subplots(rows, 2 * columns, squeeze=False)
-    for spare in axes.flat:
-        spare.set_axis_off()
-    for k, (pair, image) in enumerate(zip(pairs, images, strict=True)):
-        left = axes[k // columns][2 * (k % columns) :]
-        panels = (pair.truth, pair.prediction)
-        for axis, panel, name in zip(left, panels, (Path(pair.image_path).name, ""), strict=False):
-            draw_panel(axis, image, panel, classes, colours)
-            axis.set_title(f"{name}   {panel.caption}".strip(), fontsize=8, loc="left")
-    if legend:
-        figure.legend(handles=legend, loc="outside lower center", ncols=3 * columns, fontsize=8)
-    return figure
-
-
-def draw_panel(
-    axis: Axes,
-    image: NDArray[np.uint8],
-    panel: Panel,
-    classes: Sequence[str],
-    colours: Sequence[Colour],
-) -> None:
-    """Draw one picture (H, W, 3) RGB with its objects or class map."""
-    if panel.semantic is not None:
-        table = np.array([*colours, (1, 1, 1)])
-        painted = panel.semantic < len(colours)
-        overlay = table[np.where(painted, panel.semantic, len(colours))]
-        strength = np.where(painted, 0.6, 0.0)[..., None]
-        image = (image / 255 * (1 - strength) + overlay * strength).clip(0, 1)
-    axis.imshow(image)
-    axis.autoscale(False)  # boxes beyond the picture do not shrink it
-    for i, (box, label) in enumerate(zip(panel.boxes, panel.labels, strict=True)):
-        # One class alone: a colour an object tells neighbours apart.
-        by_object = colorsys.hsv_to_rgb(0.618 * i % 1, 0.85, 0.95)
-        colour = colours[label] if len(classes) > 1 else by_object
-        if i < len(panel.outlines):
-            rings = [np.vstack([part, part[:1]]) for part in panel.outlines[i] if len(part) > 2]
-            shape = MplPath.make_compound_path(*(MplPath(ring, closed=True) for ring in rings))
-            axis.add_patch(PathPatch(shape, fc=(*colour, 0.35), ec=(*colour, 1.0), lw=1.0))
-        left, top, right, bottom = box
-        size = (right - left, bottom - top)
-        axis.add_patch(Rectangle((left, top), *size, fill=False, ec=colour, lw=0.8))
-        words = [classes[label]] if len(classes) > 1 else []
-        words += [f"{panel.scores[i]:.2f}"] if panel.scores is not None else []
-        if words and len(panel.boxes) <= LABELS_AT_MOST:
-            axis.text(
-                left,
-                top,
-                " ".join(words),
-                fontsize=6,
-                va="bottom" if top > 0.05 * image.shape[0] else "top",
-                color="black" if np.dot(colour, (0.3, 0.59, 0.11)) > 0.5 else "white",
-                bbox=dict(fc=colour, ec="none", pad=0.6, alpha=0.85),
-                clip_on=True,
-            )
-
-
-def _legend(
-    pairs: Sequence[Pair], classes: Sequence[str], colours: Sequence[Colour]
-) -> list[Patch]:
-    """Name the colours of the class maps, largest area first."""
-    area = np.zeros(len(classes))
-    for pair in pairs:
-        for panel in (pair.truth, pair.prediction):
-            if panel.semantic is not None:
-                labels = panel.semantic[panel.semantic < len(classes)]
-                area += np.bincount(labels.ravel(), minlength=len(classes))
-    order = [i for i in np.argsort(-area, kind="stable") if area[i] > 0]
-    patches = [Patch(fc=colours[i], label=classes[i]) for i in order[:LEGEND_AT_MOST]]
-    if len(order) > LEGEND_AT_MOST:
-        patches.append(Patch(fc="none", label=f"and {len(order) - LEGEND_AT_MOST} more"))
-    return patches

@@ -10,10 +10,10 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hordet.config import ConfigError, load_config
-from hordet.hooks.prediction_sheet import draw_sheet
 from hordet.report import plots
 from hordet.report.predictions import Findings, predict
 from hordet.report.run_folder import RunFolder, read_run, settings_difference
+from hordet.visualization import draw_sheet
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

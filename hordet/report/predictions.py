@@ -21,15 +21,15 @@ from hordet import run as runs
 from hordet.datasets.roots import evaluator_configs
 from hordet.evaluation.coco_eval import CocoFigures, evaluate_coco
 from hordet.evaluation.coco_results import PictureResult
-from hordet.hooks.prediction_sheet import (
+from hordet.report.errors import CONFUSION_SCORE, Errors, find_errors
+from hordet.report.run_folder import ReportError, RunFolder
+from hordet.visualization import (
     Pair,
     class_colours,
     predicted_objects,
     semantic_panels,
     true_objects,
 )
-from hordet.report.errors import CONFUSION_SCORE, Errors, find_errors
-from hordet.report.run_folder import ReportError, RunFolder
 
 SHOWN = 4  # pictures of each of: worst, best, random
 

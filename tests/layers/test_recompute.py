@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 
-from hordet.backbones.hornet_block import Block
+from hordet.hornet import Block
 from hordet.layers.layout import pixels, planes
 from hordet.layers.recompute import recomputed
 

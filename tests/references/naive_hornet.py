@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hordet.backbones.hornet import HorNet
-from hordet.backbones.hornet_block import Block
+from hordet.hornet import Block
 from hordet.layers import DepthwiseConv2d, GlobalLocalFilter, GnConv, GnFusion, LayerNorm2d
 from hordet.layers.pointwise import SplitPointwiseConv2d
 from hordet.necks.hor_fpn import HorFPN

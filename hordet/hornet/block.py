@@ -5,7 +5,6 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from hordet.layers import GnConv, LayerNorm2d
 from hordet.layers.gnconv import Spatial
@@ -50,7 +49,7 @@ class Block(nn.Module):
         self.pwconv1 = nn.Linear(channels, 4 * channels)
         self.act = nn.GELU()
         self.pwconv2 = nn.Linear(4 * channels, channels)
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = drop_path
         if layer_scale_init_value > 0:
             self.gamma1 = nn.Parameter(torch.full((channels,), layer_scale_init_value))
             self.gamma2 = nn.Parameter(torch.full((channels,), layer_scale_init_value))
@@ -63,13 +62,15 @@ class Block(nn.Module):
         return x + self._drop(self._mlp(x))
 
     def _drop(self, branch: Tensor) -> Tensor:
-        """Drop a branch for some of the pictures, in training."""
-        return self._drop_in_training(branch) if self.training else branch
+        """Drop a branch for some of the pictures, in training (Huang et al., ECCV 2016)."""
+        return self._drop_in_training(branch) if self.training and self.drop_path else branch
 
     @torch.compiler.disable
     def _drop_in_training(self, branch: Tensor) -> Tensor:
         """Outside of compiled code, which would be compiled anew for each block's probability."""
-        return self.drop_path(branch)
+        kept = 1 - self.drop_path
+        pictures = branch.new_empty(len(branch), 1, 1, 1).bernoulli_(kept)
+        return branch * (pictures / kept if kept else pictures)
 
     def _mix(self, x: Tensor) -> Tensor:
         """Let pixels interact: gamma1 * gnConv(norm(x))."""

@@ -1,0 +1,171 @@
+"""What to predict: pictures, folders, globs, videos, and lists of them; broken ones are told."""
+
+import glob
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hordet.datasets import DatasetError
+
+PICTURES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+STDIN = "-"
+# A container may state a few frames more than there are; less than this share is a broken file.
+WHOLE = 0.95
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file with one picture or a video.
+
+    Attributes:
+        path: The file.
+        file_name: How it was found: its name, or its path within the folder or glob.
+        stem: `file_name` without its ending, made unique; what its outputs are called.
+    """
+
+    path: Path
+    file_name: str
+    stem: str
+
+    @property
+    def is_video(self) -> bool:
+        """Tell by the ending of the file."""
+        return self.path.suffix.lower() in VIDEOS
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture, or a frame of a video.
+
+    Attributes:
+        source: Where it is from.
+        image: Blue, green, red, uint8 (H, W, 3).
+        frame: Number of the frame from 0; None for a picture.
+        frames_per_second: Of the video.
+    """
+
+    source: Source
+    image: NDArray[np.uint8]
+    frame: int | None = None
+    frames_per_second: float = 0.0
+
+    @property
+    def file_name(self) -> str:
+        """Return the name for result files; frames have their number behind a `#`."""
+        name = self.source.file_name
+        return name if self.frame is None else f"{name}#{self.frame}"
+
+    @property
+    def stem(self) -> str:
+        """Return what a file on this picture alone is called; frames have a folder."""
+        stem = self.source.stem
+        return stem if self.frame is None else f"{stem}/{self.frame:06d}"
+
+
+def find_sources(
+    words: Iterable[str], lines: Iterable[str] = (), apart: Path | None = None
+) -> tuple[list[Source], list[str]]:
+    """Find the files that the words of a command line mean.
+
+    Args:
+        words: Files; folders, searched with all that is in them; globs, of which `**` reaches into
+            folders; `-` for the lines.
+        lines: Names of files, one a line.
+        apart: A folder whose files are left out, such as that of earlier results.
+
+    Returns:
+        The files, in order, each once, and a sentence about each word that means none.
+    """
+    found: dict[Path, str] = {}
+    missing = []
+    for word in words:
+        given = (line.strip() for line in lines) if word == STDIN else (word,)
+        for name in filter(None, given):
+            files = list(_files(name))
+            if not files:
+                missing.append(_why_none(name))
+            for path, file_name in files:
+                if apart is None or not path.resolve().is_relative_to(apart.resolve()):
+                    found.setdefault(path, file_name)
+    sources, taken = [], set()
+    for path, file_name in found.items():
+        first = stem = Path(file_name).with_suffix("").as_posix()
+        number = 1
+        while stem in taken:
+            number += 1
+            stem = f"{first}-{number}"
+        taken.add(stem)
+        sources.append(Source(path, file_name, stem))
+    return sources, missing
+
+
+def _files(name: str) -> Iterator[tuple[Path, str]]:
+    """Yield the files that one word means, and their names within it."""
+    path = Path(name)
+    if path.is_file():
+        yield path, path.name
+    elif path.is_dir():
+        for file in sorted(path.rglob("*")):
+            if _is_wanted(file, path):
+                yield file, file.relative_to(path).as_posix()
+    elif glob.has_magic(name):
+        fixed = Path()
+        for part in path.parts[:-1]:
+            if glob.has_magic(part):
+                break
+            fixed /= part
+        for match in sorted(glob.glob(name, recursive=True)):
+            if _is_wanted(Path(match), fixed):
+                yield Path(match), Path(match).relative_to(fixed).as_posix()
+
+
+def _is_wanted(file: Path, root: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
+    return not hidden and file.suffix.lower() in PICTURES + VIDEOS and file.is_file()
+
+
+def _why_none(name: str) -> str:
+    if Path(name).is_dir() or glob.has_magic(name):
+        return (
+            f"{name}: no picture or video is there; endings that count are "
+            f"{' '.join(PICTURES + VIDEOS)}"
+        )
+    return f"{name}: no such file or folder"
+
+
+def read_pictures(source: Source, read: Callable[[Path], NDArray[np.uint8]]) -> Iterator[Picture]:
+    """Yield the picture of a source, or the frames of its video.
+
+    Args:
+        source: The file.
+        read: Reads a file with one picture.
+
+    Raises:
+        DatasetError: The file cannot be read; of a video perhaps after some frames.
+    """
+    if not source.is_video:
+        yield Picture(source, read(source.path))
+        return
+    video = cv2.VideoCapture(str(source.path))
+    stated, rate = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)
+    number = 0
+    try:
+        while True:
+            whole, image = video.read()
+            if not whole:
+                break
+            yield Picture(source, image, number, rate if rate > 0 else 25.0)
+            number += 1
+    finally:
+        video.release()
+    if not number:
+        raise DatasetError(f"{source.path} is no video that OpenCV reads, or is cut short")
+    if number < WHOLE * stated:
+        raise DatasetError(
+            f"{source.path} is cut short: {number} of {stated:.0f} frames could be read"
+        )

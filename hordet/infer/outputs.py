@@ -1,0 +1,203 @@
+"""Where predictions go: overlays, label maps, COCO results."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from hordet.config import ConfigError
+from hordet.evaluation.coco_results import ResultFile, read_truth
+from hordet.infer.inputs import Picture, Source
+from hordet.infer.prediction import NO_CLASS, ClassMap, Instances, Prediction
+from hordet.infer.predictor import Predictor
+from hordet.visualization import draw_overlay
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The ids that an annotation file gives to pictures and categories.
+
+    Attributes:
+        images: Id of each picture by its name in the file.
+        categories: Id of each class of the model.
+    """
+
+    images: dict[str, int]
+    categories: list[int]
+
+    @classmethod
+    def read(cls, path: str | Path, classes: Sequence[str]) -> "Numbers":
+        """Read a COCO annotation file.
+
+        Raises:
+            EvaluationError: It is none.
+            ConfigError: It has no category for a class.
+        """
+        truth = read_truth(path)
+        ids = {category["name"]: category["id"] for category in truth["categories"]}
+        lacking = [name for name in classes if name not in ids]
+        if lacking:
+            raise ConfigError(
+                f"{path} has no category for {', '.join(lacking[:5])}, which the model knows; it "
+                f"has {', '.join(list(ids)[:5])}. Give the annotation file of the model's classes"
+            )
+        images = {image["file_name"]: image["id"] for image in truth["images"]}
+        return cls(images, [ids[name] for name in classes])
+
+    def require(self, sources: Sequence[Source]) -> None:
+        """Refuse pictures that the annotation file does not have, before they are predicted.
+
+        Raises:
+            ConfigError: There are such.
+        """
+        strange = [
+            source.file_name
+            for source in sources
+            if source.is_video or source.file_name not in self.images
+        ]
+        if strange:
+            raise ConfigError(
+                f"{len(strange)} pictures are not in the annotation file, such as {strange[0]!r}; "
+                f"it has {', '.join(list(self.images)[:3])}. Give the folder that its file_name "
+                "starts from, or leave --annotations out"
+            )
+
+
+class PredictionWriter:
+    """Writes predictions as they come into a folder; a context.
+
+    - `overlays/NAME.jpg`, of a video `overlays/NAME.mp4`.
+    - Objects: `results.json`, the result list of COCO, and `images.json`, an annotation file
+      without annotations that says what its ids mean: `COCO(images).loadRes(results)`.
+    - Class maps: `labels/NAME.png`, 8 bits, values as in the label files of the model's data:
+      class indices and 255 for none, or from 1 and 0 for none if these count from 1 (ADE20K).
+
+    Args:
+        folder: Made if it is not there; files of the same names are replaced.
+        predictor: Where the predictions are from.
+        numbers: Ids of an annotation file; without one, pictures and classes count from 1.
+        overlays: Whether to draw.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        predictor: Predictor,
+        numbers: Numbers | None = None,
+        overlays: bool = True,
+    ) -> None:
+        """See the class."""
+        self.folder = Path(folder)
+        self.classes, self.colours = predictor.classes, predictor.colours
+        self.overlays = overlays
+        self._reduced = predictor.reduce_zero_label
+        self._numbers = numbers
+        ids = numbers.categories if numbers else range(1, len(self.classes) + 1)
+        self._categories = list(ids)
+        self._images: list[dict] = []
+        self._results: ResultFile | None = None
+        self._video: tuple[Source, cv2.VideoWriter, tuple[int, int]] | None = None
+
+    def __enter__(self) -> "PredictionWriter":
+        """Make the folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Finish the files, also those of a run that is broken off."""
+        self._end_video()
+        if self._results is None:
+            return
+        self._results.close()
+        named = zip(self._categories, self.classes, strict=True)
+        categories = [dict(id=number, name=name) for number, name in named]
+        listing = dict(images=self._images, annotations=[], categories=categories)
+        text = json.dumps(listing, indent=1)
+        (self.folder / "images.json").write_text(text, encoding="utf-8")
+
+    def write(self, picture: Picture, prediction: Prediction, drawn: Prediction) -> None:
+        """Write what is said of a picture.
+
+        Args:
+            picture: The picture.
+            prediction: Goes to the files of results.
+            drawn: Goes to the overlay, such as the objects above a threshold.
+        """
+        if isinstance(prediction, Instances):
+            self._write_result(picture, prediction)
+        else:
+            self._write_labels(picture, prediction)
+        if self.overlays:
+            rgb = cv2.cvtColor(picture.image, cv2.COLOR_BGR2RGB)
+            overlay = draw_overlay(rgb, drawn.panel(), self.classes, self.colours)
+            self._write_overlay(picture, cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
+
+    def _write_result(self, picture: Picture, prediction: Instances) -> None:
+        number = len(self._images) + 1
+        if self._numbers:
+            number = self._numbers.images[picture.file_name]
+        height, width = prediction.size
+        image = dict(id=number, file_name=picture.file_name, width=width, height=height)
+        self._images.append(image)
+        if self._results is None:
+            kind = "bbox" if prediction.masks is None else "segm"
+            self._results = ResultFile(self.folder / "results.json", kind)
+        self._results.add(prediction.coco_result(number, self._categories))
+
+    def _write_labels(self, picture: Picture, prediction: ClassMap) -> None:
+        values = prediction.labels
+        if self._reduced:
+            values = np.where(values == NO_CLASS, np.uint8(0), values + 1)
+        _write_picture(self.folder / "labels" / f"{picture.stem}.png", values)
+
+    def _write_overlay(self, picture: Picture, overlay: NDArray[np.uint8]) -> None:
+        path = self.folder / "overlays" / picture.source.stem
+        if picture.frame is None:
+            _write_picture(path.with_name(f"{path.name}.jpg"), overlay)
+            return
+        if self._video is None or self._video[0] != picture.source:
+            self._end_video()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path = path.with_name(f"{path.name}.mp4")
+            video, size = _open_video(path, picture.frames_per_second, overlay)
+            self._video = (picture.source, video, size)
+        _, video, (width, height) = self._video
+        # The legend may need more or fewer lines than in the first frame.
+        canvas = np.full((height, width, 3), 255, dtype=np.uint8)
+        part = overlay[:height, :width]
+        canvas[: part.shape[0], : part.shape[1]] = part
+        video.write(canvas)
+
+    def _end_video(self) -> None:
+        if self._video:
+            self._video[1].release()
+            self._video = None
+
+
+def _open_video(
+    path: Path, frames_per_second: float, frame: NDArray[np.uint8]
+) -> tuple[cv2.VideoWriter, tuple[int, int]]:
+    """Begin a video for frames such as this one; return it and its (width, height)."""
+    size = tuple(side // 2 * 2 for side in frame.shape[1::-1])  # the codec takes even sides
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), frames_per_second, size)
+    if not video.isOpened():
+        raise OSError(f"cannot write the video {path}; --no-overlays leaves it out")
+    return video, size
+
+
+def _write_picture(path: Path, image: NDArray[np.uint8]) -> None:
+    """Write a picture (blue, green, red, or one channel); a full disk is an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix == ".jpg" else []
+    _, content = cv2.imencode(path.suffix, image, options)
+    path.write_bytes(content.tobytes())

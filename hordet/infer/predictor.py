@@ -1,0 +1,212 @@
+"""From a picture to an answer in Python: a config's model and test pipeline without a data set."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.transforms import Compose
+from mmdet.models.detectors import MaskFormer, TwoStagePanopticSegmentor
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from mmseg.models.segmentors.base import BaseSegmentor
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import nn
+
+from hordet.checkpoints import fill, load_checkpoint, require
+from hordet.config import ConfigError
+from hordet.datasets import DatasetError
+from hordet.evaluation.coco_results import encode_masks
+from hordet.infer import settings
+from hordet.infer.prediction import NO_CLASS, ClassMap, Instances, Prediction
+from hordet.run import read_config
+from hordet.visualization import class_colours, predicted_classes
+
+Picture = str | Path | NDArray | Image.Image
+
+
+class Predictor:
+    """A detector or a segmentor that takes pictures and returns what is in them.
+
+    The model, weights, pipeline and so the numbers of `tools/test.py`. Of panoptic models the
+    classes are answered, without borders between objects.
+
+    Attributes:
+        model: Takes a batch by `test_step`, as every model of mmdet and mmseg does.
+        classes: Names of the classes.
+        colours: Their colours: red, green, blue of 0 to 1.
+        is_semantic: Whether answers are a `ClassMap`; otherwise they are `Instances`.
+        reduce_zero_label: Whether label files of its data count classes from 1, as ADE20K's.
+    """
+
+    def __init__(self, model: nn.Module, cfg: Config, metainfo: dict[str, Any]) -> None:
+        """Take a model that has its weights and is on its device; `from_config` makes one.
+
+        Args:
+            model: The model.
+            cfg: Its config, for the test pipeline.
+            metainfo: `classes` and perhaps `palette`.
+
+        Raises:
+            ConfigError: There is no pipeline, or there are too many classes for a label map.
+        """
+        self.model = model.eval()
+        self.classes = tuple(metainfo["classes"])
+        self.colours = class_colours(metainfo)[1]
+        self.is_semantic = isinstance(model, BaseSegmentor) or _is_panoptic(model)
+        self.reduce_zero_label = settings.reduces_zero_label(cfg)
+        if self.is_semantic and len(self.classes) > NO_CLASS:
+            raise ConfigError(
+                f"got {len(self.classes)} classes; label maps of 8 bits hold up to {NO_CLASS}"
+            )
+        self._loader, others = settings.build_pipeline(cfg)
+        self._pipeline = Compose(others)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: str | Path | Config,
+        checkpoint: str | Path,
+        *,
+        device: str | None = None,
+        tile: int | tuple[int, int] | None = None,
+    ) -> "Predictor":
+        """Build a config's model and fill it from a checkpoint, of which no code is run.
+
+        Args:
+            config: A config file, or what `hordet.run.read_config` made of it.
+            checkpoint: A `.pth` or `.safetensors` file that fills the whole model.
+            device: Such as 'cpu', 'cuda:1' or 'mps'; the first CUDA device where there is one.
+            tile: For large pictures and a segmentor: predict at the picture's own size, in
+                overlapping tiles of this many pixels, (height, width) or of both sides.
+
+        Raises:
+            ConfigError: The config is wrong, or has no tiles; the device is not there.
+            CheckpointError: The file cannot be opened or is of another model.
+        """
+        cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
+        if tile is not None:
+            settings.slide_over_tiles(cfg, tile)
+        target = settings.usable_device(device)
+        saved = load_checkpoint(checkpoint)
+        with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
+            model = MODELS.build(cfg.model)
+        require(fill(model, saved), 1.0, str(checkpoint))
+        meta = saved.get("meta")
+        trained = meta.get("dataset_meta") if isinstance(meta, dict) else None
+        if not (isinstance(trained, dict) and trained.get("classes")):
+            trained = settings.metainfo(cfg)
+        return cls(model.to(target), cfg, trained)
+
+    def read(self, path: str | Path) -> NDArray[np.uint8]:
+        """Read a picture as the config's pipeline does.
+
+        Returns:
+            Blue, green, red, (H, W, 3).
+
+        Raises:
+            DatasetError: The file is missing or no picture.
+        """
+        try:
+            return self._loader.transform({"img_path": str(path)})["img"].astype(np.uint8)
+        except Exception as error:  # the decoding backends share no type of error
+            cause = error.__cause__ if isinstance(error, DatasetError) else error
+            if isinstance(cause, OSError) and cause.strerror:
+                raise DatasetError(f"cannot read {path}: {cause.strerror}") from error
+            raise DatasetError(
+                f"{path} is no picture, or is cut short. Allowed are whole files of JPEG, PNG, "
+                "WebP, BMP, TIFF and others that OpenCV reads: fetch or export it again"
+            ) from error
+
+    def __call__(self, picture: Picture) -> Prediction:
+        """Predict one picture.
+
+        Args:
+            picture: A file, an array (H, W, 3) blue-green-red, or a picture of Pillow.
+
+        Returns:
+            `Instances` (boxes, masks, labels, scores) or a `ClassMap`, in pixels of the picture.
+
+        Raises:
+            DatasetError: The file is no picture, or the array of another form.
+        """
+        return self.predict([picture])[0]
+
+    def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
+        """Predict several pictures, those of one size at once.
+
+        Pictures of different sizes are not padded to one, so that the answer to a picture does not
+        depend on its neighbours.
+
+        Returns:
+            One answer a picture, in their order.
+        """
+        groups: dict[Any, list[tuple[int, dict]]] = {}
+        for place, picture in enumerate(pictures):
+            packed = self._pipeline(self._loaded(picture))
+            groups.setdefault(packed["inputs"].shape, []).append((place, packed))
+        found: dict[int, Prediction] = {}
+        for group in groups.values():
+            items = [packed for _, packed in group]
+            batch = {key: [item[key] for item in items] for key in items[0]}
+            with torch.no_grad():
+                samples = self.model.test_step(batch)
+            for (place, _), sample in zip(group, samples, strict=True):
+                found[place] = self._answer(sample)
+        return [found[place] for place in range(len(pictures))]
+
+    def _loaded(self, picture: Picture) -> dict[str, Any]:
+        """Return what the pipeline's loader would, for a picture from anywhere."""
+        if isinstance(picture, str | Path):
+            image = self.read(picture)
+        elif isinstance(picture, Image.Image):
+            image = np.array(ImageOps.exif_transpose(picture).convert("RGB"))[..., ::-1]
+        else:
+            image = np.asarray(picture)
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+                raise DatasetError(
+                    f"got an array {image.shape} of {image.dtype}; allowed is (H, W, 3) of uint8, "
+                    "blue, green, red as of OpenCV. Convert it, such as by cv2.cvtColor"
+                )
+        if self._loader.to_float32:
+            image = image.astype(np.float32)
+        size = image.shape[:2]
+        return dict(img=np.ascontiguousarray(image), img_shape=size, ori_shape=size)
+
+    def _answer(self, sample: Any) -> Prediction:
+        """Take an answer out of a data sample."""
+        if self.is_semantic:
+            labels = predicted_classes(sample)
+            labels = np.where(labels < len(self.classes), labels, NO_CLASS).astype(np.uint8)
+            return ClassMap(labels, self.classes)
+        found = sample.pred_instances.cpu()
+        size = tuple(sample.metainfo["ori_shape"][:2])
+        labels = found.labels.numpy()
+        if len(labels) and labels.max() >= len(self.classes):
+            raise ConfigError(
+                f"the model found class {labels.max()}, but {len(self.classes)} classes are named "
+                f"(0 to {len(self.classes) - 1}). Set num_classes of the heads to their number"
+            )
+        masks = None
+        if "masks" in found:
+            counts = encode_masks(found.masks, size, sample.metainfo.get("img_path", ""))
+            masks = [dict(size=list(size), counts=item) for item in counts]
+        return Instances(
+            found.bboxes.float().numpy(),
+            found.scores.float().numpy(),
+            labels,
+            masks,
+            size,
+            self.classes,
+            found.mask_scores.float().numpy() if "mask_scores" in found else None,
+        )
+
+
+def _is_panoptic(model: nn.Module) -> bool:
+    """Tell whether a model of mmdet answers panoptic segments rather than objects."""
+    if isinstance(model, MaskFormer):  # and Mask2Former
+        return not (model.test_cfg or {}).get("instance_on", False)
+    return isinstance(model, TwoStagePanopticSegmentor)

@@ -1,0 +1,130 @@
+"""What inference takes from a config: test pipeline, classes, tiles instead of a resize."""
+
+import inspect
+from typing import Any
+
+import torch
+from mmcv.transforms import LoadImageFromFile
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
+
+from hordet.config import ConfigError
+from hordet.datasets.roots import leaf_datasets
+
+_SLIDING = ("EncoderDecoder", "mmseg.EncoderDecoder", "hordet.EncoderDecoder")
+OVERLAP = 1 / 3  # of a tile with the next, as in the published sliding windows of 512 by 341
+
+
+def test_data(cfg: Config) -> ConfigDict:
+    """Return the config of the test data set, below any wrappers.
+
+    Raises:
+        ConfigError: There is none, or it has no pipeline.
+    """
+    if not cfg.get("test_dataloader"):
+        raise ConfigError("the config has no test_dataloader, whose pipeline prepares pictures")
+    leaf = next(leaf_datasets(cfg.test_dataloader.dataset))
+    if not leaf.get("pipeline"):
+        raise ConfigError("test_dataloader.dataset of the config has no pipeline")
+    return leaf
+
+
+def build_pipeline(cfg: Config) -> tuple[LoadImageFromFile, list[Any]]:
+    """Build the transforms of the test pipeline: the loader, and those behind it.
+
+    Those that load annotations are left out.
+
+    Raises:
+        ConfigError: The first does not load a picture from a file.
+    """
+    steps = test_data(cfg).pipeline
+    kept = [step for step in steps if not _name(step).endswith("Annotations")]
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
+        loader, *others = [TRANSFORMS.build(step) for step in kept]
+    if not isinstance(loader, LoadImageFromFile):
+        raise ConfigError(
+            f"the test pipeline of the config begins with {_name(steps[0])}; it must begin with "
+            "hordet.LoadImageFromFile or another that loads a picture from a file"
+        )
+    return loader, others
+
+
+def metainfo(cfg: Config) -> dict[str, Any]:
+    """Return `classes` and perhaps `palette` of the test data set, without reading its files.
+
+    Raises:
+        ConfigError: It names no classes.
+    """
+    leaf = test_data(cfg)
+    known = {**getattr(_kind(cfg, leaf), "METAINFO", {}), **(leaf.get("metainfo") or {})}
+    classes = known.get("classes")
+    if not classes:
+        raise ConfigError(
+            "the config names no classes; set metainfo=dict(classes=(...)) of "
+            "test_dataloader.dataset"
+        )
+    return {**known, "classes": (classes,) if isinstance(classes, str) else tuple(classes)}
+
+
+def reduces_zero_label(cfg: Config) -> bool:
+    """Tell whether label files of the test data set count classes from 1, as ADE20K's."""
+    leaf = test_data(cfg)
+    default = inspect.signature(_kind(cfg, leaf)).parameters.get("reduce_zero_label")
+    return bool(leaf.get("reduce_zero_label", default is not None and default.default is True))
+
+
+def slide_over_tiles(cfg: Config, tile: int | tuple[int, int]) -> None:
+    """Make a segmentor predict pictures at their own size by overlapping tiles; changes `cfg`.
+
+    Args:
+        cfg: The config.
+        tile: (height, width) in pixels, or the length of both sides.
+
+    Raises:
+        ConfigError: The model has no sliding window, or the tile no size.
+    """
+    size = (tile, tile) if isinstance(tile, int) else tuple(tile)
+    if min(size) < 1:
+        raise ConfigError(f"got tiles of {size[0]} x {size[1]} pixels; allowed is 1 or more")
+    if _name(cfg.model) not in _SLIDING:
+        raise ConfigError(
+            f"got tiles for {_name(cfg.model)}; allowed are the segmentors {', '.join(_SLIDING)}. "
+            "Leave the tiles out: the picture is then resized as in the config"
+        )
+    stride = tuple(max(1, round(side * (1 - OVERLAP))) for side in size)
+    cfg.model.type = "hordet.EncoderDecoder"  # of bounded memory
+    cfg.model.test_cfg = dict(mode="slide", crop_size=size, stride=stride)
+    leaf = test_data(cfg)
+    leaf.pipeline = [step for step in leaf.pipeline if not _name(step).endswith("Resize")]
+
+
+def usable_device(name: str | None) -> torch.device:
+    """Return a device that is there; without a name the first of CUDA, or the CPU.
+
+    Raises:
+        ConfigError: torch cannot put a tensor there.
+    """
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"got device {name!r}, which cannot be used here ({reason}); `python -m hordet` lists "
+            "devices, and 'cpu' is always one"
+        ) from error
+    return device
+
+
+def _name(part: dict) -> str:
+    """Return the type of a part of a config, as a word."""
+    kind = part["type"]
+    return kind if isinstance(kind, str) else kind.__name__
+
+
+def _kind(cfg: Config, leaf: ConfigDict) -> Any:
+    """Look the class of a data set up."""
+    if not isinstance(leaf["type"], str):
+        return leaf["type"]
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
+        return DATASETS.get(leaf["type"])

@@ -1,0 +1,177 @@
+"""Pictures with what was found in them: sheets of prediction beside truth, and overlays."""
+
+import colorsys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import mmcv
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, PathPatch, Rectangle
+from matplotlib.path import Path as MplPath
+from numpy.typing import NDArray
+
+from hordet.visualization.panels import Colour, Pair, Panel
+
+PANEL_INCHES = 3.6
+DOTS_PER_INCH = 110
+LABELS_AT_MOST = 20  # objects of one panel; more labels would hide the picture
+LEGEND_AT_MOST = 30  # classes, largest area first
+# Of one picture: the long side whatever its pixels, an entry of the legend, and pixels.
+OVERLAY_INCHES, LEGEND_INCHES = 6.0, 1.5
+SMALLEST_OVERLAY, LARGEST_OVERLAY = 800, 4000
+
+
+def draw_sheet(
+    pairs: Sequence[Pair], classes: Sequence[str], colours: Sequence[Colour], title: str
+) -> Figure:
+    """Lay out truth beside prediction, two pictures a row, with a legend for class maps."""
+    columns = min(len(pairs), 2)
+    rows = -(-len(pairs) // columns)
+    images = [mmcv.imread(pair.image_path, channel_order="rgb") for pair in pairs]
+    # One height for all panels: that of the typical picture, within reason.
+    ratio = float(np.clip(np.median([i.shape[0] / i.shape[1] for i in images]), 0.4, 1.6))
+    panels = [panel for pair in pairs for panel in (pair.truth, pair.prediction)]
+    legend = _legend(panels, classes, colours)
+    legend_rows = -(-len(legend) // (3 * columns))
+    width = 2 * columns * PANEL_INCHES
+    panel_height = PANEL_INCHES * ratio + 0.4
+    height = rows * panel_height + 0.4 + 0.22 * legend_rows
+    # A Figure of its own, not pyplot's: no global state, no window.
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure.suptitle(title, fontsize=12)
+    axes = figure.subplots(rows, 2 * columns, squeeze=False)
+    for spare in axes.flat:
+        spare.set_axis_off()
+    for k, (pair, image) in enumerate(zip(pairs, images, strict=True)):
+        left = axes[k // columns][2 * (k % columns) :]
+        panels = (pair.truth, pair.prediction)
+        for axis, panel, name in zip(left, panels, (Path(pair.image_path).name, ""), strict=False):
+            draw_panel(axis, image, panel, classes, colours)
+            axis.set_title(f"{name}   {panel.caption}".strip(), fontsize=8, loc="left")
+    if legend:
+        figure.legend(handles=legend, loc="outside lower center", ncols=3 * columns, fontsize=8)
+    return figure
+
+
+def draw_panel(
+    axis: Axes,
+    image: NDArray[np.uint8],
+    panel: Panel,
+    classes: Sequence[str],
+    colours: Sequence[Colour],
+) -> None:
+    """Draw one picture (H, W, 3) RGB with its objects or class map."""
+    if panel.semantic is not None:
+        table = np.array([*colours, (1, 1, 1)])
+        painted = panel.semantic < len(colours)
+        overlay = (
+            (255 * table).round().astype(np.uint8)[np.where(painted, panel.semantic, len(colours))]
+        )
+        blended = cv2.addWeighted(image, 0.4, overlay, 0.6, 0)
+        image = np.where(painted[..., None], blended, image)
+    axis.imshow(image)
+    axis.autoscale(False)  # boxes beyond the picture do not shrink it
+    for i, (box, label) in enumerate(zip(panel.boxes, panel.labels, strict=True)):
+        # One class alone: a colour an object tells neighbours apart.
+        by_object = colorsys.hsv_to_rgb(0.618 * i % 1, 0.85, 0.95)
+        colour = colours[label] if len(classes) > 1 else by_object
+        if i < len(panel.outlines):
+            rings = [np.vstack([part, part[:1]]) for part in panel.outlines[i] if len(part) > 2]
+            shape = MplPath.make_compound_path(*(MplPath(ring, closed=True) for ring in rings))
+            axis.add_patch(PathPatch(shape, fc=(*colour, 0.35), ec=(*colour, 1.0), lw=1.0))
+        left, top, right, bottom = box
+        size = (right - left, bottom - top)
+        axis.add_patch(Rectangle((left, top), *size, fill=False, ec=colour, lw=0.8))
+        words = [classes[label]] if len(classes) > 1 else []
+        words += [f"{panel.scores[i]:.2f}"] if panel.scores is not None else []
+        if words and len(panel.boxes) <= LABELS_AT_MOST:
+            axis.text(
+                left,
+                top,
+                " ".join(words),
+                fontsize=6,
+                va="bottom" if top > 0.05 * image.shape[0] else "top",
+                color="black" if np.dot(colour, (0.3, 0.59, 0.11)) > 0.5 else "white",
+                bbox=dict(fc=colour, ec="none", pad=0.6, alpha=0.85),
+                clip_on=True,
+            )
+
+
+def draw_overlay(
+    image: NDArray[np.uint8],
+    panel: Panel,
+    classes: Sequence[str],
+    colours: Sequence[Colour],
+    *,
+    with_legend: bool = True,
+) -> NDArray[np.uint8]:
+    """Draw one picture alone.
+
+    Lines and words have the same share of every picture. Its long side becomes at least
+    SMALLEST_OVERLAY pixels, so that words are legible, and at most LARGEST_OVERLAY.
+
+    Args:
+        image: RGB, (H, W, 3).
+        panel: What is drawn over it.
+        classes: Names of the classes.
+        colours: Their colours.
+        with_legend: Put a legend below where colours are not named within the picture.
+
+    Returns:
+        RGB, (h, w, 3).
+    """
+    longest = max(image.shape[:2])
+    if longest > LARGEST_OVERLAY:
+        image, panel = _shrunk(image, panel, LARGEST_OVERLAY / longest)
+        longest = LARGEST_OVERLAY
+    factor = max(1.0, SMALLEST_OVERLAY / longest)
+    dots = factor * longest / OVERLAY_INCHES
+    # The hundredth of a pixel keeps a whole number whole.
+    width, height = (factor * side / dots + 0.01 / dots for side in image.shape[1::-1])
+    legend = _legend([panel], classes, colours) if with_legend else []
+    columns = max(1, int(width / LEGEND_INCHES))
+    strip = 0.12 + 0.2 * -(-len(legend) // columns) if legend else 0.0
+    figure = Figure(figsize=(width, height + strip), dpi=dots, facecolor="white")
+    axis = figure.add_axes((0, strip / (height + strip), 1, height / (height + strip)))
+    axis.set_axis_off()
+    draw_panel(axis, image, panel, classes, colours)
+    if legend:
+        figure.legend(handles=legend, loc="lower center", ncols=columns, fontsize=8, frameon=False)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.array(canvas.buffer_rgba())[..., :3]
+
+
+def _shrunk(
+    image: NDArray[np.uint8], panel: Panel, factor: float
+) -> tuple[NDArray[np.uint8], Panel]:
+    """Scale a picture down, and what is drawn over it."""
+    image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    semantic = panel.semantic
+    if semantic is not None:
+        size = image.shape[1::-1]
+        semantic = cv2.resize(semantic, size, interpolation=cv2.INTER_NEAREST)
+    outlines = [[part * factor for part in parts] for parts in panel.outlines]
+    return image, replace(panel, boxes=panel.boxes * factor, outlines=outlines, semantic=semantic)
+
+
+def _legend(
+    panels: Iterable[Panel], classes: Sequence[str], colours: Sequence[Colour]
+) -> list[Patch]:
+    """Name the colours of class maps and of objects without words, most of them first."""
+    area = np.zeros(len(classes))
+    for panel in panels:
+        labels = panel.labels if len(panel.boxes) > LABELS_AT_MOST and len(classes) > 1 else ()
+        if panel.semantic is not None:
+            labels = panel.semantic[panel.semantic < len(classes)].ravel()
+        area += np.bincount(np.asarray(labels, dtype=int), minlength=len(classes))
+    order = [i for i in np.argsort(-area, kind="stable") if area[i] > 0]
+    patches = [Patch(fc=colours[i], label=classes[i]) for i in order[:LEGEND_AT_MOST]]
+    if len(order) > LEGEND_AT_MOST:
+        patches.append(Patch(fc="none", label=f"and {len(order) - LEGEND_AT_MOST} more"))
+    return patches

@@ -1,0 +1,126 @@
+"""What is drawn over a picture: true or predicted objects, or a class map."""
+
+import colorsys
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+from mmdet.evaluation.functional import INSTANCE_OFFSET
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+
+Colour = tuple[float, float, float]
+
+
+@dataclass
+class Panel:
+    """One picture with objects or a semantic map drawn over it."""
+
+    caption: str
+    boxes: NDArray[np.floating] = field(default_factory=lambda: np.zeros((0, 4)))  # (n, 4) xyxy
+    labels: NDArray[np.integer] = field(default_factory=lambda: np.zeros(0, int))  # (n,)
+    scores: NDArray[np.floating] | None = None  # (n,)
+    outlines: list[list[NDArray[np.integer]]] = field(default_factory=list)  # n x parts x (k, 2)
+    semantic: NDArray[np.integer] | None = None  # (H, W) class numbers
+
+
+@dataclass
+class Pair:
+    """Truth and prediction of one picture."""
+
+    index: int
+    image_path: str
+    truth: Panel
+    prediction: Panel
+
+
+def class_colours(metainfo: dict[str, Any]) -> tuple[list[str], list[Colour]]:
+    """Read class names and colours (0 to 1) of a dataset; make colours where it has none."""
+    classes = list(metainfo.get("classes") or ["object"])
+    palette = metainfo.get("palette")
+    if isinstance(palette, (list, tuple)) and len(palette) >= len(classes):
+        return classes, [(r / 255, g / 255, b / 255) for r, g, b in palette]
+    # Hues a golden ratio apart: neighbours in number are far apart in colour.
+    return classes, [colorsys.hsv_to_rgb(0.618 * i % 1, 0.85, 0.95) for i in range(len(classes))]
+
+
+def true_objects(info: dict[str, Any], size: tuple[int, int]) -> Panel:
+    """Read the annotated objects of a picture of (height, width); crowds are left out."""
+    objects = [item for item in info.get("instances", ()) if not item.get("ignore_flag")]
+    has_masks = any(item.get("mask") for item in objects)
+    masks = [_decode(item.get("mask", []), size) for item in objects] if has_masks else []
+    return Panel(
+        caption=f"truth: {_count(len(objects))}",
+        boxes=np.array([item["bbox"] for item in objects], dtype=float).reshape(-1, 4),
+        labels=np.array([item["bbox_label"] for item in objects], dtype=int),
+        outlines=[outline(mask) for mask in masks],
+    )
+
+
+def predicted_objects(instances: Any, score_threshold: float) -> Panel:
+    """Read the predicted objects of at least this score from mmdet's `pred_instances`."""
+    kept = instances[instances.scores >= score_threshold].cpu()
+    masks = kept.masks if "masks" in kept else ()
+    if isinstance(masks, list):  # of RleMaskHead
+        masks = [coco_mask.decode(mask) for mask in masks]
+    return Panel(
+        caption=f"prediction: {_count(len(kept))} of score ≥ {score_threshold:g}",
+        boxes=kept.bboxes.float().numpy(),
+        labels=kept.labels.numpy(),
+        scores=kept.scores.float().numpy(),
+        outlines=[outline(np.asarray(mask)) for mask in masks],
+    )
+
+
+def predicted_classes(sample: Any) -> NDArray[np.integer]:
+    """Read the class map (H, W) from a data sample of mmseg, or a panoptic one of mmdet.
+
+    Of panoptic segments the classes are read, without borders between objects; no segment is a
+    number beyond the classes.
+    """
+    if "pred_sem_seg" in sample:
+        return sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+    ids = sample.pred_panoptic_seg.sem_seg.squeeze(0).cpu().numpy()
+    # mmdet's metric has marked pixels of no segment by 0, which no segment has.
+    return np.where(ids == 0, 255, ids % INSTANCE_OFFSET)
+
+
+def semantic_panels(sample: Any) -> tuple[Panel, Panel]:
+    """Read the true class map and the predicted one, as `predicted_classes` does."""
+    predicted = predicted_classes(sample)
+    if "gt_sem_seg" not in sample:
+        return Panel("truth: none"), Panel("prediction", semantic=predicted)
+    maps = sample.gt_sem_seg
+    true = (maps.data if "data" in maps else maps.sem_seg).squeeze(0).cpu().numpy()
+    counted = true != 255
+    right = (predicted == true)[counted].mean() if counted.any() else float("nan")
+    return (
+        Panel("truth", semantic=true),
+        Panel(f"prediction: {right:.0%} of pixels right", semantic=predicted),
+    )
+
+
+def _count(number: int) -> str:
+    return f"{number} object" + ("" if number == 1 else "s")
+
+
+def _decode(segmentation: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Rasterise COCO polygons or run lengths to (height, width)."""
+    if isinstance(segmentation, list):
+        # Fewer than three points are no polygon; pycocotools would read two as a box.
+        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+        if not polygons:
+            return np.zeros(size, dtype=np.uint8)
+        return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *size)))
+    if isinstance(segmentation["counts"], list):
+        segmentation = coco_mask.frPyObjects(segmentation, *size)
+    return coco_mask.decode(segmentation)
+
+
+def outline(mask: NDArray[Any]) -> list[NDArray[np.integer]]:
+    """Trace the contours of a mask (H, W), those of holes in the opposite direction."""
+    contours, _ = cv2.findContours(
+        np.ascontiguousarray(mask, dtype=np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+    )
+    return [contour[:, 0] for contour in contours]

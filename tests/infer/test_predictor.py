@@ -1,0 +1,172 @@
+"""The predictor: the numbers of a test run, whatever form the picture has."""
+
+import copy
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hordet import run
+from hordet.checkpoints import CheckpointError
+from hordet.config import ConfigError
+from hordet.datasets import DatasetError
+from hordet.infer import (
+    ClassMap,
+    Instances,
+    Numbers,
+    PredictionWriter,
+    Predictor,
+    find_sources,
+    predict_sources,
+)
+
+
+@pytest.fixture(scope="module")
+def detect(detector):
+    return Predictor.from_config(detector.config, detector.checkpoint)
+
+
+@pytest.fixture(scope="module")
+def segment(segmentor):
+    return Predictor.from_config(segmentor.config, segmentor.checkpoint)
+
+
+def predict_folder(predictor, model, out, batch_size):
+    sources, problems = find_sources([str(model.pictures)])
+    assert len(sources) == 4 and not problems
+    numbers = None
+    if not predictor.is_semantic:
+        numbers = Numbers.read(model.annotations, predictor.classes)
+    with PredictionWriter(out, predictor, numbers) as writer:
+        for picture, found in predict_sources(predictor, sources, problems.append, batch_size):
+            writer.write(picture, found, found)
+    assert not problems
+
+
+def test_a_runner(model, out):
+    cfg = copy.deepcopy(model.config)
+    cfg.update(work_dir=str(out.parent / "work"), log_level="ERROR")
+    run.test_runner(cfg, model.checkpoint, out=str(out)).test()
+
+
+test_a_runner.__test__ = False
+
+
+def test_objects_are_those_of_a_test_run(detector, detect, tmp_path):
+    test_a_runner(detector, tmp_path / "tested.json")
+    tested = json.loads((tmp_path / "tested.segm.json").read_text())
+    assert len(tested) > 100 and detector.config.test_dataloader.batch_size == 2
+    predict_folder(detect, detector, tmp_path / "two", batch_size=2)
+    assert json.loads((tmp_path / "two" / "results.json").read_text()) == tested
+    # Another number of pictures at once is another order of sums within the layers.
+    predict_folder(detect, detector, tmp_path / "one", batch_size=1)
+    found = json.loads((tmp_path / "one" / "results.json").read_text())
+    scores = [sorted(item["score"] for item in items) for items in (found, tested)]
+    np.testing.assert_allclose(*scores, atol=1e-5)
+
+
+def test_class_maps_are_those_of_a_test_run(segmentor, segment, tmp_path):
+    test_a_runner(segmentor, tmp_path / "tested")
+    predict_folder(segment, segmentor, tmp_path / "out", batch_size=1)
+    files = sorted((tmp_path / "tested").glob("*.png"))
+    assert len(files) == 4 and segment.reduce_zero_label
+    for file in files:
+        tested, found = (
+            np.array(Image.open(p)) for p in (file, tmp_path / "out/labels" / file.name)
+        )
+        assert tested.min() >= 1 and found.dtype == np.uint8
+        np.testing.assert_array_equal(found, tested)
+    assert not (tmp_path / "out" / "results.json").exists()
+
+
+def test_an_array_and_a_picture_of_pillow_are_the_file(detect, detector):
+    path = sorted(detector.pictures.iterdir())[0]
+    found = detect(path)
+    assert isinstance(found, Instances) and len(found) > 10
+    assert found.boxes.shape == (len(found), 4) and found.boxes.dtype == np.float32
+    assert found.bitmaps().shape == (len(found), *found.size) and found.bitmaps().any()
+    assert found.names[0] in detect.classes
+    with Image.open(path) as opened:
+        for other in (str(path), cv2.imread(str(path)), opened, opened.convert("RGBA")):
+            again = detect(other)
+            np.testing.assert_array_equal(again.boxes, found.boxes)
+            np.testing.assert_array_equal(again.scores, found.scores)
+            assert again.masks == found.masks
+
+
+def test_a_turned_photo_is_turned_back(segment):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    picture.getexif()[0x0112] = 6  # the camera was held upright
+    assert segment(picture).size == (60, 40)
+
+
+def test_selection():
+    masks = [dict(size=[4, 4], counts=b"") for _ in range(3)]
+    found = Instances(
+        boxes=np.arange(12, dtype=np.float32).reshape(3, 4),
+        scores=np.array([0.9, 0.5, 0.2], np.float32),
+        labels=np.array([1, 0, 1]),
+        masks=masks,
+        size=(4, 4),
+        classes=("a", "b"),
+    )
+    assert found.describe() == "2 b, 1 a"
+    assert found.select(0.5).names == ["b", "a"] and found.select(1.0).describe() == "nothing found"
+    kept = found.select(classes=["b"])
+    assert kept.boxes[:, 0].tolist() == [0, 8] and kept.masks == [masks[0], masks[2]]
+    with pytest.raises(ConfigError, match="class 'bb' is none of a, b; did you mean 'b'"):
+        found.select(classes=["bb"])
+
+
+def test_selection_of_a_map():
+    labels = np.array([[0, 0, 1], [2, 2, 2]], np.uint8)
+    found = ClassMap(labels, ("sky", "road", "car"))
+    assert found.describe() == "car 50%, sky 33%, road 17%" and found.size == (2, 3)
+    assert found.select(["road", "sky"]).labels.tolist() == [[0, 0, 1], [255, 255, 255]]
+    assert found.select([]).describe() == "none of the classes"
+
+
+def test_large_pictures_by_tiles(make_model, segmentor):
+    """Tiles at the picture's own size; of one that fits a tile, the whole map at once."""
+    tiled = Predictor.from_config(segmentor.config, segmentor.checkpoint, tile=64)
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    mean, std = (getattr(tiled.model.data_preprocessor, key) for key in ("mean", "std"))
+    inputs = torch.from_numpy(picture[..., ::-1].copy()).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        logits = tiled.model.encode_decode((inputs - mean) / std, [dict(img_shape=(64, 64))])
+    np.testing.assert_array_equal(tiled(picture).labels, logits[0].argmax(0).numpy())
+    assert tiled.model.test_cfg.stride == (43, 43)
+    assert tiled(np.tile(picture, (3, 4, 1))).size == (192, 256)
+
+
+def test_what_is_refused(detector, segmentor, detect, tmp_path):
+    def build(model=detector, **options):
+        return Predictor.from_config(model.config, model.checkpoint, **options)
+
+    with pytest.raises(ConfigError, match="got tiles for MaskRCNN; allowed are the segmentors"):
+        build(tile=64)
+    with pytest.raises(ConfigError, match="got tiles of 0 x 64 pixels"):
+        build(segmentor, tile=(0, 64))
+    with pytest.raises(ConfigError, match="got device 'gpu', which cannot be used here"):
+        build(device="gpu")
+    with pytest.raises(CheckpointError, match="is of another model"):
+        Predictor.from_config(detector.config, segmentor.checkpoint)
+    with pytest.raises(DatasetError, match=r"got an array \(4, 4\) of float64; allowed is"):
+        detect(np.zeros((4, 4)))
+    with pytest.raises(DatasetError, match=r"cannot read .*none\.jpg: No such file"):
+        detect(tmp_path / "none.jpg")
+    (tmp_path / "text.jpg").write_text("no picture")
+    with pytest.raises(DatasetError, match=r"text\.jpg is no picture, or is cut short"):
+        detect(tmp_path / "text.jpg")
+    cfg = copy.deepcopy(detector.config)
+    cfg.test_dataloader.dataset.pipeline = cfg.test_dataloader.dataset.pipeline[1:]
+    with pytest.raises(ConfigError, match="begins with mmdet.Resize; it must begin with"):
+        Predictor.from_config(cfg, detector.checkpoint)
+    cfg = copy.deepcopy(detector.config)
+    cfg.test_dataloader.dataset.metainfo = dict(classes=("one",))
+    with pytest.raises(ConfigError, match="but 1 classes are named"):
+        Predictor.from_config(cfg, detector.checkpoint)(np.zeros((96, 96, 3), np.uint8))
