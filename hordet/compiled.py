@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from hordet.backbones.hornet_block import Block
+from hordet.errors import UserError
 from hordet.layers import GnFusion
 
 # A region is compiled once for each kind of block (width, order, mixer) in each mode (training,
@@ -14,7 +15,7 @@ from hordet.layers import GnFusion
 KINDS = 64
 
 
-class CompilerError(Exception):
+class CompilerError(UserError):
     """`torch.compile` cannot work here."""
 
 

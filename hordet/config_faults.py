@@ -32,6 +32,7 @@ _FURTHER_KEYS = {
     "find_unused_parameters",
     "model_wrapper_cfg",
     "runner_type",
+    "strategy",
     "sync_bn",
     "tta_model",
     "tta_pipeline",

@@ -12,7 +12,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from hordet.command_line import run_tool, speed_arguments
+from hordet.command_line import add_debug, run_tool, speed_arguments
 
 ROOT = Path(__file__).resolve().parents[1]
 NAIVE = ROOT / "tests" / "references" / "naive_hornet.py"  # the published equations
@@ -78,14 +78,14 @@ def outputs(parser: argparse.ArgumentParser) -> None:
     """Describe where tables go."""
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write exact numbers here")
+    add_debug(parser)
 
 
 def run_complexity(arguments: argparse.Namespace) -> None:
     """Print parameters and multiply-adds, with the published figures beside them."""
     from hordet.evaluation import zoo
 
-    leaves = sorted(ROOT.glob("configs/[!_]*/*.py"))
-    configs = leaves if arguments.all else arguments.configs
+    configs = sorted(ROOT.glob("configs/[!_]*/*.py")) if arguments.all else arguments.configs
     shape = (3, *arguments.shape) if arguments.shape else None
     rows = zoo.count_configs(configs, ROOT, shape)
     write("The zoo", zoo.markdown(rows), rows, arguments)
@@ -147,4 +147,4 @@ def write(title: str, table: str, rows: list, arguments: argparse.Namespace) -> 
 
 if __name__ == "__main__":
     given = parse_arguments()
-    sys.exit(run_tool(lambda: given.run(given) or 0))
+    sys.exit(run_tool(lambda: given.run(given) or 0, given.debug))
