@@ -11,6 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hordet.errors import RESUME_ME, Interrupted, UserError
+from hordet.harmless import quiet
+
 if TYPE_CHECKING:
     from mmengine.config import Config
 
@@ -27,6 +30,11 @@ def tune_process() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """Describe `--debug`, which every tool has; its value is for `run_tool`."""
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def config_arguments() -> argparse.ArgumentParser:
@@ -56,7 +64,7 @@ def config_arguments() -> argparse.ArgumentParser:
         action="store_true",
         help="open checkpoints that run code of whoever wrote them (from people you trust alone)",
     )
-    add("--debug", action="store_true", help="show the traceback of an error")
+    add_debug(parser)
     return parser
 
 
@@ -201,15 +209,12 @@ def run_tool(body: Callable[[], int], debug: bool = False) -> int:
         file; 130 after Ctrl-C.
     """
     tune_process()
-    # Seconds of import, which --help and a wrong flag do without.
-    from hordet import run
-
-    run.quiet()
+    quiet()
     try:
         return body()
-    except run.Interrupted as error:
+    except Interrupted as error:
         print(error, file=sys.stderr)
-        return run.RESUME_ME
+        return RESUME_ME
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
@@ -221,7 +226,7 @@ def run_tool(body: Callable[[], int], debug: bool = False) -> int:
                 f"{error.filename}: {error.strerror}. Check the path, and that you may read and "
                 "write there"
             )
-        if isinstance(error, run.UserError):
+        if isinstance(error, (UserError, OSError)):
             print(f"error: {error}", file=sys.stderr)
             return 2
         print(f"error: {_describe(error)}", file=sys.stderr)

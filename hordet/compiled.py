@@ -6,6 +6,7 @@ import shutil
 import torch
 from torch import nn
 
+from hordet.errors import UserError
 from hordet.hornet import Block
 from hordet.layers import GnFusion
 
@@ -14,7 +15,7 @@ from hordet.layers import GnFusion
 KINDS = 64
 
 
-class CompilerError(Exception):
+class CompilerError(UserError):
     """`torch.compile` cannot work here."""
 
 

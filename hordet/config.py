@@ -12,9 +12,10 @@ from mmengine.utils import import_modules_from_strings
 
 from hordet.config_faults import find_faults, near
 from hordet.config_safe import code_in, foreign_types
+from hordet.errors import UserError
 
 
-class ConfigError(Exception):
+class ConfigError(UserError):
     """A config that cannot be read, or that asks for something that does not exist."""
 
 

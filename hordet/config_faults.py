@@ -33,6 +33,7 @@ _FURTHER_KEYS = {
     "model_wrapper_cfg",
     "runner_type",
     "sliced_model",
+    "strategy",
     "sync_bn",
     "tta_model",
     "tta_pipeline",

@@ -13,6 +13,7 @@ from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
 )
+from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
@@ -47,6 +48,9 @@ HOOKS = Registry(
     locations=["hordet.hooks", "hordet.checkpoints"],
 )
 LOOPS = Registry("loop", parent=MMENGINE_LOOPS, scope="hordet", locations=["hordet.loops"])
+STRATEGIES = Registry(
+    "strategy", parent=MMENGINE_STRATEGIES, scope="hordet", locations=["hordet.sharding"]
+)
 METRICS = Registry(
     "metric",
     parent=MMENGINE_METRICS,

@@ -4,9 +4,7 @@ What the tools share. mmengine's Runner does the work; here the environment is s
 one process or many, GPU or CPU, safe checkpoints, checked data.
 """
 
-import logging
 import os
-import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,26 +14,15 @@ from mmengine.config import Config, ConfigDict
 from mmengine.runner import Runner
 
 from hordet import checkpoints
-from hordet.checkpoints import RESUME_ME, CheckpointError, CoverageHook, Interrupted
-from hordet.compiled import CompilerError, compile_regions
+from hordet.checkpoints import CoverageHook
+from hordet.compiled import compile_regions
 from hordet.config import ConfigError, load_config
 from hordet.config_faults import nested_dicts
-from hordet.datasets import DatasetError, set_data_root
+from hordet.datasets import set_data_root
 from hordet.datasets.roots import evaluator_configs
-from hordet.evaluation.errors import EvaluationError
+from hordet.harmless import is_news
 from hordet.processes import check_data
-
-__all__ = ["RESUME_ME", "Interrupted", "UserError"]
-# What a user can put right; the tools show these as a message.
-UserError = (
-    ConfigError,
-    DatasetError,
-    CheckpointError,
-    CompilerError,
-    EvaluationError,
-    FloatingPointError,
-    OSError,
-)
+from hordet.sharding import runner_class
 
 _TEST_LOADER, _TEST_EVALUATOR = "test_dataloader", "test_evaluator"
 # Metrics by the last part of their key: what they are called, and what they are divided by.
@@ -51,34 +38,6 @@ _METRICS = {
     "aAcc": ("aAcc", 100),
     "mAcc": ("mAcc", 100),
 }
-
-
-# Beginnings of warnings (regular expressions) that mm* give about their own code.
-_HARMLESS = (
-    r'"FileClient" will be deprecated',  # mmengine's CheckpointHook uses it by itself
-    r'"HardDiskBackend" is the alias',  # likewise
-    r"The prefix is not set in metric class",  # mmseg's IoUMetric; keys need none with one metric
-    r"``build_loss`` would be deprecated",  # mmseg's heads call it
-    r"Default ``avg_non_ignore`` is False",  # the published recipes keep that default
-    r"The shape of value will convert",  # mmseg's heads, under test-time augmentation
-    r"`broadcast_buffers` is deprecated",  # mmengine's parallel wrapper hands it to torch
-    r"Grad strides do not match bucket view",  # depthwise kernels; costs a copy, changes nothing
-    r"Setting (OMP|MKL)_NUM_THREADS",  # mmengine says what it did
-    r"DeprecationWarning: `num_anchors` is",  # mmdet's ATSSHead asks mmdet's AnchorHead for it
-    r"To copy construct from a tensor",  # mmdet's FCNMaskHead, under test
-    r"torch.meshgrid: in an upcoming release",  # mmdet's point generator
-    r"The draw is False, it means",  # mmseg's hook, which draws nothing by default
-)
-
-
-def quiet() -> None:
-    """Silence warnings of the libraries that are harmless and that nobody here can act on."""
-    for message in _HARMLESS:
-        warnings.filterwarnings("ignore", message=message)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    return not any(re.match(message, record.getMessage()) for message in _HARMLESS)
 
 
 def read_config(
@@ -132,9 +91,6 @@ def _fit_to_cpu(cfg: Config) -> None:
     if cfg.launcher == "none":
         return
     cfg.env_cfg = {**cfg.get("env_cfg", {}), "dist_cfg": {"backend": "gloo"}}
-    if cfg.launcher == "pytorch" and not torch.distributed.is_initialized():
-        # mmengine would choose a CUDA device first.
-        torch.distributed.init_process_group(backend="gloo")
     cfg.model_wrapper_cfg = {
         "type": "MMDistributedDataParallel",
         "device_ids": None,
@@ -216,6 +172,8 @@ def test_runner(
         cfg[key] = None
     for key in ("val_dataloader", "val_cfg", "val_evaluator"):
         cfg[key] = None
+    for key in ("runner_type", "strategy"):  # of a training
+        cfg.pop(key, None)
     cfg.update(load_from=str(checkpoint), resume=False)
     if tta:
         _augment(cfg)
@@ -237,10 +195,10 @@ def _build(cfg: Config, minimum_share: float) -> Runner:
     checkpoints.install()
     if cfg.get("load_from") and "://" not in cfg.load_from and not cfg.get("resume"):
         checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
-    runner = Runner.from_cfg(cfg)
+    runner = runner_class(cfg).from_cfg(cfg)
     if cfg.get("compile_regions"):
         compile_regions(runner.model)
-    runner.logger.addFilter(_is_news)
+    runner.logger.addFilter(is_news)
     if cfg.get("load_from"):
         runner.register_hook(CoverageHook(cfg.load_from, minimum_share))
     return runner

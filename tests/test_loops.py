@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from mmengine.visualization import Visualizer
 from torch.utils.data import Dataset
 
 from hordet import checkpoints
-from hordet.checkpoints import Interrupted, load_checkpoint, newest_checkpoint
+from hordet.checkpoints import load_checkpoint, newest_checkpoint
+from hordet.errors import Interrupted
 
 PICTURES, BATCH = 10, 2  # five batches an epoch
 
@@ -54,6 +56,15 @@ class Dropping(BaseModel):
             return inputs
         self.seen.append([int(each[0]) for each in inputs])
         return dict(loss=(self.layers(torch.stack(inputs)) ** 2).mean())
+
+
+def mean_square(self, inputs, data_samples=None, mode="tensor"):
+    """Stand in for `Dropping.forward` with a mean over samples, each the same in any batch."""
+    if mode == "predict":
+        return inputs
+    self.seen.append([int(each[0]) for each in inputs])
+    values = torch.stack([each[:1].expand(4) for each in inputs]) / PICTURES
+    return dict(loss=((self.layers[2](values) - 1) ** 2).mean())
 
 
 class Count(BaseMetric):
@@ -100,12 +111,15 @@ def train(tmp_path, installed, monkeypatch):
         checkpoint=None,
         wrapper=None,
         resume=False,
+        batch=BATCH,
+        iterations=15,
+        steady=False,
     ):
         before = {kind: dict(kind._instance_dict) for kind in kinds}
         folder = tmp_path / name
         sampler = "InfiniteSampler" if infinite else "DefaultSampler"
-        loader = dict(batch_size=BATCH, num_workers=workers)
-        length = dict(max_epochs=3) if loop.startswith("Epoch") else dict(max_iters=15)
+        loader = dict(batch_size=batch, num_workers=workers)
+        length = dict(max_epochs=3) if loop.startswith("Epoch") else dict(max_iters=iterations)
         length |= dict(val_interval=1 if loop.startswith("Epoch") else 5)
         found = newest_checkpoint(folder)[0] if resume else None
         torch.manual_seed(0)
@@ -119,8 +133,8 @@ def train(tmp_path, installed, monkeypatch):
                 dataset=Noisy(),
             ),
             train_cfg=dict(type=f"hordet.{loop}", **length),
-            optim_wrapper=dict(optimizer=dict(type="AdamW", lr=0.1), **(wrapper or {})),
-            param_scheduler=dict(type="CosineAnnealingLR", by_epoch=False),
+            optim_wrapper=dict(optimizer=dict(type="AdamW", lr=0.1)) | (wrapper or {}),
+            param_scheduler=None if steady else dict(type="CosineAnnealingLR", by_epoch=False),
             val_dataloader=dict(loader, sampler=dict(type="DefaultSampler"), dataset=Noisy()),
             val_cfg=dict(),
             val_evaluator=Evaluator(Count()),
@@ -192,9 +206,32 @@ def test_a_stopped_run_ends_where_the_whole_one_does(train, loop, infinite, stop
     assert Dropping.seen == seen[stop - stop % 2 :]  # checkpoints are two iterations apart
     for key in (*KEYS, "ema_state_dict"):
         assert_equal(whole[key], resumed[key], key)
-    scalars = [each["message_hub"]["log_scalars"] for each in (whole, resumed)]
-    losses = [each["train/loss"].data[0] for each in scalars]
-    np.testing.assert_array_equal(*losses)
+    hubs = [each["message_hub"] for each in (whole, resumed)]
+    names = {name for name in hubs[0]["log_scalars"] if not name.endswith("time")}
+    assert {"train/loss", "train/lr", "val/acc"} <= names
+    for name in names:
+        values = [[part.tolist() for part in hub["log_scalars"][name].data] for hub in hubs]
+        assert values[0] == values[1], name
+    for name in ("iter", "epoch", "best_score", "keep_ckpt_ids", "loop_stage"):
+        assert hubs[0]["runtime_info"].get(name) == hubs[1]["runtime_info"].get(name), name
+
+
+def test_the_scale_of_mixed_precision_goes_on(train, monkeypatch):
+    """mmengine's AmpOptimWrapper wants a GPU; its scaler, state and steps are the same on a CPU."""
+    from mmengine.optim.optimizer import amp_optimizer_wrapper as module
+
+    monkeypatch.setattr(module, "is_cuda_available", lambda: True)
+    monkeypatch.setattr(module, "GradScaler", partial(torch.amp.GradScaler, "cpu"))
+    scale = dict(init_scale=2.0**10, growth_interval=4)
+    wrapper = dict(type="AmpOptimWrapper", loss_scale=scale)
+    whole = train("whole", wrapper=wrapper)
+    with pytest.raises(KeyboardInterrupt):
+        train("parts", wrapper=wrapper, hooks=[StopAfter(7)])
+    resumed = train("parts", wrapper=wrapper, resume=True)  # from 6: two steps after it has grown
+    state = whole["optimizer"]["loss_scaler"]
+    assert state["scale"] == 2.0**13 and state["_growth_tracker"] == 3  # 15 steps
+    for key in KEYS:
+        assert_equal(whole[key], resumed[key], key)
 
 
 def test_nothing_differs_from_the_loops_of_mmengine(train):
@@ -219,6 +256,31 @@ def test_samples_of_workers_are_the_same_however_many(train):
     resumed = train("parts", workers=1, resume=True)
     for key in KEYS[:-1]:
         assert_equal(whole[key], resumed[key], key)
+
+
+def test_accumulated_gradients_equal_the_larger_batch(train, monkeypatch):
+    monkeypatch.setattr(Dropping, "forward", mean_square)
+    weights, order = [], []
+    for batch, counts in ((4, 1), (2, 2), (1, 4)):
+        Dropping.seen = []
+        run = train(
+            f"batches of {batch}",
+            loop="IterBasedTrainLoop",
+            infinite=True,
+            wrapper=dict(accumulative_counts=counts, optimizer=dict(type="SGD", lr=0.1)),
+            batch=batch,
+            iterations=6 * counts,
+            steady=True,
+        )
+        weights.append(run["state_dict"])
+        order.append(sum(Dropping.seen, []))
+    assert order[0] == order[1] == order[2] and len(order[0]) == 24
+    torch.manual_seed(0)
+    layer = "layers.2.weight"
+    assert (weights[0][layer] - Dropping().state_dict()[layer]).abs().max() > 0.05
+    for other in weights[1:]:
+        for name, value in weights[0].items():
+            torch.testing.assert_close(other[name], value, msg=name)
 
 
 def test_a_half_accumulated_step_is_kept(train):

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import signal
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from mmengine.config import Config
 
 from hordet import processes
 from hordet.datasets import DatasetError
+from hordet.errors import UserError
 
 
 def check_as_one_of_two(rank, folder, fault):
@@ -62,10 +64,76 @@ def test_processes_that_do_not_know_one_another_meet_first(monkeypatch):
     )
     monkeypatch.setattr(processes, "init_dist", lambda *args, **kw: done.append((args, kw)))
     monkeypatch.setattr(processes, "check_datasets", lambda cfg: done.append("checked"))
+    with pytest.raises(UserError, match="--launcher slurm gives each process a GPU"):
+        processes.check_data(Config(dict(launcher="slurm")))
+    done.clear()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     env_cfg = dict(mp_cfg=dict(mp_start_method="fork"), dist_cfg=dict(backend="nccl"))
     processes.check_data(Config(dict(launcher="slurm", env_cfg=env_cfg)))
     settings = dict(mp_start_method="fork", distributed=True)
     assert done == [("settings", settings), (("slurm",), dict(backend="nccl")), "checked"]
+
+
+def meet_and_die(rank, number, port, folder):
+    """Meet the other process of a start of torchrun, write down whom, and end without a goodbye."""
+    address = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, RANK=rank, WORLD_SIZE=2)
+    names = dict(USE_AGENT_STORE=True, MAX_RESTARTS=1, RESTART_COUNT=number)
+    names = {f"TORCHELASTIC_{name}": value for name, value in names.items()}
+    for name, value in dict(**address, **names, LOCAL_RANK=rank, GROUP_WORLD_SIZE=1).items():
+        os.environ[name] = str(value)
+    dist_cfg = dict(backend="gloo")
+    processes.meet(Config(dict(launcher="pytorch", env_cfg=dict(dist_cfg=dist_cfg))))
+    met = processes.all_gather_object(f"{number}.{rank}")
+    (folder / f"{number}.{rank}.json").write_text(json.dumps(met))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_restarted_process_does_not_look_for_the_dead(tmp_path):
+    """torchrun's agent keeps one store, where the addresses of the first start still stand."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    start = multiprocessing.get_context("fork").Process
+    for number in range(2):
+        both = [
+            start(target=meet_and_die, args=(rank, number, store.port, tmp_path))
+            for rank in range(2)
+        ]
+        for process in both:
+            process.start()
+        for process in both:
+            process.join()
+        assert [process.exitcode for process in both] == [-signal.SIGKILL] * 2
+        for rank in range(2):
+            met = json.loads((tmp_path / f"{number}.{rank}.json").read_text())
+            assert met == [f"{number}.0", f"{number}.1"]
+
+
+def test_restarts_on_several_machines_need_a_store_each(monkeypatch):
+    for name, value in (("USE_AGENT_STORE", "True"), ("MAX_RESTARTS", "3")):
+        monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 and --rdzv-backend"):
+        processes.meet(Config(dict(launcher="pytorch")))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:46297.",
+        "[gloo/transport/tcp/pair.cc:544] Read error [127.0.0.1]:1: Connection reset by peer",
+        "NCCL error: remote process exited or there was a network error, NCCL version 2.27.5",
+        "NCCL communicator was aborted on rank 1.",
+    ],
+)
+def test_a_lost_process_in_words(monkeypatch, message):
+    monkeypatch.setattr(processes, "is_distributed", lambda: True)
+    with pytest.raises(processes.LostProcessError, match="process 0 stops, for another process"):
+        with processes.lost_processes_in_words():
+            raise torch.distributed.DistBackendError(message)
+    with pytest.raises(RuntimeError, match="^mat1 and mat2"), processes.lost_processes_in_words():
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    monkeypatch.setattr(processes, "is_distributed", lambda: False)
+    with pytest.raises(RuntimeError, match="^Broken pipe"), processes.lost_processes_in_words():
+        raise RuntimeError("Broken pipe")
 
 
 def test_one_process_checks_whatever_its_environment_says(monkeypatch):

@@ -53,12 +53,8 @@ def test_sync_bn_becomes_bn_on_a_cpu(no_launcher, tmp_path):
 def test_torchrun_is_recognised(no_launcher, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "0")
-    started = []
-    monkeypatch.setattr(
-        torch.distributed, "init_process_group", lambda backend: started.append(backend)
-    )
     cfg = run.read_config(CONFIG)
-    assert cfg.launcher == "pytorch" and started == ["gloo"]
+    assert cfg.launcher == "pytorch"
     assert cfg.env_cfg.dist_cfg.backend == "gloo" and cfg.model_wrapper_cfg.device_ids is None
 
 

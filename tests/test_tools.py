@@ -215,7 +215,7 @@ def test_convert_checkpoint_refuses(tool, classifier, pytestconfig, monkeypatch,
     )
     # Within this process: ten starts of Python would take a minute.
     monkeypatch.chdir(folder)
-    main = runpy.run_path(str(pytestconfig.rootpath / "tools" / "convert_checkpoint.py"))["main"]
+    script = str(pytestconfig.rootpath / "tools" / "convert_checkpoint.py")
     before = sorted(os.listdir(folder))
     for words, *arguments in (
         (r"code\.pth holds pickled code: it asks for torch\.nn", "code.pth"),
@@ -232,7 +232,8 @@ def test_convert_checkpoint_refuses(tool, classifier, pytestconfig, monkeypatch,
         source, *options = arguments
         options = options if options[:1] == ["resnet.pth"] else ["new.pth", *options]
         monkeypatch.setattr(sys, "argv", ["convert_checkpoint.py", source, *options])
-        assert main() == 2
+        with pytest.raises(SystemExit, match="^2$"):
+            runpy.run_path(script, run_name="__main__")
         error = capsys.readouterr().err
         assert re.search(f"^error: .*{words}", error), error
     assert sorted(os.listdir(folder)) == before
@@ -247,6 +248,8 @@ def test_convert_checkpoint_refuses(tool, classifier, pytestconfig, monkeypatch,
         ("check_dataset.py", "--strict"),
         ("convert_checkpoint.py", "--min-coverage"),
         ("slice_dataset.py", "--min-area-ratio"),
+        ("evaluate.py", "--classwise"),
+        ("report.py", "--no-predictions"),
     ],
 )
 def test_help_imports_nothing_heavy(tool, name, option):

@@ -51,6 +51,7 @@ def parse_arguments() -> argparse.Namespace:
         describe(command)
         command.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here")
         command.add_argument("--json", type=Path, metavar="FILE", help="write exact numbers here")
+        command_line.add_debug(command)
         command.set_defaults(run=run)
     return parser.parse_args()
 
@@ -59,8 +60,7 @@ def run_complexity(arguments: argparse.Namespace) -> None:
     """Print parameters and multiply-adds, with the published figures beside them."""
     from hordet.evaluation import zoo
 
-    leaves = sorted(ROOT.glob("configs/[!_]*/*.py"))
-    configs = leaves if arguments.all else arguments.configs
+    configs = sorted(ROOT.glob("configs/[!_]*/*.py")) if arguments.all else arguments.configs
     shape = (3, *arguments.shape) if arguments.shape else None
     rows = zoo.count_configs(configs, ROOT, shape)
     write("The zoo", zoo.markdown(rows), rows, arguments)
@@ -147,4 +147,4 @@ def write(title: str, table: str, rows: list, arguments: argparse.Namespace) -> 
 
 if __name__ == "__main__":
     given = parse_arguments()
-    sys.exit(command_line.run_tool(lambda: given.run(given) or 0))
+    sys.exit(command_line.run_tool(lambda: given.run(given) or 0, given.debug))

@@ -14,6 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from hordet.command_line import add_debug, run_tool
+
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
@@ -48,6 +50,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--sha256", metavar="HEX", help="SHA-256 that SRC must have")
     add("--force", action="store_true", help="overwrite DST")
+    add_debug(parser)
     return parser.parse_args()
 
 
@@ -70,39 +73,34 @@ def check_against(path: str, state_dict: dict, minimum_share: float, name: str) 
     return stated.get(name)
 
 
-def main() -> int:
+def convert(arguments: argparse.Namespace) -> int:
     """Convert, and print what was done."""
-    arguments = parse_arguments()
     # torch takes seconds to import; --help and a wrong flag should not.
     from hordet import checkpoints
-    from hordet.config import ConfigError
 
     destination = Path(arguments.destination)
-    try:
-        checkpoints.check_destination(destination, arguments.force)
-        mark = f"#sha256={arguments.sha256}" if arguments.sha256 else ""
-        checkpoint = checkpoints.load_checkpoint(arguments.source + mark)
-        share = arguments.min_coverage
-        conversion = checkpoints.convert(checkpoint, arguments.layout, arguments.target, share)
-        print(conversion)
-        stated = None
-        if arguments.config:
-            tensors = conversion.state_dict
-            stated = check_against(arguments.config, tensors, share, destination.name)
-        bare = destination.suffix == ".safetensors"
-        digest = checkpoints.save_checkpoint(
-            conversion.state_dict if bare else checkpoints.wrapped(conversion),
-            destination,
-            overwrite=arguments.force,
-            sha256=stated,
-        )
-    except (checkpoints.CheckpointError, ConfigError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    checkpoints.check_destination(destination, arguments.force)
+    mark = f"#sha256={arguments.sha256}" if arguments.sha256 else ""
+    checkpoint = checkpoints.load_checkpoint(arguments.source + mark)
+    share = arguments.min_coverage
+    conversion = checkpoints.convert(checkpoint, arguments.layout, arguments.target, share)
+    print(conversion)
+    stated = None
+    if arguments.config:
+        tensors = conversion.state_dict
+        stated = check_against(arguments.config, tensors, share, destination.name)
+    bare = destination.suffix == ".safetensors"
+    digest = checkpoints.save_checkpoint(
+        conversion.state_dict if bare else checkpoints.wrapped(conversion),
+        destination,
+        overwrite=arguments.force,
+        sha256=stated,
+    )
     print(f"read    {checkpoints.sha256_of(arguments.source)}  {arguments.source}")
     print(f"written {digest}  {destination}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    given = parse_arguments()
+    sys.exit(run_tool(lambda: convert(given), given.debug))

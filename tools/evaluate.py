@@ -10,6 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from hordet.command_line import add_debug, run_tool
+
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
@@ -22,23 +24,18 @@ def parse_arguments() -> argparse.Namespace:
     add("--type", choices=("bbox", "segm"), default="bbox", help="score boxes or masks")
     add("--classwise", action="store_true", help="also print a table of the categories")
     add("--backend", choices=("faster-coco-eval", "pycocotools"), default="faster-coco-eval")
+    add_debug(parser)
     return parser.parse_args()
 
 
-def main() -> int:
+def evaluate(arguments: argparse.Namespace) -> int:
     """Score, and print COCO's twelve lines."""
-    arguments = parse_arguments()
     # numpy and the evaluators take a second to import; --help should not.
     from hordet.evaluation.coco_eval import evaluate_coco
     from hordet.evaluation.coco_results import read_results, read_truth
-    from hordet.evaluation.errors import EvaluationError
 
-    try:
-        truth = read_truth(arguments.annotations)
-        results = read_results(arguments.results, truth, arguments.type)
-    except EvaluationError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    truth = read_truth(arguments.annotations)
+    results = read_results(arguments.results, truth, arguments.type)
     figures = evaluate_coco(truth, results, arguments.type, backend=arguments.backend)
     print(figures.summary)
     if arguments.classwise:
@@ -50,4 +47,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    given = parse_arguments()
+    sys.exit(run_tool(lambda: evaluate(given), given.debug))

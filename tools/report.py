@@ -5,9 +5,10 @@ python tools/report.py work_dirs/NAME work_dirs/OTHER --out comparison.html
 """
 
 import argparse
-import os
 import sys
 from pathlib import Path
+
+from hordet.command_line import add_debug, run_tool
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -23,28 +24,20 @@ def parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="curves and settings alone; the validation pictures are not predicted",
     )
+    add_debug(parser)
     return parser.parse_args()
 
 
-def main() -> int:
+def report(arguments: argparse.Namespace) -> int:
     """Write the page."""
-    arguments = parse_arguments()
-    # Before torch: on a busy machine, threads that spin while they wait stall for seconds.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch and mm* take seconds to import; --help and a wrong flag should not.
-    from hordet.report import ReportError, write_report
-    from hordet.run import UserError, quiet
+    from hordet.report import write_report
 
-    quiet()
     out = arguments.out or arguments.work_dirs[0] / "report.html"
-    try:
-        page = write_report(arguments.work_dirs, out, not arguments.no_predictions)
-    except (*UserError, ReportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(page)
+    print(write_report(arguments.work_dirs, out, not arguments.no_predictions))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    given = parse_arguments()
+    sys.exit(run_tool(lambda: report(given), given.debug))

@@ -43,16 +43,18 @@ def test(arguments: argparse.Namespace) -> int:
     from mmengine.dist import is_main_process
 
     from hordet import run
+    from hordet.processes import lost_processes_in_words
 
     cfg = read_run_config(arguments)
-    runner = run.test_runner(
-        cfg,
-        arguments.checkpoint,
-        tta=arguments.tta,
-        sliced=arguments.sliced,
-        out=arguments.out,
-    )
-    metrics = runner.test()
+    with lost_processes_in_words():
+        runner = run.test_runner(
+            cfg,
+            arguments.checkpoint,
+            tta=arguments.tta,
+            sliced=arguments.sliced,
+            out=arguments.out,
+        )
+        metrics = runner.test()
     if is_main_process():
         print(f"{run.summary(metrics, runner)}  ({arguments.checkpoint})")
     return 0

@@ -37,12 +37,14 @@ def train(arguments: argparse.Namespace) -> int:
     from mmengine.dist import is_main_process
 
     from hordet import run
+    from hordet.processes import lost_processes_in_words
 
     cfg = read_run_config(arguments)
-    runner = run.training_runner(
-        cfg, resume=arguments.resume, amp=arguments.amp, seed=arguments.seed
-    )
-    runner.train()
+    with lost_processes_in_words():
+        runner = run.training_runner(
+            cfg, resume=arguments.resume, amp=arguments.amp, seed=arguments.seed
+        )
+        runner.train()
     if is_main_process():
         metrics = run.summary(run.last_validation(runner), runner)
         print(f"{metrics or 'trained; no validation metrics'}  ({cfg.work_dir})")

@@ -1,9 +1,9 @@
 """Opening checkpoints safely, filling models from them, renaming and writing them."""
 
+from hordet.checkpoints.backend import WHOLE_FILES
 from hordet.checkpoints.convert import SOURCES, TARGETS, Conversion, convert, wrapped
 from hordet.checkpoints.coverage import Coverage, CoverageHook, fill, load_weights, require
 from hordet.checkpoints.hook import CheckpointHook
-from hordet.checkpoints.interrupt import RESUME_ME, Interrupted
 from hordet.checkpoints.load import (
     CheckpointError,
     CheckpointWarning,
@@ -17,11 +17,12 @@ from hordet.checkpoints.load import (
 )
 from hordet.checkpoints.newest import newest_checkpoint, require_resumable
 from hordet.checkpoints.save import check_destination, save_checkpoint
+from hordet.checkpoints.shards import gathered, sharded_like
 
 __all__ = [
-    "RESUME_ME",
     "SOURCES",
     "TARGETS",
+    "WHOLE_FILES",
     "CheckpointError",
     "CheckpointHook",
     "CheckpointWarning",
@@ -29,10 +30,10 @@ __all__ = [
     "Conversion",
     "Coverage",
     "CoverageHook",
-    "Interrupted",
     "check_destination",
     "convert",
     "fill",
+    "gathered",
     "install",
     "load_checkpoint",
     "load_weights",
@@ -42,6 +43,7 @@ __all__ = [
     "require_sha256",
     "save_checkpoint",
     "sha256_of",
+    "sharded_like",
     "split_sha256",
     "trust_pickle",
     "wrapped",

@@ -12,8 +12,8 @@ from mmengine.fileio import LocalBackend, register_backend
 from hordet.checkpoints.load import SUM_SUFFIX
 from hordet.checkpoints.save import write_file, write_verified
 
-# Its name for mmengine's `backend_args`.
-NAME = "hordet.checkpoint_files"
+# mmengine's `backend_args` that choose it.
+WHOLE_FILES = {"backend": "hordet.checkpoint_files"}
 
 
 class FileQueue:
@@ -107,7 +107,7 @@ class CheckpointFiles(LocalBackend):
         self._queue.remove(Path(filepath))
 
 
-register_backend(NAME, CheckpointFiles, force=True)
+register_backend(WHOLE_FILES["backend"], CheckpointFiles, force=True)
 
 
 def _remove(path: Path) -> None:

@@ -16,6 +16,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from hordet.checkpoints.load import CheckpointError, load_checkpoint
+from hordet.checkpoints.shards import sharded_like
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def fill(model: nn.Module, checkpoint: dict) -> Coverage:
     chosen = scores.index(max(scores))
     best, scope = readings[chosen], (*prefixes, "")[chosen]
 
+    for key in best:
+        best[key] = sharded_like(best[key], own.get(key))
     try:
         result = model.load_state_dict(best, strict=False)
         mismatched = set()

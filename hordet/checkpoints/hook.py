@@ -16,11 +16,12 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 
-from hordet.checkpoints.backend import NAME, file_queue
-from hordet.checkpoints.interrupt import RESUME_ME, Interrupted, Interruption
+from hordet.checkpoints.backend import WHOLE_FILES, file_queue
+from hordet.checkpoints.interrupt import Interruption
 from hordet.checkpoints.load import load_checkpoint
 from hordet.checkpoints.newest import POINTER
 from hordet.checkpoints.save import remove_passing, save_checkpoint
+from hordet.errors import RESUME_ME, Interrupted
 from hordet.registry import HOOKS
 
 # What a checkpoint of hordet holds beyond mmengine's: where the data stood, the random states of
@@ -59,6 +60,7 @@ class CheckpointHook(hooks.CheckpointHook):
         self._validated = False
         self._saved_iter: int | None = None
         self._state: dict = {}
+        self._meta: dict = {}
 
     def before_train(self, runner: Runner) -> None:
         """Listen to signals, find the backend, and remove what an earlier kill left unfinished."""
@@ -68,13 +70,16 @@ class CheckpointHook(hooks.CheckpointHook):
         backend = get_file_backend(self.out_dir or runner.work_dir, backend_args=self.backend_args)
         local = type(backend) is LocalBackend  # object stores write whole objects themselves
         if local:
-            self.backend_args = {"backend": NAME, "asynchronous": self.asynchronous}
+            self.backend_args = {**WHOLE_FILES, "asynchronous": self.asynchronous}
         super().before_train(runner)
         # A list: the oldest file goes once the newest is there, not before.
         self.keep_ckpt_ids: Any = list(getattr(self, "keep_ckpt_ids", ()))
         if local and is_main_process():
             remove_passing(Path(self.out_dir))
             remove_passing(Path(runner.work_dir))
+        # The config lies in the work folder, well set. Setting it anew for each checkpoint, the
+        # training would wait for half a second.
+        object.__setattr__(runner.cfg, "_format_python_code", False)
         self._interruption.listen()
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
@@ -113,9 +118,10 @@ class CheckpointHook(hooks.CheckpointHook):
         self._interruption.stop_listening()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Add the position and the random states, gathered by `_save_checkpoint_with_step`."""
+        """Add the position and the random states that `_write` gathered."""
         if "optimizer" in checkpoint:
             checkpoint.update(self._state)
+        checkpoint["meta"].update(self._meta)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Hand a resumed run's position and random state to the training loop."""
@@ -175,6 +181,7 @@ class CheckpointHook(hooks.CheckpointHook):
         self._saved_iter = meta["iter"]
         runner.message_hub.update_info("last_ckpt", path)
         self._state = _state_beyond_mmengine(runner, self._validated, meta["iter"])
+        self._meta = dict(meta)  # mmengine's FlexibleRunner writes its own count over it
         runner.save_checkpoint(
             self.out_dir,
             Path(path).name,
@@ -186,7 +193,7 @@ class CheckpointHook(hooks.CheckpointHook):
             backend_args=self.backend_args,
             **self.args,
         )
-        self._state = {}  # what others write now is no place to resume from
+        self._state, self._meta = {}, {}  # what others write now is no place to resume from
         if is_main_process():
             pointer = Path(runner.work_dir) / POINTER
             self._queue.write(pointer, path.encode(), verified=False)

@@ -8,13 +8,7 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce, is_distributed
 
-# sysexits.h, EX_TEMPFAIL: it failed for now; the same command, started again, goes on.
-RESUME_ME = 75
 SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
-
-
-class Interrupted(Exception):
-    """A training was asked to stop, and has saved its state."""
 
 
 class Interruption:

@@ -21,6 +21,8 @@ from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
+from hordet.errors import UserError
+
 # The statistics whose names mmengine writes into every training checkpoint.
 _STATISTICS = ("min", "max", "current", "mean")
 
@@ -36,7 +38,7 @@ SHA256_MARK = "#sha256="
 SUM_SUFFIX = ".sha256"
 
 
-class CheckpointError(Exception):
+class CheckpointError(UserError):
     """A checkpoint that cannot be opened, or that does not belong to the model."""
 
 

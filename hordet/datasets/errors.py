@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from hordet.errors import UserError
 
-class DatasetError(ValueError):
+
+class DatasetError(UserError, ValueError):
     """Data are missing, unreadable or against the config; the message says which and the cure."""
 
 

@@ -12,15 +12,21 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from hordet.errors import UserError
 from hordet.hooks.origin import first_not_finite
 from hordet.random_state import random_state, set_random_state
 from hordet.registry import HOOKS
 
 FOLDER = "not_finite"
 _SKIPPED = "steps_left_out"
+
+
+class NotFiniteError(UserError, FloatingPointError):
+    """A loss or a gradient is NaN or infinite; the message holds the evidence."""
 
 
 @HOOKS.register_module()
@@ -76,7 +82,7 @@ class FiniteLossHook(Hook):
         """Check the loss, and what was found about the gradients.
 
         Raises:
-            FloatingPointError: One is not finite. The message names the iteration, each loss, the
+            NotFiniteError: One is not finite. The message names the iteration, each loss, the
                 module it began in, the pictures of the batch and the last checkpoint.
         """
         loss = _number((outputs or {}).get("loss", 0.0))
@@ -99,7 +105,7 @@ class FiniteLossHook(Hook):
             "rate, with optim_wrapper.clip_grad=dict(max_norm=1.0) (gnConv multiplies its gates), "
             "or without --amp. FiniteLossHook's skip=K leaves out up to K such steps."
         )
-        raise FloatingPointError(f"{message}\n  state before it: {saved}\n{advice}")
+        raise NotFiniteError(f"{message}\n  state before it: {saved}\n{advice}")
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the batch and its random state to the state that is kept for diagnosis."""
@@ -115,8 +121,10 @@ class FiniteLossHook(Hook):
         if not gradients:
             return
         total = get_total_norm(gradients)
+        if isinstance(total, DTensor):  # of gradients that are split among processes
+            total = total.full_tensor()
         wrong = torch.logical_not(torch.isfinite(total)).float()
-        if is_distributed():  # shards differ from process to process
+        if is_distributed():
             all_reduce(wrong, "max")
         if wrong.item():
             self._wrong = [
@@ -147,6 +155,8 @@ class FiniteLossHook(Hook):
 
     def _origin(self, runner: Runner, data_batch: Any) -> str:
         """Run the batch forward again, and name the first module whose output is not finite."""
+        if any(isinstance(each, DTensor) for each in _plain(runner.model).parameters()):
+            return "unknown, for a model split among processes is not run again by one of them"
         after = random_state()
         set_random_state(self._before[0])  # type: ignore[index]
         try:

@@ -10,10 +10,11 @@ from typing import Any, NoReturn
 
 import torch
 
+from hordet.errors import UserError
 from hordet.ops import attention, boxes, deform, focal, neighbourhood, roi
 
 
-class MissingOperatorError(NotImplementedError):
+class MissingOperatorError(UserError, NotImplementedError):
     """An operator of mmcv was called that only a compiled mmcv has."""
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from hordet.errors import UserError
+
 # Metrics by which a run is judged, the first that it has; their names, and what divides them.
 HEADLINES = {
     "segm_mAP": ("mask AP", 1),
@@ -19,7 +21,7 @@ HEADLINES = {
 _ENVIRONMENT = ("Python", "PyTorch", "TorchVision", "MMEngine", "CUDA available", "GPU 0", "seed")
 
 
-class ReportError(ValueError):
+class ReportError(UserError, ValueError):
     """There is nothing to report on; the message says what is missing."""
 
 

@@ -16,12 +16,12 @@ import torch
 
 from hordet import run
 from hordet.config import ConfigError
+from hordet.errors import UserError
+from hordet.hooks.finite import NotFiniteError
 from hordet.study.pieces import Piece
 from hordet.study.recipe import config_of
 
 OUTPUT = "output.txt"
-# What the user can put right stops the study; one model that diverges does not.
-_STOPS = tuple(kind for kind in run.UserError if kind is not FloatingPointError)
 
 
 def train(piece: Piece, root: Path, work_dir: Path, tiny: bool = False) -> dict[str, Any]:
@@ -113,9 +113,11 @@ def _serve(theirs: Connection, piece: Piece, root: Path, work_dir: Path, tiny: b
                 os.dup2(file.fileno(), stream.fileno())
         run.quiet()
         theirs.send(("record", train(piece, root, work_dir, tiny)))
-    except _STOPS as error:
-        theirs.send(("stop", f"{piece}: {error}"))
     except Exception as error:
+        # What the user can put right stops the study; one model that diverges does not.
+        if isinstance(error, UserError) and not isinstance(error, NotFiniteError):
+            theirs.send(("stop", f"{piece}: {error}"))
+            return
         theirs.send(("failure", f"{type(error).__name__}: {error} (see {folder / OUTPUT})"))
         raise  # to that file
 

@@ -20,7 +20,9 @@ DETECTION = ROOT / "configs" / "shapes" / "mask-rcnn_hornet-nano_horfpn_7e.py"
 SEGMENTATION = ROOT / "configs" / "shapes" / "upernet_hornet-nano_horuperhead_1k.py"
 MMDET_BASE = "_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\n"
 TRAIN, TEST, CONVERT = "train.py", "test.py", "convert_checkpoint.py"
+EVALUATE, REPORT = "evaluate.py", "report.py"
 OPTIONS = "--cfg-options"
+DEEPSPEED = ["runner_type=FlexibleRunner", "strategy.type=DeepSpeedStrategy"]
 
 
 class Calls:
@@ -114,6 +116,18 @@ def run_folder(folder):
     (folder / "work").mkdir()
     (folder / "work" / "iter_2.pth").write_bytes(b"PK" + bytes(50))
     return [str(DETECTION), "--tiny", "--work-dir", "work", "--resume"]
+
+
+def results(content):
+    """Write an annotation file and a result file beside it."""
+
+    def make(folder):
+        truth = dict(images=[dict(id=1)], annotations=[], categories=[dict(id=1, name="a")])
+        (folder / "truth.json").write_text(json.dumps(truth))
+        (folder / "results.json").write_text(content)
+        return ["truth.json", "results.json"]
+
+    return make
 
 
 def conversion(folder):
@@ -298,13 +312,21 @@ CASES = [
     ("nothing whole to resume from", TRAIN, run_folder, "can be resumed from"),
     ("a file that is there", CONVERT, conversion, "is there already"),
     ("names of no project", CONVERT, lambda f: [*conversion(f)[:1], "c.pth"], "no file of a known"),
+    (
+        "a strategy that is not tested",
+        TRAIN,
+        lambda _: [str(DETECTION), "--tiny", OPTIONS, *DEEPSPEED],
+        "got strategy.type='DeepSpeedStrategy'",
+    ),
+    ("results that are cut off", EVALUATE, results('[{"image_id": 1'), "no whole JSON"),
+    ("results that are no list", EVALUATE, results("{}"), "list"),
+    ("no annotations to compare with", EVALUATE, lambda _: ["none.json", "r.json"], "none.json"),
+    ("a folder of no run", REPORT, lambda _: ["nowhere"], "no work folder of a run"),
 ]
 
 
 def message_of(tool, make, folder):
     """Run a tool in this process, in a folder; return its exit code and what it wrote."""
-    from hordet.command_line import run_tool
-
     arguments = make(folder)
     before, argv = Path.cwd(), sys.argv
     out, err = io.StringIO(), io.StringIO()
@@ -312,12 +334,9 @@ def message_of(tool, make, folder):
     sys.argv = [tool, *arguments]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            module = runpy.run_path(str(ROOT / "tools" / tool))
-            if "main" in module:
-                code = module["main"]()
-            else:
-                given = module["parse_arguments"]()
-                code = run_tool(lambda: module[tool.removesuffix(".py")](given), given.debug)
+            runpy.run_path(str(ROOT / "tools" / tool), run_name="__main__")
+    except SystemExit as end:
+        code = end.code
     finally:
         os.chdir(before)
         sys.argv = argv

@@ -1,0 +1,25 @@
+"""Tensors that are split among processes (torch's DTensor), and the whole ones of a checkpoint."""
+
+from typing import Any
+
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils._pytree import tree_map_only
+
+
+def gathered(state: Any) -> Any:
+    """Return a state with whole tensors in place of shards; every process must call it."""
+    return tree_map_only(DTensor, lambda shards: shards.full_tensor().cpu(), state)
+
+
+def sharded_like(tensor: Any, model: Any) -> Any:
+    """Return a whole tensor as a shard, if `model` is one; anything else as it is.
+
+    Args:
+        tensor: What every process holds whole.
+        model: The parameter, or what belongs to it, that says how it is split.
+    """
+    whole = isinstance(tensor, Tensor) and not isinstance(tensor, DTensor)
+    if whole and isinstance(model, DTensor) and tensor.ndim == model.ndim:
+        return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements)
+    return tensor

@@ -1,0 +1,133 @@
+"""Training with parameters, gradients and optimizer states split among the processes."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mmengine
+from mmengine._strategy import DDPStrategy
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.fileio import LocalBackend, get_file_backend
+from mmengine.runner import FlexibleRunner, Runner, save_checkpoint
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from hordet.checkpoints import WHOLE_FILES, gathered, sharded_like
+from hordet.config import ConfigError
+from hordet.registry import STRATEGIES
+
+SHARDED = "hordet.FullyShardedStrategy"
+
+
+@STRATEGIES.register_module()
+class FullyShardedStrategy(DDPStrategy):
+    """torch's `fully_shard` (FSDP2; after Zhao et al., PyTorch FSDP, VLDB 2023) for FlexibleRunner.
+
+    In a config, `runner_type="FlexibleRunner"` and
+    `strategy=dict(type="hordet.FullyShardedStrategy")`. Unlike mmengine's FSDPStrategy it runs on a
+    CPU too, names of parameters stay as they are, and checkpoints are those of an ordinary run:
+    one whole file, written by the rules of `hordet.CheckpointHook`, that any number of processes
+    resumes, with or without shards.
+
+    Args:
+        modules: Names of submodules that gather their parameters for their own passes alone; those
+            of the rest of the model are gathered from its forward pass to the end of its backward
+            pass. Only a module that is called as a whole may be named.
+        **kwargs: mmengine's.
+    """
+
+    def __init__(self, *, modules: Sequence[str] = ("backbone", "neck"), **kwargs: Any) -> None:
+        """See the class."""
+        super().__init__(**kwargs)
+        self.modules = modules
+
+    def _wrap_model(self, model: nn.Module) -> nn.Module:
+        """Split a model in place; mmengine has given every process the same weights before."""
+        model = self.convert_model(model.to(get_device()))
+        mesh = init_device_mesh(get_device(), (get_world_size(),))
+        for name in self.modules:
+            if getattr(model, name, None) is not None:  # a plain segmentor has no neck
+                fully_shard(model.get_submodule(name), mesh=mesh)
+        return fully_shard(model, mesh=mesh)
+
+    def save_checkpoint(
+        self,
+        filename: str,
+        *,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        extra_ckpt: dict | None = None,
+        callback: Callable | None = None,
+    ) -> None:
+        """Gather everything in every process, and write it in process 0; see mmengine's."""
+        checkpoint = {"state_dict": self.model_state_dict(), **(extra_ckpt or {})}
+        if save_optimizer:
+            checkpoint["optimizer"] = self.optim_state_dict()
+        if save_param_scheduler and hasattr(self, "param_schedulers"):
+            checkpoint["param_schedulers"] = self.scheduler_state_dict()
+        now = time.strftime("%Y%m%d_%H%M%S", time.localtime())
+        meta = dict(seed=self.seed, time=now, mmengine_version=mmengine.__version__)
+        checkpoint["meta"] = {**meta, **checkpoint.get("meta", {})}
+        if callback is not None:
+            callback(checkpoint)
+        if is_main_process():
+            local = type(get_file_backend(filename)) is LocalBackend
+            save_checkpoint(checkpoint, filename, backend_args=WHOLE_FILES if local else None)
+
+    def model_state_dict(self) -> dict:
+        """Return the whole weights; every process must call it."""
+        return gathered(self.model.state_dict())
+
+    def load_model_state_dict(self, state_dict: dict, *, strict: bool = False, **_: Any) -> None:
+        """Split whole weights and load them."""
+        own = self.model.state_dict()
+        shards = {key: sharded_like(value, own.get(key)) for key, value in state_dict.items()}
+        self.model.load_state_dict(shards, strict=strict)
+
+    def optim_state_dict(self) -> dict:
+        """Return the optimizer's whole state, as without shards; every process must call it."""
+        return gathered(self.optim_wrapper.state_dict())
+
+    def load_optim_state_dict(self, state_dict: dict) -> None:
+        """Split the whole state of an optimizer as its parameters are, and load it."""
+        groups = self.optim_wrapper.optimizer.param_groups
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        state_dict["state"] = {
+            number: {key: sharded_like(value, parameters[number]) for key, value in state.items()}
+            for number, state in state_dict["state"].items()
+        }
+        self.optim_wrapper.load_state_dict(state_dict)
+
+
+def runner_class(cfg: Config) -> type[Runner] | type[FlexibleRunner]:
+    """Return the class of Runner that a config asks for: mmengine's `Runner` unless it says more.
+
+    Raises:
+        ConfigError: It asks for a strategy that is not tested here, or with what does not fit it.
+    """
+    name = cfg.get("runner_type") or "Runner"
+    if name not in ("Runner", "FlexibleRunner"):
+        raise ConfigError(f"runner_type={name!r}; there are 'Runner' and 'FlexibleRunner'")
+    strategy = cfg.get("strategy")
+    if name == "Runner":
+        if strategy:
+            raise ConfigError("a strategy needs runner_type='FlexibleRunner' beside it")
+        return Runner
+    kind = (strategy or {}).get("type")
+    if kind != SHARDED:
+        raise ConfigError(
+            f"got strategy.type={kind!r}, and FlexibleRunner is tested with {SHARDED!r} alone: "
+            "mmengine's strategies (DDP, FSDP, DeepSpeed) write a checkpoint over the one before, "
+            "without a SHA-256 and without all that an exact resume needs. Take that one, or leave "
+            "out runner_type and strategy: several processes then train by "
+            "DistributedDataParallel"
+        )
+    if cfg.get("launcher", "none") == "none":
+        raise ConfigError(f"{SHARDED} splits a model among processes: start them by torchrun")
+    hooks = [str(hook.get("type")) for hook in cfg.get("custom_hooks") or ()]
+    if any(hook.endswith("EMAHook") for hook in hooks) or cfg.get("compile_regions"):
+        raise ConfigError(f"{SHARDED} works without EMAHook and compile_regions: remove them")
+    return FlexibleRunner

@@ -1,0 +1,173 @@
+"""A model split among two processes trains as one that is not, and its checkpoints are ordinary."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.runner import FlexibleRunner, Runner
+
+from hordet import run
+from hordet.checkpoints import load_checkpoint, newest_checkpoint
+from hordet.config import ConfigError
+from hordet.errors import Interrupted
+from hordet.hooks.finite import NotFiniteError
+from hordet.random_state import seed_sample
+from hordet.registry import MODELS
+from hordet.sharding import SHARDED, FullyShardedStrategy, runner_class
+
+pytestmark = pytest.mark.usefixtures("cache_folder", "installed")
+CONFIG = "configs/shapes/upernet_hornet-nano_horuperhead_1k.py"
+OPTIONS = {
+    "model.decode_head.in_channels": [8, 16, 32, 64],
+    "model.decode_head.channels": 16,
+    "model.auxiliary_head.in_channels": 32,
+    "model.auxiliary_head.channels": 16,
+}
+NANO = dict(base_channels=8, depths=(1, 1, 1, 1), orders=(2, 3, 3, 3))
+SPLIT = {"runner_type": "FlexibleRunner", "strategy": dict(type=SHARDED)}
+
+
+class Seed(Hook):
+    """Lets a process draw the same from here on, whatever the building of its Runner drew."""
+
+    def before_train(self, runner):
+        seed_sample(runner.rank)
+
+
+class Stop(Hook):
+    """Asks one process to stop after two iterations."""
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == 1 and runner.rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Spoil(Hook):
+    """Makes a weight NaN after two iterations."""
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        if runner.iter == 2:
+            runner.model.get_parameter("decode_head.conv_seg.bias").to_local().data.fill_(torch.nan)
+
+
+def one_of_two(rank, root, name, options, resume, hook):
+    """Train in a process of two, and write down what ended it."""
+    torch.set_num_threads(1)
+    os.chdir(root.parent)
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
+    meeting = f"file://{root}/meeting_{name}_{resume is None}"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    cfg = run.read_config(
+        options.pop("config"), options=options, work_dir=str(root / name), tiny=True
+    )
+    cfg.model.backbone.arch = NANO
+    object.__setattr__(cfg, "_format_python_code", False)  # takes longer than the training
+    cfg.experiment_name = f"{root.name}_{name}"
+    cfg.custom_hooks = [dict(type="hordet.FiniteLossHook")]
+    cfg.randomness = dict(seed=0)
+    cfg.load_from = str(root / "start.pth")
+    runner = run.training_runner(cfg, resume=resume and str(resume))
+    runner.register_hook(Seed())
+    if hook:
+        runner.register_hook(hook)
+    end = "trained"
+    try:
+        runner.train()
+        if isinstance(runner, FlexibleRunner):
+            assert isinstance(runner.strategy, FullyShardedStrategy)
+            split = runner.model.backbone.get_parameter("stages.0.0.gnconv.proj_in.weight")
+            assert split.to_local().numel() * 2 == split.numel() == 16 * 8
+    except (Interrupted, NotFiniteError) as error:
+        end = f"{type(error).__name__}: {error}"
+    (root / f"{name}_{rank}.txt").write_text(end)
+
+
+@pytest.fixture
+def two(repository, tmp_path):
+    """Train in two processes, and return the newest checkpoint and what each process ended with."""
+    cfg = run.read_config(repository / CONFIG, options=OPTIONS, tiny=True)
+    cfg.model.backbone.arch = NANO
+    torch.save(MODELS.build(dict(cfg.model, _scope_="mmseg")).state_dict(), tmp_path / "start.pth")
+
+    def both(name, options=None, resume=None, hook=None):
+        options = {"config": repository / CONFIG, **OPTIONS, **(options or {})}
+        start = multiprocessing.get_context("fork").Process
+        arguments = (tmp_path, name, options, resume, hook)
+        processes = [start(target=one_of_two, args=(rank, *arguments)) for rank in range(2)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join()
+        assert [process.exitcode for process in processes] == [0, 0]
+        newest, _ = newest_checkpoint(tmp_path / name)
+        ends = [(tmp_path / f"{name}_{rank}.txt").read_text() for rank in range(2)]
+        return newest and load_checkpoint(newest), ends
+
+    return both
+
+
+def assert_close(one, other):
+    assert one["state_dict"].keys() == other["state_dict"].keys()
+    for key, value in one["state_dict"].items():
+        torch.testing.assert_close(other["state_dict"][key], value, msg=key)
+    for key in ("base_param_settings", "param_groups"):
+        assert str(one["optimizer"][key]) == str(other["optimizer"][key])
+    states = [each["optimizer"]["state"] for each in (one, other)]
+    assert states[0].keys() == states[1].keys()
+    for number, state in states[0].items():
+        for key, value in state.items():
+            torch.testing.assert_close(states[1][number][key], value, msg=f"{number}.{key}")
+
+
+def test_split_or_not_is_the_same_run(two, tmp_path):
+    whole, ends = two("whole")
+    assert ends == ["trained"] * 2 and whole["meta"]["iter"] == 4
+    stopped, ends = two("parts", SPLIT, hook=Stop())
+    assert all(end.startswith("Interrupted: ") and "iteration 2 is saved" in end for end in ends)
+    assert stopped["meta"]["iter"] == 2 and (tmp_path / "parts" / "iter_2.pth.sha256").is_file()
+    shutil.copy(tmp_path / "parts" / "iter_2.pth", tmp_path)
+    for name, options in (("parts", SPLIT), ("other", {})):  # with shards, and without
+        resumed, ends = two(name, options, resume=tmp_path / "iter_2.pth")
+        assert ends == ["trained"] * 2 and resumed["meta"]["iter"] == 4
+        assert_close(whole, resumed)
+
+
+def test_a_number_that_is_none(two, tmp_path):
+    _, ends = two("spoilt", SPLIT, hook=Spoil())
+    kept = tmp_path / "spoilt" / "not_finite" / "iter_2.pth"
+    for end in ends:
+        assert end.startswith("NotFiniteError: got a loss that is not finite at iteration 3.")
+        assert str(kept) in end and "split among processes" in end
+    state = load_checkpoint(kept)["state_dict"]
+    wrong = [key for key, value in state.items() if not torch.isfinite(value).all()]
+    assert wrong == ["decode_head.conv_seg.bias"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(strategy=dict(type=SHARDED)), "needs runner_type='FlexibleRunner'"),
+        (dict(runner_type="FlexRunner"), "there are 'Runner' and 'FlexibleRunner'"),
+        (dict(runner_type="FlexibleRunner"), "got strategy.type=None"),
+        (
+            dict(runner_type="FlexibleRunner", strategy=dict(type="DeepSpeedStrategy")),
+            r"got strategy.type='DeepSpeedStrategy', .* is tested with 'hordet.FullySharded",
+        ),
+        (dict(SPLIT, launcher="none"), "start them by torchrun"),
+        (dict(SPLIT, custom_hooks=[dict(type="EMAHook")]), "without EMAHook"),
+        (dict(SPLIT, compile_regions=True), "without EMAHook and compile_regions"),
+    ],
+)
+def test_what_does_not_fit(change, message):
+    with pytest.raises(ConfigError, match=message):
+        runner_class(Config({"launcher": "pytorch", **change}))
+
+
+def test_who_asks_for_nothing_gets_the_runner():
+    assert runner_class(Config({})) is Runner
+    assert runner_class(Config({"launcher": "pytorch", **SPLIT})) is FlexibleRunner
