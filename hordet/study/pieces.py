@@ -83,9 +83,13 @@ SETTINGS = MappingProxyType(
         "camvid": Setting(
             leaves={
                 "efficientnet-lite0": "camvid/upernet_efficientnet-lite0_horuperhead_0.5k.py",
-                "hornet-nano": "camvid/upernet_hornet-nano_horuperhead_1.6k.py",
+                "hornet-nano": "camvid/upernet_hornet-nano_horuperhead_3k.py",
             },
-            options={"train_cfg.max_iters": 250, "train_cfg.val_interval": 250},
+            options={
+                "train_cfg.max_iters": 250,
+                "train_cfg.val_interval": 250,
+                "train_dataloader.batch_size": 4,
+            },
             metric="mIoU",
             picture=(180, 240),
         ),

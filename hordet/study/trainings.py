@@ -17,6 +17,7 @@ import torch
 from hordet import run
 from hordet.config import ConfigError
 from hordet.errors import UserError
+from hordet.harmless import quiet
 from hordet.hooks.finite import NotFiniteError
 from hordet.study.pieces import Piece
 from hordet.study.recipe import config_of
@@ -111,7 +112,7 @@ def _serve(theirs: Connection, piece: Piece, root: Path, work_dir: Path, tiny: b
         with (folder / OUTPUT).open("w") as file:
             for stream in (sys.stdout, sys.stderr):
                 os.dup2(file.fileno(), stream.fileno())
-        run.quiet()
+        quiet()
         theirs.send(("record", train(piece, root, work_dir, tiny)))
     except Exception as error:
         # What the user can put right stops the study; one model that diverges does not.

@@ -275,6 +275,6 @@ def test_a_config_is_tested_in_patches(repository):
         cfg.sliced_model = options
         with pytest.raises(ConfigError, match=words):
             slice_pictures(cfg)
-    cfg = read("camvid/upernet_hornet-nano_horuperhead_1.6k.py")
+    cfg = read("camvid/upernet_hornet-nano_horuperhead_3k.py")
     with pytest.raises(ConfigError, match="this config has hordet.IoUMetric. A segmentor slides"):
         slice_pictures(cfg)

@@ -75,7 +75,7 @@ class NaiveBlock(Block):
         mixed = self.gnconv(self.norm1(x))
         if self.gamma1 is not None:
             mixed = self.gamma1.view(-1, 1, 1) * mixed
-        x = x + self.drop_path(mixed)
+        x = x + self._drop(mixed)
         pixels = x.permute(0, 2, 3, 1)
         pixels = self.norm2(pixels)
         pixels = self.pwconv1(pixels)
@@ -83,7 +83,7 @@ class NaiveBlock(Block):
         pixels = self.pwconv2(pixels)
         if self.gamma2 is not None:
             pixels = self.gamma2 * pixels
-        return x + self.drop_path(pixels.permute(0, 3, 1, 2))
+        return x + self._drop(pixels.permute(0, 3, 1, 2))
 
 
 class NaiveHorNet(HorNet):
