@@ -24,6 +24,7 @@ from hordet.config_faults import nested_dicts
 from hordet.datasets import DatasetError, set_data_root
 from hordet.datasets.roots import evaluator_configs
 from hordet.evaluation.errors import EvaluationError
+from hordet.export.errors import ExportError
 from hordet.processes import check_data
 
 __all__ = ["RESUME_ME", "Interrupted", "UserError"]
@@ -34,6 +35,7 @@ UserError = (
     CheckpointError,
     CompilerError,
     EvaluationError,
+    ExportError,
     FloatingPointError,
     OSError,
 )
@@ -196,7 +198,8 @@ def test_runner(
 
     Args:
         cfg: From `read_config`.
-        checkpoint: Weights; every tensor of the model must be in it.
+        checkpoint: Weights; every tensor of the model must be in it. Or an `.onnx` of
+            tools/export.py, which then predicts in the place of the network.
         tta: Test-time augmentation by the config's `tta_pipeline` (and `tta_model`).
         out: Where predictions go: a `.pkl` of mmdet, a `.json` of COCO results, or a folder
             of label maps for segmentation.
@@ -204,6 +207,7 @@ def test_runner(
     Raises:
         ConfigError: `tta` or `out` do not fit the config.
         DatasetError: The data are not as the config says.
+        ExportError: The `.onnx` is not of this config.
     """
     if not cfg.get(_TEST_LOADER):
         raise ConfigError(f"the config has no {_TEST_LOADER}, so there is nothing to test on")
@@ -211,12 +215,17 @@ def test_runner(
         cfg[key] = None
     for key in ("val_dataloader", "val_cfg", "val_evaluator"):
         cfg[key] = None
-    cfg.update(load_from=str(checkpoint), resume=False)
+    exported = Path(checkpoint).suffix == ".onnx"
+    cfg.update(load_from=None if exported else str(checkpoint), resume=False)
     if tta:
         _augment(cfg)
     pickled = bool(out) and _write_predictions(cfg, str(out))
     check_data(cfg)
     runner = _build(cfg, minimum_share=1.0)
+    if exported:
+        from hordet.export.runtime import predict_with  # imports mmdet and mmseg both
+
+        predict_with(runner.model, checkpoint)
     if pickled:
         from mmdet.evaluation import DumpDetResults
 
