@@ -156,7 +156,8 @@ def test_runner(
 
     Args:
         cfg: From `read_config`.
-        checkpoint: Weights; every tensor of the model must be in it.
+        checkpoint: Weights; every tensor of the model must be in it. Or an `.onnx` of
+            tools/export.py, which then predicts in the place of the network.
         tta: Test-time augmentation by the config's `tta_pipeline` (and `tta_model`).
         sliced: Detection in patches of the pictures, by the config's `sliced_model`; not with tta.
         out: Where predictions go: a `.pkl` of mmdet, a `.json` of COCO results, or a folder
@@ -165,6 +166,7 @@ def test_runner(
     Raises:
         ConfigError: `tta`, `sliced` or `out` do not fit the config.
         DatasetError: The data are not as the config says.
+        ExportError: The `.onnx` is not of this config.
     """
     if not cfg.get(_TEST_LOADER):
         raise ConfigError(f"the config has no {_TEST_LOADER}, so there is nothing to test on")
@@ -174,7 +176,8 @@ def test_runner(
         cfg[key] = None
     for key in ("runner_type", "strategy"):  # of a training
         cfg.pop(key, None)
-    cfg.update(load_from=str(checkpoint), resume=False)
+    exported = Path(checkpoint).suffix == ".onnx"
+    cfg.update(load_from=None if exported else str(checkpoint), resume=False)
     if tta:
         _augment(cfg)
     elif sliced:
@@ -184,6 +187,10 @@ def test_runner(
     pickled = bool(out) and _write_predictions(cfg, str(out))
     check_data(cfg)
     runner = _build(cfg, minimum_share=1.0)
+    if exported:
+        from hordet.export.runtime import predict_with  # imports mmdet and mmseg both
+
+        predict_with(runner.model, checkpoint)
     if pickled:
         from mmdet.evaluation import DumpDetResults
 

@@ -18,7 +18,10 @@ def parse_arguments() -> argparse.Namespace:
         parents=[run_arguments()],
     )
     add = parser.add_argument
-    add("checkpoint", help="weights (.pth or .safetensors); no code in it is run")
+    add(
+        "checkpoint",
+        help="weights (.pth or .safetensors), no code in them is run; or an .onnx of tools/export.py",
+    )
     views = parser.add_mutually_exclusive_group()
     views.add_argument(
         "--tta", action="store_true", help="test-time augmentation: several scales and flips"

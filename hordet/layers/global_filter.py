@@ -1,14 +1,15 @@
 """The global filter of HorNet-GF: half of the channels see the whole picture through an FFT."""
 
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hordet.layers.depthwise import DepthwiseConv2d
-from hordet.layers.layout import pixels, planes
+from hordet.layers.dft import dft_filter
+from hordet.layers.layout import exporting, pixels, planes
 from hordet.layers.norm import LayerNorm2d, layer_norm_2d
 
 # A resized filter of a large map takes tens of MB: a few sizes are enough for a test set whose
@@ -31,6 +32,8 @@ class GlobalLocalFilter(nn.Module):
         channels: C of the input; even.
         gf_size: (h, w) of the learned filter: h rows of the wrap-around frequency axis, w
             columns of the half axis of a real FFT. Resized to the spectrum of any input.
+        transform: 'fft', or 'dft' for the same numbers by real matrix products, for runtimes
+            without complex numbers; may be changed at any time.
 
     Shape:
         (N, C, H, W) -> (N, C, H, W).
@@ -39,7 +42,12 @@ class GlobalLocalFilter(nn.Module):
         ValueError: `channels` is odd.
     """
 
-    def __init__(self, channels: int, gf_size: tuple[int, int] = (14, 8)) -> None:
+    def __init__(
+        self,
+        channels: int,
+        gf_size: tuple[int, int] = (14, 8),
+        transform: Literal["fft", "dft"] = "fft",
+    ) -> None:
         """Create both halves; the filter starts as a truncated normal of std 0.02."""
         super().__init__()
         if channels % 2:
@@ -48,6 +56,7 @@ class GlobalLocalFilter(nn.Module):
                 f"use an even number such as {channels + 1}."
             )
         self.gf_size = tuple(gf_size)
+        self.transform = transform
         self.dw = DepthwiseConv2d(channels // 2, 3, bias=False)
         self.complex_weight = nn.Parameter(torch.empty(channels // 2, *self.gf_size, 2))
         nn.init.trunc_normal_(self.complex_weight, std=0.02)
@@ -75,14 +84,17 @@ class GlobalLocalFilter(nn.Module):
             if x.numel() == 0:  # FFT libraries refuse an empty batch
                 return x
             height, width = x.shape[-2:]
-            spectrum = torch.fft.rfft2(x, norm="ortho")
             weight = self._resized_weight(height, width // 2 + 1, precision)
+            if self.transform == "dft":
+                return dft_filter(x, weight)
+            weight = torch.view_as_complex(weight)
+            spectrum = torch.fft.rfft2(x, norm="ortho")
             # In place where no gradient asks for the old spectrum.
             spectrum = spectrum * weight if torch.is_grad_enabled() else spectrum.mul_(weight)
             return torch.fft.irfft2(spectrum, s=(height, width), norm="ortho")
 
     def _resized_weight(self, height: int, width: int, precision: torch.dtype) -> Tensor:
-        """The complex filter, (C / 2, height, width), from the cache where that is safe."""
+        """The filter, (C / 2, height, width, 2), from the cache where that is safe."""
         weight = self.complex_weight
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self._resize(weight.to(precision), height, width)
@@ -97,16 +109,17 @@ class GlobalLocalFilter(nn.Module):
 
     @staticmethod
     def _resize(weight: Tensor, height: int, width: int) -> Tensor:
-        """Resize (C, h, w, 2) bilinearly with aligned corners to a complex (C, height, width).
+        """Resize (C, h, w, 2) bilinearly with aligned corners to (C, height, width, 2).
 
         The first axis is a wrap-around frequency axis that the interpolation treats as a plain
         one; the published weights were trained so.
         """
-        if weight.shape[1:3] != (height, width):
+        # An export does not know the size; to the same one, the interpolation changes nothing.
+        if exporting() or weight.shape[1:3] != (height, width):
             weight = F.interpolate(
                 weight.permute(3, 0, 1, 2), (height, width), mode="bilinear", align_corners=True
             ).permute(1, 2, 3, 0)
-        return torch.view_as_complex(weight.contiguous())
+        return weight.contiguous()
 
     def train(self, mode: bool = True) -> "GlobalLocalFilter":
         """Switch the mode and forget resized filters: averaging hooks edit weights unseen."""
@@ -126,6 +139,5 @@ class GlobalLocalFilter(nn.Module):
         key = f"{prefix}complex_weight"
         weight = state_dict.get(key)
         if weight is not None and weight.ndim == 4 and weight.shape[1:3] != self.gf_size:
-            resized = self._resize(weight.float(), *self.gf_size)
-            state_dict[key] = torch.view_as_real(resized).to(weight.dtype)
+            state_dict[key] = self._resize(weight.float(), *self.gf_size).to(weight.dtype)
         super()._load_from_state_dict(state_dict, prefix, *args)

@@ -9,20 +9,23 @@ Between the two lies a transpose of each picture, for which torch has a kernel o
 import torch
 from torch import Tensor
 
+# Whether torch.export reads the code; torch 2.6 cannot tell it from torch.compile.
+exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
 
 def channels_last(x: Tensor) -> Tensor:
     """Return a map as a CPU computes gnConvs fastest; other devices keep theirs.
 
     For the door of a model: its layers hand the layout on to one another.
     """
-    if x.device.type != "cpu":
+    if exporting() or x.device.type != "cpu":
         return x
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def planes(x: Tensor) -> Tensor:
     """Return (N, C, H, W) with each channel's plane contiguous; itself if it is so already."""
-    if x.is_contiguous() or x.stride(1) != 1 or not x.numel():
+    if exporting() or x.is_contiguous() or x.stride(1) != 1 or not x.numel():
         return x.contiguous()
     batch, channels, height, width = x.shape
     pictures = x.permute(0, 2, 3, 1).contiguous().view(batch, height * width, channels)
@@ -32,7 +35,7 @@ def planes(x: Tensor) -> Tensor:
 def pixels(x: Tensor) -> Tensor:
     """Return (N, C, H, W) as (N, H, W, C) with each pixel's channels contiguous."""
     batch, channels, height, width = x.shape
-    if not x.is_contiguous() or not x.numel():
+    if exporting() or not x.is_contiguous() or not x.numel():
         return x.permute(0, 2, 3, 1).contiguous()
     return _transposed(x.view(batch, channels, -1)).view(batch, height, width, channels)
 

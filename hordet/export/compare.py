@@ -1,0 +1,107 @@
+"""What an exported file says beside what the model said in eager mode."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from hordet.export.errors import ExportError
+from hordet.export.graphs import inputs_of, reference_of
+
+Outputs = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One picture of an export beside the model.
+
+    Attributes:
+        size: Height and width of the picture.
+        differences: The largest difference of each output: absolute; of classes, the share of
+            pixels that differ.
+        count: How many objects were found, or None for maps.
+    """
+
+    size: tuple[int, int]
+    differences: dict[str, float]
+    count: int | None = None
+
+    @property
+    def worst(self) -> float:
+        """The largest of all differences."""
+        return max(self.differences.values())
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        parts = [f"{name} {value:.1e}" for name, value in self.differences.items()]
+        found = "" if self.count is None else f" ({self.count} objects)"
+        return f"{self.size[0]} x {self.size[1]}: {', '.join(parts)}{found}"
+
+
+def compare(
+    run: Callable[..., Outputs], graph: nn.Module, pictures: list[Tensor]
+) -> list[Comparison]:
+    """Run an export and the model on pictures.
+
+    Args:
+        run: The export: takes what the graph takes.
+        graph: From `graph_of`, of the model as it was trained.
+        pictures: (N, 3, H, W) each.
+
+    Raises:
+        ExportError: A detector found nothing on any of them, so that nothing was compared.
+    """
+    reference = reference_of(graph)
+    rows = []
+    for picture in pictures:
+        inputs = inputs_of(graph, picture)
+        with torch.no_grad():
+            want = reference(*inputs)
+        got = run(*inputs)
+        count = len(want["boxes"]) if "boxes" in want else None
+        size = (picture.shape[2], picture.shape[3])
+        rows.append(Comparison(size, differences(got, want), count))
+    if all(row.count == 0 for row in rows):
+        raise ExportError(
+            "the model finds nothing in the pictures to compare on, so nothing is compared: give "
+            "--picture FILE with objects in it"
+        )
+    return rows
+
+
+def differences(got: Outputs, want: Outputs) -> dict[str, float]:
+    """Return the largest difference of each output; see `Comparison`.
+
+    Objects are paired by class, box and score, for equal scores may change places; an object
+    without a partner makes every difference infinite.
+    """
+    if "boxes" in want:
+        order = _partners(got, want)
+        if order is None:
+            return dict.fromkeys(want, float("inf"))
+        got = {name: value[order] for name, value in got.items()}
+    found = {}
+    for name, value in want.items():
+        if value.shape != got[name].shape:
+            found[name] = float("inf")
+        elif not value.numel():
+            found[name] = 0.0
+        elif value.is_floating_point():
+            found[name] = (value - got[name]).abs().max().item()
+        else:
+            found[name] = (value != got[name]).float().mean().item()
+    return found
+
+
+def _partners(got: Outputs, want: Outputs) -> Tensor | None:
+    """Return the index in `got` of each object in `want`, or None where they do not pair up."""
+    if len(got["boxes"]) != len(want["boxes"]):
+        return None
+    if not len(want["boxes"]):
+        return torch.arange(0)
+    apart = (want["boxes"][:, None] - got["boxes"]).abs().amax(-1)
+    apart = apart + (want["scores"][:, None] - got["scores"]).abs()
+    apart[want["labels"][:, None] != got["labels"]] = float("inf")
+    order = apart.argmin(dim=1)
+    return order if len(order.unique()) == len(order) else None

@@ -1,0 +1,168 @@
+"""From a config and a checkpoint to a file that is known to say what the model says."""
+
+import copy
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from mmengine.registry import DefaultScope
+from torch import Tensor, nn
+
+from hordet.checkpoints import fill, load_checkpoint, require
+from hordet.export.compare import Comparison, Outputs, compare
+from hordet.export.errors import ExportError
+from hordet.export.graphs import Part, exportable, graph_of, smallest_sides
+from hordet.export.pictures import picture_file, prepared, resized
+from hordet.export.program import SUFFIXES, trace, write
+from hordet.export.runtime import OnnxFile
+from hordet.registry import MODELS
+
+# Sides of the pictures that an export of free size is compared on too, in those of the example.
+SCALES = (0.73, 1.31)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is exported and how.
+
+    Attributes:
+        part: 'whole', or 'features' for backbone and neck.
+        labels: Of a segmentor, classes in place of logits.
+        dynamic: Leave height and width free, and of maps the number of pictures.
+        transform: How global filters compute: 'fft' is for one size.
+        size: Height and width of the example; by default those of the picture it is made of.
+        picture: A file to compare on; by default the first picture of the test data.
+        limit: The largest difference to the model that is accepted; see `Comparison`.
+    """
+
+    part: Part = "whole"
+    labels: bool = False
+    dynamic: bool = True
+    transform: Literal["fft", "dft"] = "dft"
+    size: tuple[int, int] | None = None
+    picture: str | None = None
+    limit: float = 1e-4
+
+
+def load_model(cfg: Any, checkpoint: str | Path) -> nn.Module:
+    """Build a config's model on the CPU and fill it from a checkpoint; no code in it is run.
+
+    Raises:
+        hordet.checkpoints.CheckpointError: The file cannot be opened or is of another model.
+    """
+    weights = load_checkpoint(checkpoint)
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
+        model = MODELS.build(copy.deepcopy(cfg.model)).eval()
+    require(fill(model, weights), 1.0, str(checkpoint))
+    model.dataset_meta = (weights.get("meta") or {}).get("dataset_meta") or {}
+    return model
+
+
+def export(model: nn.Module, cfg: Any, path: Path, settings: Settings) -> list[Comparison]:
+    """Write a model to a file, run the file, and keep it if it says what the model says.
+
+    Args:
+        model: From `load_model`.
+        cfg: Its config.
+        path: An `.onnx` or `.pt2`; replaced only by a file that passed.
+        settings: What and how.
+
+    Returns:
+        The file beside the model, for each size of picture.
+
+    Raises:
+        ExportError: The model cannot be exported, or the export differs by more than the limit.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ExportError(f"got {path}; allowed are files that end in {' or '.join(SUFFIXES)}")
+    graph = graph_of(model, settings.part, settings.labels)
+    ready = exportable(graph, settings.transform, settings.dynamic)
+    pictures = _pictures(graph, cfg, settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unchecked = path.with_name(f"{path.stem}.unchecked{path.suffix}")
+    try:
+        program = trace(ready, pictures[0], settings.dynamic)
+        write(program, unchecked, describe(graph, cfg))
+        rows = compare(_runner(unchecked), graph, pictures)
+        worst = max(row.worst for row in rows)
+        if not worst <= settings.limit:
+            raise ExportError(
+                f"the export differs from the model by {worst:.1e}, and the limit is "
+                f"{settings.limit:.1e}: {'; '.join(map(str, rows))}. No file is kept; if this is "
+                "near enough for you, raise --limit"
+            )
+        os.replace(unchecked, path)
+    finally:
+        unchecked.unlink(missing_ok=True)
+    return rows
+
+
+def export_int8(model: nn.Module, cfg: Any, path: Path, count: int) -> tuple[Path, int]:
+    """Write the int8 form of an exported `NAME.onnx` beside it, as `NAME.int8.onnx`.
+
+    Args:
+        model: As in `export`.
+        cfg: As in `export`.
+        path: The exported file.
+        count: Training pictures that set the ranges of activations.
+
+    Returns:
+        The file, and how many operators compute in int8.
+
+    Raises:
+        ExportError: The file is no ONNX, or there are no training data.
+    """
+    if path.suffix != ".onnx":
+        raise ExportError(f"got {path}; int8 needs an .onnx")
+    from hordet.export.quantize import quantize  # ONNX Runtime is an extra
+
+    detections = OnnxFile(path).metadata["kind"] == "detections"
+    inputs = (
+        (picture, size) if detections else (picture,)
+        for picture, size in prepared(cfg, model, "train", count)
+    )
+    target = path.with_suffix(".int8.onnx")
+    return target, quantize(path, target, inputs)
+
+
+def describe(graph: Any, cfg: Any) -> dict[str, Any]:
+    """Return what an ONNX file says of itself; see `hordet.export.runtime.OnnxFile`."""
+    model = graph.model
+    head = model.roi_head.bbox_head if graph.kind == "detections" else model
+    preprocessing = {"mean", "std", "bgr_to_rgb", "rgb_to_bgr", "pad_size_divisor"}
+    return {
+        "kind": graph.kind,
+        "num_classes": getattr(head, "num_classes", None),
+        "classes": list(model.dataset_meta.get("classes", ())),
+        "preprocessing": {
+            key: value
+            for key, value in (cfg.model.get("data_preprocessor") or {}).items()
+            if key in preprocessing
+        },
+    }
+
+
+def _pictures(graph: nn.Module, cfg: Any, settings: Settings) -> list[Tensor]:
+    """Return what an export is compared on: one picture at the sizes it is for."""
+    if settings.picture:
+        picture = picture_file(graph.model, settings.picture)
+    else:
+        picture, _ = next(prepared(cfg, graph.model, "test", 1))
+    height, width = settings.size or tuple(picture.shape[2:])
+    example = resized(picture, (height, width))
+    if not settings.dynamic:
+        return [example]
+    least = smallest_sides(graph, example)
+    sizes = [(round(scale * height), round(scale * width)) for scale in SCALES]
+    sizes = [(max(high, least[0]), max(wide, least[1])) for high, wide in sizes]
+    return [example, *(resized(picture, size) for size in sizes)]
+
+
+def _runner(path: Path) -> Callable[..., Outputs]:
+    """Open a file that was just written."""
+    if path.suffix == ".onnx":
+        return OnnxFile(path)
+    return torch.export.load(path).module()

@@ -1,0 +1,174 @@
+"""A model as a graph, tensors in and tensors out, whose every operator an exporter can follow."""
+
+import copy
+import math
+from typing import Any, Literal
+
+import torch
+from mmdet.models.detectors import BaseDetector
+from mmseg.models.segmentors import BaseSegmentor
+from torch import Tensor, nn
+from torch.export import Dim
+
+from hordet.deploy import switch_to_deploy
+from hordet.export.errors import ExportError
+from hordet.export.pooling import AdaptiveAveragePool
+from hordet.export.two_stage import Detections, MmdetDetections
+from hordet.layers import GlobalLocalFilter
+
+Part = Literal["whole", "features"]
+LARGEST = 8192  # side of a picture, in pixels
+
+
+class Features(nn.Module):
+    """Backbone and, if there is one, neck.
+
+    Shape:
+        Pictures as the data preprocessor leaves them, (N, 3, H, W) -> one (N, C_i, H_i, W_i) a
+        level.
+    """
+
+    kind = "features"
+
+    def __init__(self, model: nn.Module) -> None:
+        """Keep the two parts of a detector or segmentor."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, picture: Tensor) -> dict[str, Tensor]:
+        """Compute the pyramid."""
+        levels = self.model.extract_feat(picture)
+        return {f"level_{i}": level for i, level in enumerate(levels)}
+
+
+class Segmentation(nn.Module):
+    """A whole segmentor, without sliding windows.
+
+    Args:
+        model: mmseg's EncoderDecoder, or hordet's.
+        labels: Give classes in place of logits.
+
+    Shape:
+        Pictures as the data preprocessor leaves them, (N, 3, H, W) -> logits (N, classes, H, W), or
+        labels (N, H, W), int64.
+    """
+
+    kind = "segmentation"
+
+    def __init__(self, model: nn.Module, labels: bool = False) -> None:
+        """Keep the model."""
+        super().__init__()
+        self.model = model
+        self.labels = labels
+
+    def forward(self, picture: Tensor) -> dict[str, Tensor]:
+        """Classify every pixel."""
+        logits = self.model.encode_decode(picture, [dict(img_shape=picture.shape[2:])])
+        if not self.labels:
+            return {"logits": logits}
+        if self.model.out_channels == 1:
+            foreground = logits.sigmoid()[:, 0] > self.model.decode_head.threshold
+            return {"labels": foreground.long()}
+        return {"labels": logits.argmax(dim=1)}
+
+
+def graph_of(model: nn.Module, part: Part = "whole", labels: bool = False) -> nn.Module:
+    """Return a model as a graph, of the layers of the model itself.
+
+    Args:
+        model: A detector of mmdet or segmentor of mmseg, in eval mode.
+        part: 'whole', or 'features' for backbone and neck.
+        labels: Of a segmentor, classes in place of logits.
+
+    Raises:
+        ExportError: The model has no such graph; the message says what has.
+    """
+    if not isinstance(model, (BaseDetector, BaseSegmentor)):
+        raise ExportError(
+            f"{type(model).__name__} is neither a detector of mmdet nor a segmentor of mmseg"
+        )
+    if labels and (part == "features" or not isinstance(model, BaseSegmentor)):
+        raise ExportError("labels in place of logits are for a whole segmentor; leave them out")
+    if part == "features":
+        return Features(model)
+    if isinstance(model, BaseDetector):
+        return Detections(model)
+    if not hasattr(model, "encode_decode"):
+        raise ExportError(
+            f"{type(model).__name__} has no whole export, an EncoderDecoder has; its backbone and "
+            "neck can be exported alone, as features"
+        )
+    return Segmentation(model, labels)
+
+
+def reference_of(graph: nn.Module) -> nn.Module:
+    """Return the graph's model by the code of mmdet and mmseg, in eager mode, to compare with."""
+    return MmdetDetections(graph.model) if isinstance(graph, Detections) else graph
+
+
+def exportable(graph: nn.Module, transform: Literal["fft", "dft"], dynamic: bool) -> nn.Module:
+    """Return a copy with what inference does not need folded, in operators that ONNX has.
+
+    Args:
+        graph: From `graph_of`.
+        transform: How global filters compute.
+        dynamic: Whether the graph is for pictures of any size.
+
+    Raises:
+        ExportError: The model has global filters by FFT, which are of one size.
+    """
+    graph = copy.deepcopy(graph)
+    switch_to_deploy(graph)
+    for module in list(graph.modules()):
+        if isinstance(module, GlobalLocalFilter):
+            if dynamic and transform == "fft":
+                raise ExportError(
+                    "a global filter by FFT is of one size: add --static, or take --transform dft"
+                )
+            module.transform = transform
+        for name, child in module.named_children():
+            if isinstance(child, nn.AdaptiveAvgPool2d):
+                setattr(module, name, AdaptiveAveragePool(child.output_size))
+    return graph
+
+
+def inputs_of(graph: nn.Module, picture: Tensor) -> tuple[Tensor, ...]:
+    """Return what a graph takes for pictures (N, 3, H, W): them, and for detections their size."""
+    if isinstance(graph, Detections):
+        return picture, torch.tensor(picture.shape[2:], dtype=picture.dtype)
+    return (picture,)
+
+
+def smallest_sides(graph: nn.Module, picture: Tensor) -> tuple[int, int]:
+    """Return the least height and width for which a graph of free size is.
+
+    torch.export takes a map of one row for a constant; so the coarsest level has at least two.
+
+    Args:
+        graph: From `graph_of`.
+        picture: An example, (1, 3, H, W).
+
+    Raises:
+        ExportError: The example is smaller.
+    """
+    with torch.no_grad():
+        coarsest = graph.model.extract_feat(picture)[-1].shape[2:]
+    if min(coarsest) < 2:
+        raise ExportError(
+            f"got an example of {picture.shape[2]} x {picture.shape[3]} pixels, of which the "
+            f"coarsest level has {coarsest[0]} x {coarsest[1]}; a graph of free size needs two "
+            "rows and columns there: give a larger --size"
+        )
+    height, width = (
+        2 * math.ceil(side / few) for side, few in zip(picture.shape[2:], coarsest, strict=True)
+    )
+    return height, width
+
+
+def dynamic_shapes(graph: nn.Module, picture: Tensor) -> tuple[Any, ...]:
+    """Return which sizes of the inputs are free, as torch.export takes them; see the above."""
+    height, width = smallest_sides(graph, picture)
+    sides = {2: Dim("height", min=height, max=LARGEST), 3: Dim("width", min=width, max=LARGEST)}
+    if isinstance(graph, Detections):
+        return sides, None
+    return ({0: Dim("batch", min=1, max=1024), **sides},)
