@@ -20,7 +20,7 @@ def parse_arguments() -> argparse.Namespace:
     add = parser.add_argument
     add(
         "checkpoint",
-        help="weights (.pth or .safetensors), no code in them is run; or an .onnx of tools/export.py",
+        help="weights (.pth or .safetensors), no code in them is run; or .onnx of tools/export.py",
     )
     views = parser.add_mutually_exclusive_group()
     views.add_argument(

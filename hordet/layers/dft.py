@@ -1,10 +1,8 @@
-"""The filter in the frequency domain without complex numbers: Fourier transforms by matrix products.
+"""The filter in the frequency domain without complex numbers: Fourier transforms as products.
 
 For runtimes that have no FFT. A transform of length n takes n^2 products a line instead of
 n log n; the maps of a pyramid are small enough for that.
 """
-
-import math
 
 import torch
 from torch import Tensor
@@ -45,6 +43,6 @@ def _waves(length: int, count: int, like: Tensor) -> tuple[Tensor, Tensor]:
     # Whole turns are taken off while the numbers are whole: j k / length would lose digits.
     turn = j[:, None] * j[None, :count] % whole
     turn = torch.where(2 * turn > whole, turn - whole, turn)
-    angle = turn.to(like.dtype) * (2 * math.pi / whole.to(like.dtype))
+    angle = turn.to(like.dtype) * (2 * torch.pi / whole.to(like.dtype))
     scale = whole.to(like.dtype).rsqrt()
     return angle.cos() * scale, angle.sin() * scale

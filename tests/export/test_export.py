@@ -1,22 +1,16 @@
 """Exports of small models in ONNX Runtime beside the models, and what is refused."""
 
-import json
-
 import pytest
 import torch
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from torch import nn
 
-from hordet.export.compare import differences
-from hordet.export.errors import ExportError
 from hordet.registry import MODELS
 
 onnx = pytest.importorskip("onnx", reason="the extra 'export' is not installed")
 pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
 pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
 
-from hordet.export import exporter, runtime  # noqa: E402
 
 ARCH = dict(base_channels=8, depths=(1, 1, 1, 1), orders=(2, 2, 2, 2))
 CHANNELS = [8, 16, 32, 64]
