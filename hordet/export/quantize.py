@@ -40,7 +40,7 @@ def quantize(source: Path, destination: Path, inputs: Iterable[tuple[Tensor, ...
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            extra_options=dict(MatMulConstBOnly=True, CalibMaxIntermediateOutputs=1),
+            extra_options=dict(MatMulConstBOnly=True),
         )
     model = onnx.load(destination)
     known = {item.key for item in model.metadata_props}
