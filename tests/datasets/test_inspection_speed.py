@@ -7,14 +7,17 @@ import json
 import subprocess
 import sys
 import time
+from importlib import import_module
 
 import cv2
 import numpy as np
 import pytest
-from mmdet.datasets import CocoDataset
 from pycocotools import mask
 
-CLASSES = CocoDataset.METAINFO["classes"]
+from hordet import ops
+
+ops.install()  # without operators, mmdet cannot be imported
+CLASSES = import_module("mmdet.datasets").CocoDataset.METAINFO["classes"]
 PICTURES = dict(train2017=4800, val2017=200)
 HEIGHT, WIDTH = 480, 640
 OBJECTS = 7  # of each picture, as in COCO
@@ -53,13 +56,14 @@ def draw(root):
     """Write the data set in the form of COCO; return the mean size of a file in bytes."""
     rng = np.random.default_rng(0)
     large = texture(rng, 2 * HEIGHT, 2 * WIDTH)
+    places = iter(rng.permutation(HEIGHT * WIDTH))  # no two pictures alike
     categories = [dict(id=1 + i, name=name) for i, name in enumerate(CLASSES)]
     (root / "annotations").mkdir(parents=True)
     for split, count in PICTURES.items():
         (root / split).mkdir()
         images, annotations = [], []
         for number in range(1, count + 1):
-            top, left = rng.integers(HEIGHT), rng.integers(WIDTH)
+            top, left = divmod(next(places), WIDTH)
             name = f"{number:06d}.jpg"
             crop = large[top : top + HEIGHT, left : left + WIDTH]
             cv2.imwrite(str(root / split / name), crop, [cv2.IMWRITE_JPEG_QUALITY, 90])
