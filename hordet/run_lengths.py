@@ -35,6 +35,27 @@ def encode_crop(crop: NDArray[Any], x: int, y: int, height: int, width: int) -> 
     return coco_mask.frPyObjects(dict(size=[height, width], counts=runs.tolist()), height, width)
 
 
+def bitmap_of(segmentation: Any, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+    """Rasterise an annotation's polygons or run lengths.
+
+    Args:
+        segmentation: As COCO has it: polygons, or run lengths, compressed or not.
+        size: (height, width) of the picture.
+
+    Returns:
+        0 and 1, (height, width); None if there is no polygon.
+    """
+    if isinstance(segmentation, list):
+        # Fewer than three points are no polygon; pycocotools would read two as a box.
+        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+        if not polygons:
+            return None
+        segmentation = coco_mask.merge(coco_mask.frPyObjects(polygons, *size))
+    elif isinstance(segmentation["counts"], list):
+        segmentation = coco_mask.frPyObjects(segmentation, *size)
+    return coco_mask.decode(segmentation)
+
+
 def encode_mask(
     mask: NDArray[Any], x: int = 0, y: int = 0, size: tuple[int, int] | None = None
 ) -> dict[str, Any]:

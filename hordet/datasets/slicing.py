@@ -10,14 +10,13 @@ from typing import Any
 import mmcv
 import numpy as np
 from numpy.typing import NDArray
-from pycocotools import mask as coco_mask
 from tqdm import tqdm
 
 from hordet.datasets.check_coco import check_coco
 from hordet.datasets.errors import DatasetError
 from hordet.datasets.loading import LoadImageFromFile
 from hordet.patches import Patches
-from hordet.run_lengths import encode_mask
+from hordet.run_lengths import bitmap_of, encode_mask
 
 Place = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -140,16 +139,7 @@ class _Object:
     @cached_property
     def mask(self) -> NDArray[np.uint8] | None:
         """The bitmap (H, W), None if only the box is annotated."""
-        segmentation = self.annotation.get("segmentation")
-        if isinstance(segmentation, list):
-            # Fewer than three points are no polygon; pycocotools would read two as a box.
-            segmentation = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not segmentation:
-            return None
-        if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
-            segmentation = coco_mask.frPyObjects(segmentation, *self.size)
-        parts = segmentation if isinstance(segmentation, list) else [segmentation]
-        return coco_mask.decode(coco_mask.merge(parts))
+        return bitmap_of(self.annotation.get("segmentation") or [], self.size)
 
     @cached_property
     def mask_area(self) -> int:

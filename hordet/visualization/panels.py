@@ -10,6 +10,8 @@ from mmdet.evaluation.functional import INSTANCE_OFFSET
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from hordet.run_lengths import bitmap_of
+
 Colour = tuple[float, float, float]
 
 
@@ -49,12 +51,12 @@ def true_objects(info: dict[str, Any], size: tuple[int, int]) -> Panel:
     """Read the annotated objects of a picture of (height, width); crowds are left out."""
     objects = [item for item in info.get("instances", ()) if not item.get("ignore_flag")]
     has_masks = any(item.get("mask") for item in objects)
-    masks = [_decode(item.get("mask", []), size) for item in objects] if has_masks else []
+    masks = [bitmap_of(item.get("mask", []), size) for item in objects] if has_masks else []
     return Panel(
         caption=f"truth: {_count(len(objects))}",
         boxes=np.array([item["bbox"] for item in objects], dtype=float).reshape(-1, 4),
         labels=np.array([item["bbox_label"] for item in objects], dtype=int),
-        outlines=[outline(mask) for mask in masks],
+        outlines=[[] if mask is None else outline(mask) for mask in masks],
     )
 
 
@@ -103,19 +105,6 @@ def semantic_panels(sample: Any) -> tuple[Panel, Panel]:
 
 def _count(number: int) -> str:
     return f"{number} object" + ("" if number == 1 else "s")
-
-
-def _decode(segmentation: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Rasterise COCO polygons or run lengths to (height, width)."""
-    if isinstance(segmentation, list):
-        # Fewer than three points are no polygon; pycocotools would read two as a box.
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not polygons:
-            return np.zeros(size, dtype=np.uint8)
-        return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(polygons, *size)))
-    if isinstance(segmentation["counts"], list):
-        segmentation = coco_mask.frPyObjects(segmentation, *size)
-    return coco_mask.decode(segmentation)
 
 
 def outline(mask: NDArray[Any]) -> list[NDArray[np.integer]]:
