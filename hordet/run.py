@@ -4,6 +4,7 @@ What the tools share. mmengine's Runner does the work; here the environment is s
 one process or many, GPU or CPU, safe checkpoints, checked data.
 """
 
+import copy
 import os
 import warnings
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from torch import nn
 
 from hordet import checkpoints
 from hordet.checkpoints import CoverageHook
@@ -22,6 +25,7 @@ from hordet.datasets import set_data_root
 from hordet.datasets.roots import evaluator_configs
 from hordet.harmless import is_news
 from hordet.processes import check_data
+from hordet.registry import MODELS
 from hordet.sharding import runner_class
 
 _TEST_LOADER, _TEST_EVALUATOR = "test_dataloader", "test_evaluator"
@@ -196,6 +200,30 @@ def test_runner(
 
         runner.test_evaluator.metrics.append(DumpDetResults(out_file_path=out))
     return runner
+
+
+def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
+    """Build a config's model on the CPU and fill it from a checkpoint; no code in it is run.
+
+    Args:
+        cfg: From `read_config`.
+        checkpoint: Weights; every tensor of the model must be in it.
+
+    Returns:
+        The model in eval mode; `dataset_meta` is that of its training, {} if that names no classes.
+
+    Raises:
+        hordet.checkpoints.CheckpointError: The file cannot be opened or is of another model.
+    """
+    saved = checkpoints.load_checkpoint(checkpoint)
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
+        model = MODELS.build(copy.deepcopy(cfg.model)).eval()
+    checkpoints.require(checkpoints.fill(model, saved), 1.0, str(checkpoint))
+    meta = saved.get("meta")
+    trained = meta.get("dataset_meta") if isinstance(meta, dict) else None
+    known = isinstance(trained, dict) and trained.get("classes")
+    model.dataset_meta = trained if known else {}
+    return model
 
 
 def _build(cfg: Config, minimum_share: float) -> Runner:

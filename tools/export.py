@@ -61,9 +61,10 @@ def export(arguments: argparse.Namespace) -> int:
     """Export, and print the differences."""
     cfg = read_run_config(arguments)
     # torch and mm* take seconds to import; --help and a wrong flag should not.
+    from hordet import run
     from hordet.export import exporter
 
-    model = exporter.load_model(cfg, arguments.checkpoint)
+    model = run.load_model(cfg, arguments.checkpoint)
     settings = exporter.Settings(
         part=arguments.part,
         labels=arguments.labels,

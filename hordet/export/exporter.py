@@ -1,6 +1,5 @@
-"""From a config and a checkpoint to a file that is known to say what the model says."""
+"""From a model to a file that is known to say what the model says."""
 
-import copy
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,17 +7,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from hordet.checkpoints import fill, load_checkpoint, require
 from hordet.export.compare import Comparison, Outputs, compare
 from hordet.export.errors import ExportError
 from hordet.export.graphs import Part, exportable, graph_of, smallest_sides
 from hordet.export.pictures import picture_file, prepared, resized
 from hordet.export.program import SUFFIXES, trace, write
 from hordet.export.runtime import OnnxFile
-from hordet.registry import MODELS
 
 # Sides of the pictures that an export of free size is compared on too, in those of the example.
 SCALES = (0.73, 1.31)
@@ -47,25 +43,11 @@ class Settings:
     limit: float = 1e-4
 
 
-def load_model(cfg: Any, checkpoint: str | Path) -> nn.Module:
-    """Build a config's model on the CPU and fill it from a checkpoint; no code in it is run.
-
-    Raises:
-        hordet.checkpoints.CheckpointError: The file cannot be opened or is of another model.
-    """
-    weights = load_checkpoint(checkpoint)
-    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
-        model = MODELS.build(copy.deepcopy(cfg.model)).eval()
-    require(fill(model, weights), 1.0, str(checkpoint))
-    model.dataset_meta = (weights.get("meta") or {}).get("dataset_meta") or {}
-    return model
-
-
 def export(model: nn.Module, cfg: Any, path: Path, settings: Settings) -> list[Comparison]:
     """Write a model to a file, run the file, and keep it if it says what the model says.
 
     Args:
-        model: From `load_model`.
+        model: From `hordet.run.load_model`.
         cfg: Its config.
         path: An `.onnx` or `.pt2`; replaced only by a file that passed.
         settings: What and how.

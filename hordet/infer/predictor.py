@@ -10,19 +10,17 @@ import torch
 from mmcv.transforms import Compose
 from mmdet.models.detectors import MaskFormer, TwoStagePanopticSegmentor
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope
 from mmseg.models.segmentors.base import BaseSegmentor
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import nn
 
-from hordet.checkpoints import fill, load_checkpoint, require
 from hordet.config import ConfigError
 from hordet.datasets import DatasetError
 from hordet.evaluation.coco_results import encode_masks
 from hordet.infer import settings
 from hordet.infer.prediction import NO_CLASS, ClassMap, Instances, Prediction
-from hordet.run import read_config
+from hordet.run import load_model, read_config
 from hordet.visualization import class_colours, predicted_classes
 
 Picture = str | Path | NDArray | Image.Image
@@ -91,15 +89,9 @@ class Predictor:
         if tile is not None:
             settings.slide_over_tiles(cfg, tile)
         target = settings.usable_device(device)
-        saved = load_checkpoint(checkpoint)
-        with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
-            model = MODELS.build(cfg.model)
-        require(fill(model, saved), 1.0, str(checkpoint))
-        meta = saved.get("meta")
-        trained = meta.get("dataset_meta") if isinstance(meta, dict) else None
-        if not (isinstance(trained, dict) and trained.get("classes")):
-            trained = settings.metainfo(cfg)
-        return cls(model.to(target), cfg, trained)
+        model = load_model(cfg, checkpoint)
+        metainfo = model.dataset_meta or settings.metainfo(cfg)
+        return cls(model.to(target), cfg, metainfo)
 
     def read(self, path: str | Path) -> NDArray[np.uint8]:
         """Read a picture as the config's pipeline does.
