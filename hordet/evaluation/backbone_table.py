@@ -18,6 +18,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from hordet.evaluation.complexity import count
+from hordet.evaluation.markdown import table
 from hordet.registry import MODELS
 
 COUNTED, TRAINED = (800, 1280), (64, 96)  # (H, W) of the pictures
@@ -227,15 +228,10 @@ def measure(name: str, config: dict[str, Any]) -> Row:
 
 def markdown(rows: Iterable[Row]) -> str:
     """Write the table as Markdown."""
-    lines = [NOTE + _line(HEADER), _line(["---"] * 3 + ["---:"] * (len(HEADER) - 3))]
+    lines = [HEADER, ["---"] * 3 + ["---:"] * (len(HEADER) - 3)]
     for row in rows:
         cells = [row.name, ", ".join(map(str, row.channels)), row.pictures]
         cells += [f"{value / 1e6:.2f}" for value in row.parameters]
         cells += [f"{value / 1e9:.2f}" for value in row.multiply_adds]
-        lines.append(_line([*cells, f"{row.loss:.2f}"]))
-    return "\n".join(lines) + "\n"
-
-
-def _line(cells: Iterable[str]) -> str:
-    """Write one line of a table."""
-    return f"| {' | '.join(cells)} |"
+        lines.append([*cells, f"{row.loss:.2f}"])
+    return NOTE + "\n".join(table(*lines)) + "\n"

@@ -15,6 +15,7 @@ import yaml
 
 from hordet.config import load_config
 from hordet.evaluation.complexity import Complexity, complexity_of
+from hordet.evaluation.markdown import table
 
 HEADER = (
     "config",
@@ -106,15 +107,8 @@ def markdown(rows: Iterable[Row]) -> str:
     """Write the table as Markdown, one part a folder."""
     lines = [NOTE]
     for folder, group in groupby(rows, key=lambda row: str(Path(row.config).parent)):
-        lines += [f"## {folder}", "", _line(HEADER), _line(RULE)]
-        lines += [_line(_cells(row)) for row in group]
-        lines.append("")
+        lines += [f"## {folder}", "", *table(HEADER, RULE, *map(_cells, group)), ""]
     return "\n".join(lines)
-
-
-def _line(cells: Iterable[str]) -> str:
-    """Write one line of a table."""
-    return f"| {' | '.join(cells)} |"
 
 
 def _cells(row: Row) -> list[str]:

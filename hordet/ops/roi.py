@@ -97,10 +97,8 @@ def roi_align_backward(
     threads = torch.get_num_threads() if grad_output.device.type == "cpu" else 1
     grads = [grad.to(rois.dtype).contiguous() for grad in grad_output.chunk(threads, dim=1)]
     gradients = grad_input.chunk(threads, dim=1)
-    if len(grads) == 1:
-        backward(grads[0], gradients[0])
-    else:
-        list(_pool(threads).map(backward, grads, gradients))
+    over_parts = _pool(threads).map if threads > 1 else map
+    list(over_parts(backward, grads, gradients))
 
 
 @cache

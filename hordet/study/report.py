@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hordet.config import ConfigError
+from hordet.evaluation.markdown import table
 from hordet.study.pieces import NECKS, SETTINGS, all_pieces, compared_with
 from hordet.study.results import Results, piece_of
 
@@ -109,15 +110,8 @@ def markdown(rows: Sequence[Row], results: Results) -> str:
     for (dataset, backbone), group in groupby(rows, key=lambda row: (row.dataset, row.backbone)):
         header = list(HEADER)
         header[0], header[2] = "neck or head", SETTINGS[dataset].metric
-        lines += [f"## {dataset}, {backbone}", "", _line(header), _line(RULE)]
-        lines += [_line(_cells(row)) for row in group]
-        lines.append("")
+        lines += [f"## {dataset}, {backbone}", "", *table(header, RULE, *map(_cells, group)), ""]
     return "\n".join(lines)
-
-
-def _line(cells: Iterable[str]) -> str:
-    """Write one line of a table."""
-    return f"| {' | '.join(cells)} |"
 
 
 def _cells(row: Row) -> list[str]:

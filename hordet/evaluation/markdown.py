@@ -1,0 +1,12 @@
+"""Tables in Markdown."""
+
+from collections.abc import Iterable
+
+
+def table(*rows: Iterable[str]) -> list[str]:
+    """Return the lines of a table.
+
+    Args:
+        rows: Cells of the header, of the rule (`---` or `---:`), and of each row.
+    """
+    return [f"| {' | '.join(cells)} |" for cells in rows]
