@@ -30,6 +30,7 @@ _FURTHER_KEYS = {
     "custom_imports",
     "efficient_conv_bn_eval",
     "find_unused_parameters",
+    "float32_modules",
     "model_wrapper_cfg",
     "runner_type",
     "sliced_model",

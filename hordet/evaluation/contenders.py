@@ -11,6 +11,7 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from hordet.amp import PREDICTIONS, keep_float32
 from hordet.compiled import compile_regions
 from hordet.deploy import switch_to_deploy
 from hordet.registry import MODELS
@@ -199,6 +200,8 @@ def model_of(contender: Contender, cfg: Any, naive_file: Path | None) -> nn.Modu
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module.naive(model)
+    # `Levels` is a neck without its name.
+    keep_float32(model, (*PREDICTIONS, "layers.*.proj_out"))
     if contender.form == "deployed":
         return switch_to_deploy(model)
     if contender.form == "compiled" and not compile_regions(model):

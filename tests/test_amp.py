@@ -1,0 +1,99 @@
+"""Mixed precision on a CPU, and the layers that it leaves in float32."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import OPTIM_WRAPPERS
+from torch import nn
+
+from hordet import run
+from hordet.amp import keep_float32
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def test_amp_on_a_cpu_is_bfloat16():
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    wrapper = OPTIM_WRAPPERS.build(
+        {"type": "hordet.amp.CpuAmpOptimWrapper", "optimizer": optimizer}
+    )
+    before = model.weight.clone()
+    with wrapper.optim_context(model):
+        output = model(torch.ones(1, 2))
+    assert output.dtype == torch.bfloat16 and model.weight.dtype == torch.float32
+    wrapper.update_params(output.float().sum())
+    assert not torch.equal(before, model.weight)
+
+
+@pytest.mark.parametrize(
+    "leaf, expected",
+    [
+        (
+            "shapes/mask-rcnn_hornet-nano_horfpn_7e.py",
+            {f"neck.fpn_convs.{i}.proj_out" for i in range(4)}
+            | {"rpn_head.rpn_cls", "rpn_head.rpn_reg", "roi_head.mask_head.conv_logits"}
+            | {"roi_head.bbox_head.fc_cls", "roi_head.bbox_head.fc_reg"},
+        ),
+        (
+            "shapes/upernet_hornet-nano_horuperhead_1k.py",
+            {"decode_head.conv_seg", "auxiliary_head.conv_seg"},
+        ),
+    ],
+)
+def test_the_layers_of_a_config(leaf, expected):
+    cfg = run.read_config(CONFIGS / leaf, tiny=True)
+    names = {name.removeprefix("module.") for name in _kept(run.training_runner(cfg).model)}
+    assert names & expected == expected
+    assert (
+        not names - expected - {f"neck.fpn_convs.4.{part}" for part in ("proj_out", "1.proj_out")}
+    )
+
+
+def test_the_config_key():
+    path = CONFIGS / "shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
+    cfg = run.read_config(path, tiny=True, options={"float32_modules": ["*fc_cls"]})
+    assert _kept(run.training_runner(cfg).model) == ["roi_head.bbox_head.fc_cls"]
+
+
+def _kept(model):
+    """The layers whose forward is not their class's."""
+    return [name for name, module in model.named_modules() if "forward" in vars(module)]
+
+
+def test_float32_inside_autocast_and_no_change_outside():
+    torch.manual_seed(0)
+    model = nn.ModuleDict(dict(conv=nn.Conv2d(4, 8, 3), conv_logits=nn.Conv2d(8, 2, 1)))
+    keys, x = list(model.state_dict()), torch.randn(1, 4, 6, 6)
+    plain = model.conv_logits(model.conv(x))
+    assert keep_float32(model) == ["conv_logits"]
+    assert list(model.state_dict()) == keys
+    assert torch.equal(model.conv_logits(model.conv(x)), plain)
+    with torch.autocast("cpu", torch.bfloat16):
+        features = model.conv(x)
+        logits = model.conv_logits(features)
+    assert features.dtype == torch.bfloat16 and logits.dtype == torch.float32
+    layer = model.conv_logits
+    expected = torch.einsum("nchw,oc->nohw", features.float(), layer.weight[..., 0, 0])
+    torch.testing.assert_close(logits, expected + layer.bias[:, None, None])
+    logits.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_layers_inside_a_named_module():
+    model = nn.ModuleDict(dict(cls_branches=nn.ModuleList([nn.Linear(2, 2), nn.ReLU()])))
+    assert keep_float32(model, ["cls_branches"]) == ["cls_branches.0"]
+    assert keep_float32(model, []) == []
+
+
+def test_a_copy_computes_with_its_own_weights():
+    model = nn.ModuleDict(dict(fc_cls=nn.Linear(3, 2)))
+    keep_float32(model)
+    average = copy.deepcopy(model)
+    with torch.no_grad():
+        average.fc_cls.weight.zero_()
+        average.fc_cls.bias.fill_(5.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(average.fc_cls(torch.ones(1, 3)), torch.full((1, 2), 5.0))
