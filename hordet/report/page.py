@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from hordet.config import ConfigError, load_config
 from hordet.report import plots
 from hordet.report.predictions import Findings, predict
-from hordet.report.run_folder import RunFolder, read_run, settings_difference
+from hordet.report.run_folder import RunFolder, distinct_names, read_run, settings_difference
 from hordet.visualization import draw_sheet
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -58,6 +58,8 @@ def write_report(folders: Sequence[str | Path], out: str | Path, predictions: bo
         ReportError: A folder holds no run.
     """
     runs = [read_run(folder) for folder in folders]
+    for run, name in zip(runs, distinct_names([run.path for run in runs]), strict=True):
+        run.name = name
     sections = [_section(run, runs[0] if run is not runs[0] else None) for run in runs]
     for section in sections if predictions else ():
         if section.run.checkpoint is not None:
@@ -145,9 +147,8 @@ def _comparison(runs: Sequence[RunFolder]) -> str:
     """Say which of several runs is better."""
     if len(runs) < 2 or runs[0].headline is None:
         return ""
-    data = ("data_root", "ann_file", "data_prefix")
     sets = [(run.config.get("val_dataloader") or {}).get("dataset", {}) for run in runs]
-    if len({repr([part.get(key) for key in data]) for part in sets}) > 1:
+    if len({_pictures(part) for part in sets}) > 1:
         return "The runs were validated on different pictures, so their figures do not compare."
     key, name, divisor = runs[0].headline
     best = {run.name: max(run.metric(key)[1]) / divisor for run in runs if run.metric(key)[1]}
@@ -157,6 +158,12 @@ def _comparison(runs: Sequence[RunFolder]) -> str:
     lead = best[order[0]] - best[order[1]]
     words = f"{order[0]} is better: best {name} {best[order[0]]:.3f}, {lead:.3f} above {order[1]}."
     return words + " One run each: seeds alone may differ by a point or two."
+
+
+def _pictures(dataset: dict[str, Any]) -> str:
+    """Name what a data set's pictures are, wherever its folder lies."""
+    root = Path(dataset.get("data_root") or "").name
+    return repr([root, dataset.get("ann_file"), dataset.get("data_prefix")])
 
 
 def _add_findings(section: Section, found: Findings) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ HEADLINES = {
     "mIoU": ("mIoU", 100),
     "PQ": ("PQ", 100),
 }
+_NESTED = (dict, list, tuple)
 _ENVIRONMENT = ("Python", "PyTorch", "TorchVision", "MMEngine", "CUDA available", "GPU 0", "seed")
 
 
@@ -109,6 +110,16 @@ def read_run(path: str | Path) -> RunFolder:
     return run
 
 
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Name folders by as many of their last parts as tell them apart, one if that is enough."""
+    whole = [path.resolve() for path in paths]
+    for count in range(1, max(len(path.parts) for path in whole)):
+        names = ["/".join(path.parts[-count:]) for path in whole]
+        if len(set(names)) == len(set(whole)):
+            return names
+    return [str(path) for path in whole]
+
+
 def _rows(path: Path) -> tuple[list[dict[str, float]], int]:
     """Read the logged lines, and count those cut short."""
     rows, cut = [], 0
@@ -152,7 +163,7 @@ def _flat(value: Any, begin: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and value:
         for key, item in value.items():
             yield from _flat(item, f"{begin}.{key}" if begin else str(key))
-    elif isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
+    elif isinstance(value, (list, tuple)) and any(isinstance(item, _NESTED) for item in value):
         for index, item in enumerate(value):
             yield from _flat(item, f"{begin}.{index}")
     else:

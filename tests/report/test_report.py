@@ -74,6 +74,7 @@ def test_folders_without_a_run(tmp_path):
 def test_settings_that_differ():
     base = dict(model=dict(a=1, b=(1, 2)), hooks=[dict(type="x", n=1)], lr=0.1)
     run = dict(model=dict(a=2, b=[1, 2], c=None), hooks=[dict(type="x", n=3)], lr=0.1)
+    base["views"], run["views"] = [[dict(u=1, v=2)]], [[dict(v=2, u=1)]]
     assert settings_difference(base, run) == [
         ("hooks.0.n", "1", "3"),
         ("model.a", "1", "2"),
@@ -89,6 +90,14 @@ def test_two_runs_are_compared(tmp_path):
     assert "It learns: the loss fell from 2 to 0.0667, mask AP is 0.500 at the last of 3" in page
     assert re.search(r"<td>lr</td><td>0.1</td><td>0.2</td>", page)
     assert page.count("data:image/svg+xml") == 4
+    moved = [dict(dataset=dict(data_root=f"{parent}/nuclei")) for parent in ("a", "b")]
+    runs = [
+        run_folder(tmp_path / f"lab{i}", "run", end=0.5 + i / 10, val_dataloader=data)
+        for i, data in enumerate(moved)
+    ]
+    page = write_report(runs, tmp_path / "page.html").read_text()
+    assert "lab1/run is better: best mask AP 0.600, 0.100 above lab0/run." in page
+
     elsewhere = dict(dataset=dict(data_root="elsewhere"))
     third = run_folder(tmp_path, "third", val_dataloader=elsewhere)
     page = write_report([one, third], tmp_path / "page.html").read_text()
