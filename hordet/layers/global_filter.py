@@ -15,6 +15,11 @@ from hordet.layers.norm import LayerNorm2d, layer_norm_2d
 # A resized filter of a large map takes tens of MB: a few sizes are enough for a test set whose
 # pictures repeat theirs, and a bound keeps one that never does from eating the memory.
 MAX_CACHED_SIZES = 4
+# Values of a map that go through the FFT at once on a CPU: 4 MB of float32 and their spectrum stay
+# in the cache, where those of a whole large map are written to memory and read again four times.
+CHUNK = 2**20
+
+_ALL = slice(None)
 
 
 class GlobalLocalFilter(nn.Module):
@@ -68,14 +73,34 @@ class GlobalLocalFilter(nn.Module):
         """Filter a feature map, times a factor: (N, C, H, W) -> (N, C, H, W)."""
         local, distant = self.pre_norm(x).chunk(2, dim=1)
         local = pixels(self.dw(local))
-        distant = pixels(self._filter(distant)).to(local.dtype)
         # Interleaved: output channel 2k is local channel k, 2k + 1 is global channel k.
-        mixed = torch.stack((local, distant), dim=-1).flatten(-2).permute(0, 3, 1, 2)
+        if self._in_chunks(distant):
+            halves = local.new_empty(*local.shape, 2)
+            halves[..., 0] = local
+            self._filter_into(halves[..., 1], distant)
+        else:
+            halves = torch.stack((local, pixels(self._filter(distant)).to(local.dtype)), dim=-1)
+        mixed = halves.flatten(-2).permute(0, 3, 1, 2)
         norm = self.post_norm
         return layer_norm_2d(mixed, norm.weight * scale, norm.bias * scale, norm.eps).to(x.dtype)
 
-    def _filter(self, x: Tensor) -> Tensor:
-        """Multiply the spectrum of (N, C / 2, H, W) by the filter; float32 or float64 out."""
+    def _in_chunks(self, x: Tensor) -> bool:
+        """Whether the filter of (N, C / 2, H, W) works through a few channels at a time."""
+        whole = torch.is_grad_enabled() or torch.compiler.is_compiling() or exporting()
+        return x.device.type == "cpu" and x.numel() > CHUNK and not whole
+
+    def _filter_into(self, out: Tensor, x: Tensor) -> None:
+        """Filter (N, C / 2, H, W) a few channels at a time, into (N, H, W, C / 2)."""
+        channels = max(1, CHUNK // (x.numel() // x.shape[1]))
+        for first in range(0, x.shape[1], channels):
+            part = slice(first, first + channels)
+            out[..., part] = pixels(self._filter(x[:, part], part))
+
+    def _filter(self, x: Tensor, part: slice = _ALL) -> Tensor:
+        """Multiply the spectrum of the channels `part` by theirs of the filter.
+
+        (N, C', H, W) -> the same, in float32 or float64.
+        """
         precision = torch.float64 if x.dtype == torch.float64 else torch.float32
         # A device without autocast, such as 'meta', has none to switch off.
         device = x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu"
@@ -84,7 +109,7 @@ class GlobalLocalFilter(nn.Module):
             if x.numel() == 0:  # FFT libraries refuse an empty batch
                 return x
             height, width = x.shape[-2:]
-            weight = self._resized_weight(height, width // 2 + 1, precision)
+            weight = self._resized_weight(height, width // 2 + 1, precision)[part]
             if self.transform == "dft":
                 return dft_filter(x, weight)
             weight = torch.view_as_complex(weight)

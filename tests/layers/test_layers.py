@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from hordet.layers import GlobalLocalFilter, GnConv, GnFusion, LayerNorm2d
+from hordet.layers import GlobalLocalFilter, GnConv, GnFusion, LayerNorm2d, global_filter
 from hordet.layers.global_filter import MAX_CACHED_SIZES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "references"))
@@ -135,6 +135,27 @@ def test_low_precision(spatial, dtype):
     error = (low.float() - want).norm() / want.norm()
     assert error < 0.03
     assert (mixed.float() - want).norm() / want.norm() < 0.03
+
+
+@pytest.mark.parametrize("batch, values", [(1, 1), (1, 3 * 9 * 7), (2, 4 * 9 * 7)])
+def test_global_filter_in_chunks_of_channels(monkeypatch, batch, values):
+    layer = randomised(GlobalLocalFilter(20, gf_size=(5, 3))).double().eval()
+    x = torch.randn(batch, 20, 9, 7, dtype=torch.double).to(memory_format=torch.channels_last)
+    whole, spectra, rfft2 = layer(x), [], torch.fft.rfft2
+
+    def counted(x, **options):
+        spectra.append(x.shape[1])
+        return rfft2(x, **options)
+
+    monkeypatch.setattr(global_filter, "CHUNK", values)
+    monkeypatch.setattr(torch.fft, "rfft2", counted)
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), whole)
+    step = max(1, values // (batch * 9 * 7))
+    assert sum(spectra) == 10 and spectra[0] == step and len(spectra) == -(-10 // step)
+    spectra.clear()
+    layer(x)  # for a gradient, which keeps the whole spectrum anyway
+    assert spectra == [10]
 
 
 def test_global_filter_keeps_the_callers_dtype_and_filters_in_float32(monkeypatch):
