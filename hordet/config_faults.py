@@ -35,6 +35,7 @@ _FURTHER_KEYS = {
     "sliced_model",
     "strategy",
     "sync_bn",
+    "tracker",
     "tta_model",
     "tta_pipeline",
     "vis_backends",
