@@ -52,7 +52,7 @@ def classes_of(
     if last >= len(names) + reduce_zero_label:
         wrong = [value for value in values if value >= len(names)]
         raise DatasetError(
-            f"{len(names)} classes have names, but label maps of {root} hold {listed(wrong)}. "
-            f"Name every class, or write {IGNORED} where there is none."
+            f"The names of classes are {len(names)}, but label maps of {root} hold the values "
+            f"{listed(wrong)}. Name every class, or write {IGNORED} where there is none."
         )
     return tuple(names), reduce_zero_label

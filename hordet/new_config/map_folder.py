@@ -181,7 +181,7 @@ def _one_suffix(folder: Path) -> str:
     files = [f for f in folder.rglob("*") if f.suffix.lower() in known and f.is_file()]
     suffixes = Counter(file.suffix for file in files)
     if len(suffixes) != 1:
-        shown = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.items())
+        shown = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common())
         raise DatasetError(
             f"{folder} must hold pictures of one suffix, and has {shown or 'none'}. Put the "
             "pictures there, or convert them to one format."

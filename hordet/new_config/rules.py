@@ -20,7 +20,7 @@ STRIDE = 32  # of the coarsest feature map: sizes are its multiples
 GOOD_SIDE, MOST_ENLARGED = 20, 2.0
 FINEST_ANCHOR, COARSEST_ANCHOR = 4, 64
 # Pictures to see, times the root of the number of classes; passes over the data.
-PICTURES_TO_SEE, EPOCHS = 3000, (10, 50)
+PICTURES_TO_SEE, EPOCHS = 2500, (10, 50)
 USUAL_CROWD = 100
 
 # Segmentation: iterations times the root of the number of classes; passes over the data.
@@ -108,8 +108,10 @@ def detection_choices(
     long, short = float(np.median(figures.long_sides)), float(np.median(figures.short_sides))
     wanted = min(max(1.0, GOOD_SIDE / float(np.median(figures.sides))), MOST_ENLARGED)
     enlarged = min(wanted, max_side / long)
-    scale = (_multiple(long * enlarged), _multiple(short * enlarged))
-    enlarged = scale[0] / long
+    scaled_long = _multiple(long * enlarged)
+    enlarged = scaled_long / long
+    # Both bound a picture: rounded down, the short side would shrink it more than the long one.
+    scale = (scaled_long, math.ceil(short * enlarged / STRIDE) * STRIDE)
     crop = _multiple(math.sqrt(long * short)) if wanted > 1 and enlarged > 1 else None
     small, large = np.quantile(figures.sides, [0.1, 0.95]) * enlarged
     finest = max(1, round(small / FINEST_ANCHOR))
