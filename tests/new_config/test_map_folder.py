@@ -116,7 +116,7 @@ def test_names_that_count_from_one_leave_zero_out(fields, tmp_path):
     assert figures.counts["crop"] == 5 * 120 * 80 / 4
     assert not write(figures, tmp_path / "leaf.py").errors
     (fields / "labels.txt").write_text("crop\n")
-    with pytest.raises(DatasetError, match="names of classes are 1, but label maps.*hold the values 1, 2"):
+    with pytest.raises(DatasetError, match="are 1, but label maps.*hold the values 1, 2"):
         look_at_maps(fields)
 
 
