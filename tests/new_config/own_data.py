@@ -14,7 +14,8 @@ def write_coco(root, splits, categories=((3, "bolt"), (7, "nut")), name="annotat
         for number in range(pictures):
             image = 10 * number + 1  # ids have gaps
             file = f"{split}_{number}.png"
-            Image.new("RGB", (200, 100)).save(root / split / file)
+            # No two pictures alike: one in both splits would be a fault.
+            Image.new("RGB", (200, 100), (number, len(split), 0)).save(root / split / file)
             images.append(dict(id=image, file_name=file, width=200, height=100))
             for x, y, width, height in boxes:
                 corners = [x, y, x + width, y, x + width, y + height, x, y + height]

@@ -80,6 +80,9 @@ def test_a_detector_trains_on_its_data_and_dry(tool):
     boxes = [(0, 0, 30, 20), (50, 10, 20, 20)]
     root = write_coco(tool.folder / "nuts", dict(train=(4, boxes), val=(2, boxes)))
     assert tool("new_config.py", "--coco", root, "--out", "nuts.py").returncode == 0
+    checked = tool("check_dataset.py", "nuts.py")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "6 pictures, 0 errors, 0 warnings" in checked.stdout
     short = ["train_cfg.max_epochs=1", "train_cfg.val_interval=1"]
     for words in (["--tiny"], ["--cfg-options", *short]):
         trained = tool("train.py", "nuts.py", *words)
