@@ -36,6 +36,7 @@ _FURTHER_KEYS = {
     "sliced_model",
     "strategy",
     "sync_bn",
+    "tracker",
     "tta_model",
     "tta_pipeline",
     "vis_backends",

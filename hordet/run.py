@@ -28,6 +28,7 @@ from hordet.harmless import is_news
 from hordet.processes import check_data
 from hordet.registry import MODELS
 from hordet.sharding import runner_class
+from hordet.tracking import add_trackers
 
 _TEST_LOADER, _TEST_EVALUATOR = "test_dataloader", "test_evaluator"
 # Metrics by the last part of their key: what they are called, and what they are divided by.
@@ -106,7 +107,12 @@ def _fit_to_cpu(cfg: Config) -> None:
 
 
 def training_runner(
-    cfg: Config, *, resume: str | None = None, amp: bool = False, seed: int | None = None
+    cfg: Config,
+    *,
+    resume: str | None = None,
+    amp: bool = False,
+    seed: int | None = None,
+    auto_scale_lr: bool = False,
 ) -> Runner:
     """Build a Runner for training; everything that can be checked before is.
 
@@ -115,8 +121,11 @@ def training_runner(
         resume: 'auto' for the latest checkpoint of the work folder, or a checkpoint file.
         amp: Mixed precision: float16 with loss scaling on CUDA, bfloat16 on a CPU.
         seed: Seed of weights, data order and augmentation.
+        auto_scale_lr: Scale the learning rate by the pictures that all processes take a step,
+            over the config's `auto_scale_lr.base_batch_size`.
 
     Raises:
+        ConfigError: There is no such base, or a tracker is missing.
         DatasetError: The data are not as the config says.
         CheckpointError: A file to resume from is missing.
     """
@@ -129,6 +138,14 @@ def training_runner(
             wrapper.pop("loss_scale", None)
     if seed is not None:
         cfg.randomness = {**(cfg.get("randomness") or {}), "seed": seed}
+    if auto_scale_lr:
+        if not (cfg.get("auto_scale_lr") or {}).get("base_batch_size"):
+            raise ConfigError(
+                "--auto-scale-lr needs to know which batch the learning rate is for: set "
+                "auto_scale_lr.base_batch_size in the config, or by --cfg-options"
+            )
+        cfg.auto_scale_lr["enable"] = True
+    add_trackers(cfg)
     if resume is not None:
         _resume(cfg, resume)
     check_data(cfg)

@@ -28,6 +28,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--amp", action="store_true", help="mixed precision (bfloat16 on a CPU)")
     add("--seed", type=int, help="seed of weights, data order and augmentation")
+    add(
+        "--auto-scale-lr",
+        action="store_true",
+        help="scale the learning rate by the batch of all processes over the config's "
+        "auto_scale_lr.base_batch_size",
+    )
     return parser.parse_args()
 
 
@@ -42,7 +48,11 @@ def train(arguments: argparse.Namespace) -> int:
     cfg = read_run_config(arguments)
     with lost_processes_in_words():
         runner = run.training_runner(
-            cfg, resume=arguments.resume, amp=arguments.amp, seed=arguments.seed
+            cfg,
+            resume=arguments.resume,
+            amp=arguments.amp,
+            seed=arguments.seed,
+            auto_scale_lr=arguments.auto_scale_lr,
         )
         runner.train()
     if is_main_process():

@@ -26,4 +26,5 @@ model = dict(
 # Smaller steps for layers that know something already: 0.9 ** 17 at the stem.
 optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.9))
 train_dataloader = dict(batch_size=4)
+auto_scale_lr = dict(base_batch_size=4)
 train_cfg = dict(max_iters=500, val_interval=500)

@@ -24,4 +24,5 @@ model = dict(
 )
 # Classes are learned one after the other, the rare last: steps count, not pictures in them.
 train_dataloader = dict(batch_size=2)
+auto_scale_lr = dict(base_batch_size=2)
 train_cfg = dict(max_iters=3000, val_interval=1500)

@@ -20,4 +20,5 @@ model = dict(
     decode_head=dict(num_classes=7, loss_decode=loss_decode),
     auxiliary_head=dict(num_classes=7),
 )
+auto_scale_lr = dict(base_batch_size=8)
 train_cfg = dict(max_iters=1000, val_interval=500)

@@ -13,6 +13,7 @@ optim_wrapper = dict(
     optimizer=dict(type="AdamW", lr=1.5e-3, betas=(0.9, 0.999), weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=20.0),  # gates multiply
 )
+auto_scale_lr = dict(enable=False, base_batch_size=4)
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type="CosineAnnealingLR", by_epoch=True, convert_to_iter_based=True),

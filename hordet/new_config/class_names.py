@@ -1,0 +1,58 @@
+"""Names of the classes of label maps, and whether their 0 stands for none."""
+
+import json
+from pathlib import Path
+
+from hordet.datasets import DatasetError
+from hordet.datasets.errors import listed
+from hordet.datasets.loading import IGNORED
+
+_NAME_FILES = ("objectInfo*.txt", "classes.txt", "labels.txt", "class_names.txt", "meta.json")
+
+
+def class_names(root: Path, file: Path | None) -> tuple[list[str] | None, Path | None]:
+    """Names of the classes from a file: lines, a table with a column Name, or JSON's `classes`."""
+    files = [file] if file else [path for glob in _NAME_FILES for path in sorted(root.glob(glob))]
+    for path in files:
+        try:
+            text = path.read_text(encoding="utf-8")
+            content = json.loads(text) if path.suffix == ".json" else None
+        except ValueError as error:
+            raise DatasetError(f"{path} cannot be read as UTF-8 text: {error}.") from error
+        if content is not None:
+            names = content.get("classes") if isinstance(content, dict) else content
+        else:
+            rows = [line.split("\t") for line in text.splitlines() if line.strip()]
+            header = [cell.strip().lower() for cell in rows[0]] if rows else []
+            names = [row[-1].strip() for row in rows[int("name" in header) :]]
+        if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+            return names, path
+        if file:
+            raise DatasetError(f"{path} names no classes: write one name a line.")
+    return None, None
+
+
+def classes_of(
+    root: Path, names: list[str] | None, found: set[int], reduce_zero_label: bool
+) -> tuple[tuple[str, ...], bool]:
+    """Names of the classes, and whether 0 stands for none."""
+    values = sorted(found - {IGNORED})
+    if len(values) < 2:
+        raise DatasetError(
+            f"The label maps of {root} hold the values {listed(sorted(found))}; "
+            f"{IGNORED} is left out as no class, so that nothing remains to be told apart. Number "
+            "the classes 0, 1, 2, ... (a mask of 0 and 255: write 1 in place of 255)."
+        )
+    last = values[-1]
+    if names is None:
+        first = int(reduce_zero_label)
+        return tuple(f"class_{label}" for label in range(first, last + 1)), reduce_zero_label
+    # As many names as the largest value: they count from 1, and 0 is "other", as in ADE20K.
+    reduce_zero_label = reduce_zero_label or last == len(names)
+    if last >= len(names) + reduce_zero_label:
+        wrong = [value for value in values if value >= len(names)]
+        raise DatasetError(
+            f"The names of classes are {len(names)}, but label maps of {root} hold the values "
+            f"{listed(wrong)}. Name every class, or write {IGNORED} where there is none."
+        )
+    return tuple(names), reduce_zero_label

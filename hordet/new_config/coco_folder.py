@@ -1,0 +1,257 @@
+"""What a data set in COCO's form says of itself: splits, classes, sizes of pictures and objects."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from hordet.datasets import DatasetError
+from hordet.datasets.coco_file import category_faults, is_number, missing_files, read_coco
+from hordet.datasets.errors import listed
+from hordet.new_config.splits import hold_out, no_validation, split_of
+
+# Other annotations of COCO, which lie beside those of instances.
+_OTHER_KINDS = ("captions", "person_keypoints", "panoptic", "stuff", "image_info")
+
+
+@dataclass
+class CocoSplit:
+    """One split.
+
+    Attributes:
+        ann_file: Relative to the root; absolute if it was written beside the config.
+        images: Folder of the pictures, relative to the root; '' for the root.
+        content: Of the annotation file.
+    """
+
+    ann_file: str
+    images: str
+    content: dict
+
+    @property
+    def pictures(self) -> int:
+        """Number of pictures."""
+        return len(self.content["images"])
+
+
+@dataclass
+class CocoFigures:
+    """The figures that a config is made from; those of objects are of training, without crowds.
+
+    Attributes:
+        root: Folder of the data.
+        train: Training split.
+        val: Validation split.
+        classes: Names in the order of the file.
+        counts: Objects by class, classes without any included.
+        long_sides: Of each picture, pixels.
+        short_sides: Of each picture, pixels.
+        sides: Square root of each box's area, pixels.
+        ratios: Height / width of each box.
+        most_objects: On one picture, validation included.
+        median_objects: On a picture that has any.
+        with_mask: Whether every object has a segmentation, validation included.
+        held_out: Annotation files that must be written for these splits, by name.
+    """
+
+    root: Path
+    train: CocoSplit
+    val: CocoSplit
+    classes: tuple[str, ...]
+    counts: dict[str, int]
+    long_sides: np.ndarray
+    short_sides: np.ndarray
+    sides: np.ndarray
+    ratios: np.ndarray
+    most_objects: int
+    median_objects: int
+    with_mask: bool
+    held_out: dict[str, str] = field(default_factory=dict)
+
+    def summary(self) -> list[str]:
+        """Return what was seen as lines for a person."""
+        low, middle, high = np.quantile(self.sides, [0.05, 0.5, 0.95])
+        kind = "masks" if self.with_mask else "boxes alone"
+        return [
+            f"train {self.train.pictures:,} pictures ({self.train.ann_file}), "
+            f"val {self.val.pictures:,} ({self.val.ann_file})",
+            f"pictures {_span(self.long_sides)} x {_span(self.short_sides)} pixels (long x short)",
+            f"{len(self.sides):,} objects with {kind}: side {middle:.0f} (5 to 95 %: {low:.0f} to "
+            f"{high:.0f}) pixels, {self.median_objects} a picture, at most {self.most_objects}",
+            *describe_classes(self.counts, "without any object"),
+        ]
+
+
+def _span(values: np.ndarray) -> str:
+    low, high = int(values.min()), int(values.max())
+    return f"{low}" if low == high else f"{int(np.median(values))} ({low} to {high})"
+
+
+def counted(number: int, word: str) -> str:
+    """Return '1 class' or '2 classes'."""
+    return f"{number:,} {word if number == 1 else word + 'es'}"
+
+
+def describe_classes(counts: dict[str, int], without: str) -> list[str]:
+    """Return lines on the classes: most frequent first, and those that nothing teaches."""
+    most = sorted(counts.items(), key=lambda item: -item[1])
+    named = [f"{name} {number:,}" for name, number in most if number]
+    empty = [name for name, number in counts.items() if not number]
+    lines = [f"{counted(len(counts), 'class')}: {listed(named, 12)}"]
+    return lines + ([f"{len(empty)} {without}: {listed(empty, 12)}"] if empty else [])
+
+
+def look_at_coco(
+    root: Path, train: str | None = None, val: str | None = None, share: float | None = None
+) -> CocoFigures:
+    """Look at a data set in COCO's form; no picture is opened.
+
+    Args:
+        root: Its folder.
+        train: Annotation file of training, relative to it; found by its name by default.
+        val: The same for validation.
+        share: Of the pictures to hold out for validation where there is no split for it.
+
+    Raises:
+        DatasetError: There are no annotations, no classes, no pictures or no validation split, or
+            several files may be meant.
+    """
+    files = _annotation_files(root)
+    train_file = _choose(root, files, "train", train)
+    val_file = _choose(root, files, "val", val)
+    if train_file is None:
+        raise DatasetError(
+            f"{root} has no COCO annotations of training; JSON files there: "
+            f"{listed([file.as_posix() for file in files]) or 'none'}. Name them as in "
+            "annotations/instances_train.json, or give --train-ann FILE."
+        )
+    split = _split(root, train_file, "train")
+    held_out = {}
+    if val_file is not None:
+        other = _split(root, val_file, "val")
+    elif share is not None:
+        split, other, held_out = _hold_out(split, share)
+    else:
+        raise no_validation(root, "annotations/instances_val*.json, val.json, valid/*.json")
+    return _figures(root, split, other, held_out)
+
+
+def _annotation_files(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise DatasetError(f"There is no folder {root}. Name the folder that holds the data set.")
+    found = sorted({*root.glob("*.json"), *root.glob("*/*.json")})
+    files = [f.relative_to(root) for f in found if not f.name.startswith(_OTHER_KINDS)]
+    return [file for file in files if file.name.startswith("instances_")] or files
+
+
+def _choose(root: Path, files: list[Path], split: str, named: str | None) -> Path | None:
+    """The annotation file of a split; one file alone, whatever its name, is that of training."""
+    if named is not None:
+        return Path(named)
+    found = [file for file in files if split_of(file) == split]
+    if not found and split == "train" and len(files) == 1 and split_of(files[0]) is None:
+        return files[0]
+    if len(found) > 1:
+        raise DatasetError(
+            f"{root} has several annotation files for {split}: "
+            f"{listed([file.as_posix() for file in found])}. Name one with --{split}-ann."
+        )
+    return found[0] if found else None
+
+
+def _split(root: Path, file: Path, split: str) -> CocoSplit:
+    content = read_coco(root / file, root, scored=True)
+    if isinstance(content, str):
+        raise DatasetError(content.replace("Correct ann_file.", f"Correct --{split}-ann."))
+    names = [image.get("file_name") for image in content["images"]]
+    whole = all(
+        isinstance(name, str) and is_number(image.get("width")) and is_number(image.get("height"))
+        for name, image in zip(names, content["images"], strict=True)
+    )
+    if not names or not whole:
+        raise DatasetError(
+            f"{root / file} lists {len(names)} images; it must list one or more, each with "
+            "file_name, width and height. Export it again."
+        )
+    return CocoSplit(file.as_posix(), _image_folder(root, file, names, split), content)
+
+
+def _image_folder(root: Path, file: Path, names: list[str], split: str) -> str:
+    """The folder that holds the pictures, relative to the root: that which lacks the fewest."""
+    stem = file.stem.removeprefix("instances_")
+    usual = [stem, split, f"images/{stem}", f"images/{split}", file.parent, "images", "."]
+    others = sorted(path for path in (*root.glob("*/"), *root.glob("*/*/")) if path.is_dir())
+    folders = [root / path for path in usual] + others
+    missing = {folder: len(missing_files(folder, names)) for folder in folders}
+    best = min(folders, key=missing.__getitem__)
+    if missing[best] == len(names):
+        raise DatasetError(
+            f"None of the {len(names)} pictures of {root / file} was found in {root}, its folders "
+            f"and theirs: {listed(names, 3)}. Put the pictures there."
+        )
+    return "" if best == root else best.relative_to(root).as_posix()
+
+
+def _hold_out(whole: CocoSplit, share: float) -> tuple[CocoSplit, CocoSplit, dict[str, str]]:
+    """Split one annotation file in two, which are yet to be written."""
+    images = whole.content["images"]
+    chosen = hold_out([image["file_name"] for image in images], share)
+    splits = {}
+    for name in ("train", "val"):
+        kept = [i for i in images if (i["file_name"] in chosen) == (name == "val")]
+        ids = {image.get("id") for image in kept}
+        objects = [a for a in whole.content["annotations"] if a.get("image_id") in ids]
+        content = dict(whole.content, images=kept, annotations=objects)
+        splits[name] = CocoSplit(f"{name}.json", whole.images, content)
+    texts = {split.ann_file: json.dumps(split.content) for split in splits.values()}
+    return splits["train"], splits["val"], texts
+
+
+def _figures(root: Path, train: CocoSplit, val: CocoSplit, held_out: dict) -> CocoFigures:
+    categories = train.content["categories"]
+    faults = list(category_faults(root / train.ann_file, categories, None))
+    classes = tuple(item.get("name") for item in categories)
+    if not classes:
+        faults.append(f"{root / train.ann_file} has no categories. Write them, with id and name.")
+    if not faults:
+        faults += category_faults(root / val.ann_file, val.content["categories"], classes)
+    if faults:
+        raise DatasetError(" ".join(faults))
+    objects = [a for a in train.content["annotations"] if not a.get("iscrowd") and _has_box(a)]
+    if not objects:
+        raise DatasetError(
+            f"{root / train.ann_file} has {len(train.content['annotations'])} annotations, none of "
+            "them an object with a box (x, y, width, height, of more than no pixels). There is "
+            "nothing to learn from: annotate the pictures, or export them again."
+        )
+    names = {item["id"]: item["name"] for item in categories}
+    counts = Counter(names.get(a.get("category_id")) for a in objects)
+    everything = [*train.content["annotations"], *val.content["annotations"]]
+    per_picture = Counter(a.get("image_id") for a in objects)
+    # Ids of pictures of two files may be the same.
+    crowd = max(Counter(a.get("image_id") for a in val.content["annotations"]).values(), default=0)
+    sizes = np.array([(i["width"], i["height"]) for i in train.content["images"]], float)
+    boxes = np.array([a["bbox"][2:] for a in objects], float)
+    return CocoFigures(
+        root=root,
+        train=train,
+        val=val,
+        classes=classes,
+        counts={name: counts[name] for name in classes},
+        long_sides=sizes.max(1),
+        short_sides=sizes.min(1),
+        sides=np.sqrt(boxes.prod(1)),
+        ratios=boxes[:, 1] / boxes[:, 0],
+        most_objects=max(max(per_picture.values()), crowd),
+        median_objects=round(float(np.median(list(per_picture.values())))),
+        with_mask=all(a.get("segmentation") for a in everything if not a.get("iscrowd")),
+        held_out=held_out,
+    )
+
+
+def _has_box(annotation: dict) -> bool:
+    box = annotation.get("bbox")
+    numbers = isinstance(box, list) and len(box) == 4 and all(map(is_number, box))
+    return numbers and box[2] > 0 and box[3] > 0

@@ -1,0 +1,156 @@
+"""The text of a detector's leaf: every number with the figure of the data that it follows."""
+
+from pathlib import Path
+
+import numpy as np
+
+from hordet.new_config.coco_folder import CocoFigures, counted
+from hordet.new_config.leaf_parts import (
+    CHANNELS,
+    Backbone,
+    data,
+    items,
+    middle,
+    note,
+    quoted,
+    steps,
+    times,
+)
+from hordet.new_config.rules import DetectionChoices
+
+
+def detection_leaf(
+    figures: CocoFigures, choices: DetectionChoices, backbone: Backbone, bases: list[str]
+) -> str:
+    """Return the text of a detector's config.
+
+    Args:
+        figures: Of the data.
+        choices: By `rules.detection_choices`.
+        backbone: What the model stands on.
+        bases: Paths of the model's, data's and schedule's base, relative to the config.
+    """
+    low, half, high = np.quantile(figures.sides, [0.1, 0.5, 0.95])
+    masks = figures.with_mask
+    model = backbone.lines()
+    parts = [backbone.preprocessing(), "" if masks else "pad_mask=False"]
+    settings = ", ".join(part for part in parts if part)
+    if settings:
+        model = f"    data_preprocessor=dict({settings}),\n" + model
+    if backbone.weights:
+        model += f"    neck=dict(in_channels={CHANNELS[backbone.name]}),\n"
+    if not masks:
+        model = '    type="FasterRCNN",  # boxes alone are annotated\n' + model
+    number = len(figures.classes)
+    heads = f"        bbox_head=dict(num_classes={number}),\n"
+    if masks:
+        heads += f'        mask_head=dict(type="hordet.RleMaskHead", num_classes={number}),\n'
+    else:
+        heads += "        mask_roi_extractor=None,\n        mask_head=None,\n"
+    metrics = '["bbox", "segm"]' if masks else '["bbox"]'
+    crop = crop_step = ""
+    if choices.crop:
+        crop = "# Crops of the old size keep the cost of a step.\n"
+        crop_step = f"""\
+    dict(
+        type="mmdet.RandomCrop",
+        crop_size=({choices.crop}, {choices.crop}),
+        allow_negative_crop=False,
+    ),
+"""
+    proposals = max(300, choices.max_per_img)
+    interval = choices.schedule.val_interval
+    return f"""\
+{note("Mask R-CNN" if masks else "Faster R-CNN", "HorFPN", figures, choices.schedule, backbone)}
+_base_ = {items(bases)}
+{data(figures)}
+# Objects have a side of {half:.0f} pixels at the middle; pictures are {middle(figures)}.
+scale = {choices.scale}  # pictures times {choices.enlarged:.2f}
+model = dict(
+{model}    rpn_head=dict(
+        anchor_generator=dict(
+            # Times strides of 4 to 64: 10 to 95 % of the sides are {low:.0f} to {high:.0f} pixels.
+            scales={choices.anchor_scales},
+            ratios={choices.anchor_ratios},  # height / width of 10, 50 and 90 % of the boxes
+        )
+    ),
+    roi_head=dict(
+{heads}    ),
+    # At most {figures.most_objects} objects a picture, {figures.median_objects} at the middle.
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=500, max_per_img={min(proposals, 300)}),
+        rcnn=dict(sampler=dict(num={choices.sampled})),
+    ),
+    test_cfg=dict(
+        rpn=dict(nms_pre=500, max_per_img={proposals}),
+        rcnn=dict(max_per_img={choices.max_per_img}),
+    ),
+)
+# Where up and down mean nothing (microscopy, aerial pictures), let RandomFlip turn them, too:
+# prob=0.75, direction=["horizontal", "vertical", "diagonal"].
+{crop}train_pipeline = [
+    dict(type="hordet.LoadImageFromFile"),
+    dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask={masks}),
+    dict(type="mmdet.RandomFlip", prob=0.5),
+    dict(
+        type="RandomResize",
+        scale=scale,
+        ratio_range=(0.8, 1.25),
+        keep_ratio=True,
+        resize_type="mmdet.Resize",
+    ),
+{crop_step}    dict(type="mmdet.FilterAnnotations", min_gt_bbox_wh=(1, 1), by_mask={masks}),
+    dict(type="mmdet.PackDetInputs"),
+]
+test_pipeline = [
+    dict(type="hordet.LoadImageFromFile"),
+    dict(type="mmdet.Resize", scale=scale, keep_ratio=True),
+    dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask={masks}),
+    dict(type="mmdet.PackDetInputs"),
+]
+train_dataloader = dict(
+    batch_size={choices.schedule.batch_size},
+    dataset=dict(
+        data_root=data_root,
+        ann_file={quoted(figures.train.ann_file)},
+        data_prefix=dict(img={quoted(figures.train.images)}),
+        metainfo=metainfo,
+        pipeline=train_pipeline,
+    ),
+)
+val_dataloader = dict(
+    dataset=dict(
+        data_root=data_root,
+        ann_file={quoted(figures.val.ann_file)},
+        data_prefix=dict(img={quoted(figures.val.images)}),
+        metainfo=metainfo,
+        pipeline=test_pipeline,
+    )
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(
+    ann_file={_scored_file(figures)}, metric={metrics}
+)
+test_evaluator = val_evaluator
+tta_scales = [{", ".join(str(times(choices.scale, by)) for by in (0.8, 1.0, 1.2))}]
+tta_pipeline = [
+    dict(type="hordet.LoadImageFromFile"),
+    dict(
+        type="TestTimeAug",
+        transforms=[
+            [dict(type="mmdet.Resize", scale=size, keep_ratio=True) for size in tta_scales],
+            [dict(type="mmdet.RandomFlip", prob=0.0), dict(type="mmdet.RandomFlip", prob=1.0)],
+            [dict(type="mmdet.PackDetInputs")],
+        ],
+    ),
+]
+{steps(choices.schedule, backbone)}
+# {figures.train.pictures} pictures, {counted(number, "class")}; shorter if it overfits.
+train_cfg = dict(max_epochs={choices.schedule.length}, val_interval={interval})
+default_hooks = dict(checkpoint=dict(save_best="coco/{"segm" if masks else "bbox"}_mAP"))
+"""
+
+
+def _scored_file(figures: CocoFigures) -> str:
+    name = figures.val.ann_file
+    return quoted(name) if Path(name).is_absolute() else f"data_root + {quoted('/' + name)}"

@@ -1,0 +1,237 @@
+"""What pictures with label maps say of themselves: splits, names, sizes and classes in use."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from hordet.datasets import DatasetError, LoadSegAnnotations
+from hordet.datasets.errors import listed
+from hordet.datasets.loading import IGNORED
+from hordet.new_config.class_names import class_names, classes_of
+from hordet.new_config.coco_folder import describe_classes
+from hordet.new_config.splits import hold_out, no_validation, split_of
+
+_IMAGES = ("images", "img", "imgs", "JPEGImages")
+_MAPS = ("annotations", "labels", "masks", "ann_dir", "SegmentationClass")
+# Maps that are read for the figures, spread over all; tools/check_dataset.py reads every one.
+MOST_MAPS = 2000
+
+
+@dataclass
+class MapSplit:
+    """One split.
+
+    Attributes:
+        images: Folder of the pictures, relative to the root.
+        maps: Folder of the label maps, relative to the root.
+        names: Of the pictures, relative to their folder and without suffix.
+        ann_file: List of the names that was written beside the config; '' takes the whole folder.
+    """
+
+    images: str
+    maps: str
+    names: list[str]
+    ann_file: str = ""
+
+
+@dataclass
+class MapFigures:
+    """The figures that a config is made from; those of pixels are of training.
+
+    Attributes:
+        root: Folder of the data.
+        train: Training split.
+        val: Validation split.
+        img_suffix: What the file names of pictures end in.
+        seg_map_suffix: What those of label maps have in its place.
+        classes: Names in the order of the labels.
+        named_by: File that named them; None if no file does.
+        counts: Pixels by class, classes without any included.
+        ignored: Share of the pixels that no class has.
+        reduce_zero_label: Whether 0 stands for no class, and classes begin at 1.
+        long_sides: Of each picture that was looked at, pixels.
+        short_sides: Of each picture that was looked at, pixels.
+        held_out: Lists of names that must be written for these splits, by file name.
+    """
+
+    root: Path
+    train: MapSplit
+    val: MapSplit
+    img_suffix: str
+    seg_map_suffix: str
+    classes: tuple[str, ...]
+    named_by: Path | None
+    counts: dict[str, int]
+    ignored: float
+    reduce_zero_label: bool
+    long_sides: np.ndarray
+    short_sides: np.ndarray
+    held_out: dict[str, str] = field(default_factory=dict)
+
+    def summary(self) -> list[str]:
+        """Return what was seen as lines for a person."""
+        total = sum(self.counts.values())
+        rare = min((n for n in self.counts.values() if n), default=0) / max(total, 1)
+        zero = "0 is no class" if self.reduce_zero_label else "0 is the first class"
+        sizes = [
+            f"{int(np.median(sides))} ({int(sides.min())} to {int(sides.max())})"
+            for sides in (self.long_sides, self.short_sides)
+        ]
+        return [
+            f"train {len(self.train.names):,} pictures ({self.train.images}), "
+            f"val {len(self.val.names):,} ({self.val.images})",
+            f"pictures {sizes[0]} x {sizes[1]} pixels (long x short)",
+            f"label maps: {zero}, {self.ignored:.1%} of the pixels are ignored, the rarest class "
+            f"in use has {rare:.2%}",
+            f"names of classes: {self.named_by or 'none found (classes.txt, labels.txt, ...)'}",
+            *describe_classes(self.counts, "without any pixel"),
+        ]
+
+
+def look_at_maps(
+    root: Path,
+    classes_file: Path | None = None,
+    reduce_zero_label: bool = False,
+    share: float | None = None,
+) -> MapFigures:
+    """Look at pictures with label maps in ADE20K's layout; up to `MOST_MAPS` of a split are read.
+
+    Args:
+        root: Folder with pictures in `images/` and maps in `annotations/` (or folders so called),
+            each with folders for training and validation.
+        classes_file: Names of the classes; looked for in the root by default.
+        reduce_zero_label: 0 stands for no class. Found out where a file names the classes.
+        share: Of the pictures to hold out for validation where there is no split for it.
+
+    Raises:
+        DatasetError: Pictures, maps, classes or the validation split are missing or unclear.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"There is no folder {root}. Name the folder that holds the data set.")
+    images, maps = _folder(root, _IMAGES, "pictures"), _folder(root, _MAPS, "label maps")
+    picture_folders, map_folders = _split_folders(images), _split_folders(maps)
+    folder = picture_folders.get("train", images)
+    img_suffix = _one_suffix(folder)
+    names = _names(folder, img_suffix)
+    map_folder = map_folders.get("train", maps)
+    map_suffix = _map_suffix(map_folder, names)
+    relative = [folder.relative_to(root).as_posix(), map_folder.relative_to(root).as_posix()]
+    train = MapSplit(*relative, names)
+    held_out = {}
+    if "val" in picture_folders and "val" in map_folders:
+        folders = [picture_folders["val"], map_folders["val"]]
+        val_names = _names(folders[0], img_suffix)
+        val = MapSplit(*(path.relative_to(root).as_posix() for path in folders), val_names)
+    elif share is not None:
+        chosen = hold_out(names, share)
+        kept = [name for name in names if name not in chosen]
+        train = MapSplit(*relative, kept, "train.txt")
+        val = MapSplit(*relative, sorted(chosen), "val.txt")
+        held_out = {split.ann_file: "\n".join(split.names) + "\n" for split in (train, val)}
+    else:
+        raise no_validation(root, f"{images.name}/validation and {maps.name}/validation, or /val")
+    pixels, sizes = _read(root, train, img_suffix, map_suffix)
+    # A value that stands in validation maps alone must not stop the first validation.
+    values = {*pixels, *_read(root, val, img_suffix, map_suffix)[0]}
+    found, named_by = class_names(root, classes_file)
+    classes, reduce_zero_label = classes_of(root, found, values, reduce_zero_label)
+    first = int(reduce_zero_label)
+    total = sum(pixels.values())
+    counts = {name: pixels[label] for label, name in enumerate(classes, first)}
+    return MapFigures(
+        root=root,
+        train=train,
+        val=val,
+        img_suffix=img_suffix,
+        seg_map_suffix=map_suffix,
+        classes=classes,
+        named_by=named_by,
+        counts=counts,
+        ignored=1 - sum(counts.values()) / total,
+        reduce_zero_label=reduce_zero_label,
+        long_sides=sizes.max(1),
+        short_sides=sizes.min(1),
+        held_out=held_out,
+    )
+
+
+def _folder(root: Path, names: tuple[str, ...], what: str) -> Path:
+    for name in names:
+        if (root / name).is_dir():
+            return root / name
+    held = sorted(entry.name for entry in root.iterdir())
+    raise DatasetError(
+        f"{root} has no folder of {what} ({', '.join(names)}); it holds {listed(held, 10)}. "
+        "Lay the data out as images/{training,validation} and annotations/{training,validation}."
+    )
+
+
+def _split_folders(folder: Path) -> dict[str, Path]:
+    found = {split_of(Path(path.name)): path for path in folder.iterdir() if path.is_dir()}
+    return {split: path for split, path in found.items() if split}
+
+
+def _one_suffix(folder: Path) -> str:
+    """The suffix of all pictures of a folder, for mmseg's data sets know one."""
+    known = Image.registered_extensions()
+    files = [f for f in folder.rglob("*") if f.suffix.lower() in known and f.is_file()]
+    suffixes = Counter(file.suffix for file in files)
+    if len(suffixes) != 1:
+        shown = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common())
+        raise DatasetError(
+            f"{folder} must hold pictures of one suffix, and has {shown or 'none'}. Put the "
+            "pictures there, or convert them to one format."
+        )
+    return next(iter(suffixes))
+
+
+def _names(folder: Path, suffix: str) -> list[str]:
+    files = sorted(folder.rglob(f"*{suffix}"))
+    if not files:
+        raise DatasetError(
+            f"{folder} holds no picture that ends in {suffix!r}, as those of training do. Convert "
+            "all pictures to one format."
+        )
+    return [file.relative_to(folder).as_posix().removesuffix(suffix) for file in files]
+
+
+def _map_suffix(folder: Path, names: list[str]) -> str:
+    """What follows a picture's name in its map's: '.png', or more, as in `_labels.png`."""
+    parent = (folder / names[0]).parent
+    stem = Path(names[0]).name
+    found = [f.name for f in parent.glob("*") if f.name.startswith(stem)]
+    ends = [name.removeprefix(stem) for name in found]
+    ends = [end for end in ends if re.fullmatch(r"([_.-].*)?\.(png|bmp|tiff?|gif)", end)]
+    if not ends:
+        raise DatasetError(
+            f"The picture {names[0]} has no label map in {parent}. A map is a PNG of one channel "
+            "that holds indices, under the name of its picture."
+        )
+    return min(ends, key=len)
+
+
+def _read(
+    root: Path, split: MapSplit, img_suffix: str, map_suffix: str
+) -> tuple[Counter, np.ndarray]:
+    """Pixels by value, 255 for ignored ones, and (N, 2) sizes of the pictures."""
+    load = LoadSegAnnotations(IGNORED)
+    pixels: Counter = Counter()
+    sizes = []
+    for name in split.names[:: -(-len(split.names) // MOST_MAPS)]:
+        image = root / split.images / f"{name}{img_suffix}"
+        path = root / split.maps / f"{name}{map_suffix}"
+        try:
+            with Image.open(image) as picture:  # the header alone
+                sizes.append(picture.size)
+        except OSError as error:
+            raise DatasetError(
+                f"Cannot decode the picture {image}: {error}. Fetch it again or take it out."
+            ) from error
+        values = load.transform(dict(seg_map_path=str(path), img_path=str(image)))["gt_seg_map"]
+        numbers = np.bincount(values.ravel(), minlength=IGNORED + 1)
+        pixels.update({value: int(number) for value, number in enumerate(numbers) if number})
+    return pixels, np.array(sizes, float)

@@ -1,0 +1,183 @@
+"""From figures of data to the numbers of a config, by rules that know no data set by name.
+
+Measured on a few hundred pictures with a small model: nuclei and CamVid as configs/nuclei and
+configs/camvid train them. Other data may want other numbers; the config says where each is from.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from hordet.new_config.coco_folder import CocoFigures
+from hordet.new_config.map_folder import MapFigures
+
+BATCH_SIZE = 4
+LEARNING_RATE = 1.5e-3  # for that batch
+STRIDE = 32  # of the coarsest feature map: sizes are its multiples
+
+# Detection. The finest feature map has cells of 4 pixels: an object of 20 pixels covers five.
+GOOD_SIDE, MOST_ENLARGED = 20, 2.0
+FINEST_ANCHOR, COARSEST_ANCHOR = 4, 64
+# Pictures to see, times the root of the number of classes; passes over the data.
+PICTURES_TO_SEE, EPOCHS = 2500, (10, 50)
+USUAL_CROWD = 100
+
+# Segmentation: iterations times the root of the number of classes; passes over the data.
+ITERATIONS, PASSES = 400, (8, 200)
+LEAST_CROP = 128
+# From random weights everything takes longer.
+FROM_SCRATCH = 1.5
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and in which steps; `length` is in epochs (detection) or iterations."""
+
+    length: int
+    val_interval: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class DetectionChoices:
+    """Numbers of a detector's config.
+
+    Attributes:
+        scale: (long, short) side that pictures are resized to, pixels.
+        enlarged: By how much that enlarges them.
+        crop: Side of the crops to train on, pixels; None trains on whole pictures.
+        anchor_scales: Sides of the anchors by the stride of their level.
+        anchor_ratios: Height / width of the anchors.
+        max_per_img: Detections to keep on a picture.
+        sampled: Regions a picture from which the heads learn.
+        schedule: In epochs.
+    """
+
+    scale: tuple[int, int]
+    enlarged: float
+    crop: int | None
+    anchor_scales: list[int]
+    anchor_ratios: list[float]
+    max_per_img: int
+    sampled: int
+    schedule: Schedule
+
+    def cautions(self, figures: CocoFigures) -> list[str]:
+        """Return what no number of a config can mend, in words."""
+        side = float(np.median(figures.sides)) * self.enlarged
+        words = (
+            f"half of the objects are below {side:.0f} pixels at {self.scale[0]} x {self.scale[1]}"
+            ", two cells of the finest feature map: cut the pictures with tools/slice_dataset.py "
+            "and make a config for the patches, or raise --max-side"
+        )
+        return [words] if side < 2 * FINEST_ANCHOR else []
+
+
+@dataclass(frozen=True)
+class SegmentationChoices:
+    """Numbers of a segmentor's config: sizes in pixels, (long, short) and (height, width)."""
+
+    scale: tuple[int, int]
+    crop: tuple[int, int]
+    schedule: Schedule
+
+    def cautions(self, figures: MapFigures) -> list[str]:
+        """Return what no number of a config can mend, in words."""
+        empty = sum(not number for number in figures.counts.values())
+        words = (
+            f"{empty} of {len(figures.counts)} classes have no pixel in the training maps that "
+            "were read: what has no example is not learned, and counts as 0 where it is in the "
+            "validation maps"
+        )
+        return [words] if empty else []
+
+
+def detection_choices(
+    figures: CocoFigures, *, pretrained: bool, batch_size: int = BATCH_SIZE, max_side: int = 640
+) -> DetectionChoices:
+    """Choose the numbers of a detector.
+
+    Args:
+        figures: Of the data.
+        pretrained: Whether the backbone starts from weights.
+        batch_size: Pictures a step, at most those there are.
+        max_side: Longest side that a picture may be resized to, pixels: what the time allows.
+    """
+    long, short = float(np.median(figures.long_sides)), float(np.median(figures.short_sides))
+    wanted = min(max(1.0, GOOD_SIDE / float(np.median(figures.sides))), MOST_ENLARGED)
+    enlarged = min(wanted, max_side / long)
+    scaled_long = _multiple(long * enlarged)
+    enlarged = scaled_long / long
+    # Both bound a picture: rounded down, the short side would shrink it more than the long one.
+    scale = (scaled_long, math.ceil(short * enlarged / STRIDE) * STRIDE)
+    crop = _multiple(math.sqrt(long * short)) if wanted > 1 and enlarged > 1 else None
+    small, large = np.quantile(figures.sides, [0.1, 0.95]) * enlarged
+    finest = max(1, round(small / FINEST_ANCHOR))
+    coarsest = round(large / COARSEST_ANCHOR)
+    crowded = figures.most_objects > USUAL_CROWD
+    return DetectionChoices(
+        scale=scale,
+        enlarged=enlarged,
+        crop=crop,
+        # Within a factor of 1.5 an anchor still overlaps an object by the 0.3 that it needs.
+        anchor_scales=[finest, coarsest] if coarsest > 1.5 * finest else [finest],
+        anchor_ratios=_ratios(figures.ratios),
+        max_per_img=math.ceil(1.2 * figures.most_objects / 100) * 100 if crowded else USUAL_CROWD,
+        sampled=64 if figures.median_objects > 8 else 32,
+        schedule=_schedule(
+            PICTURES_TO_SEE * math.sqrt(len(figures.classes)) / figures.train.pictures,
+            EPOCHS,
+            pretrained,
+            min(batch_size, figures.train.pictures),
+        ),
+    )
+
+
+def _multiple(side: float) -> int:
+    """A side as the nearest multiple of the coarsest stride, at least two of it."""
+    return max(2, round(side / STRIDE)) * STRIDE
+
+
+def _ratios(ratios: np.ndarray) -> list[float]:
+    """Quantiles of height / width, those that differ by less than a fifth taken once."""
+    chosen: list[float] = []
+    for ratio in np.clip(np.quantile(ratios, [0.1, 0.5, 0.9]), 0.2, 5.0):
+        if not chosen or ratio > 1.2 * chosen[-1]:
+            chosen.append(round(float(ratio), 2))
+    return chosen
+
+
+def _schedule(
+    length: float, bounds: tuple[float, float], pretrained: bool, batch_size: int, step: int = 1
+) -> Schedule:
+    """A length within bounds, in multiples of a step, validated three times."""
+    if not pretrained:
+        length, bounds = FROM_SCRATCH * length, (bounds[0], FROM_SCRATCH * bounds[1])
+    whole = max(1, round(min(max(length, bounds[0]), bounds[1]) / step)) * step
+    rate = LEARNING_RATE * batch_size / BATCH_SIZE
+    return Schedule(whole, math.ceil(whole / 3 / step) * step, batch_size, rate)
+
+
+def segmentation_choices(
+    figures: MapFigures, *, pretrained: bool, batch_size: int = BATCH_SIZE, max_side: int = 640
+) -> SegmentationChoices:
+    """Choose the numbers of a segmentor; arguments as of `detection_choices`."""
+    long, short = float(np.median(figures.long_sides)), float(np.median(figures.short_sides))
+    factor = min(1.0, max_side / long)
+    scale = (round(long * factor), round(short * factor))
+    crop = [math.ceil(max(side / 2, min(side, LEAST_CROP)) / STRIDE) * STRIDE for side in scale]
+    passes = len(figures.train.names) / batch_size
+    return SegmentationChoices(
+        scale=scale,
+        crop=(crop[1], crop[0]),
+        schedule=_schedule(
+            # Fewer pictures a step, more steps.
+            ITERATIONS * math.sqrt(len(figures.classes)) * BATCH_SIZE / batch_size,
+            (PASSES[0] * passes, PASSES[1] * passes),
+            pretrained,
+            batch_size,
+            step=50,
+        ),
+    )

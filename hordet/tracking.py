@@ -1,0 +1,44 @@
+"""Experiment trackers of mmengine by one key of the config: `tracker="tensorboard"`."""
+
+from importlib.util import find_spec
+
+from mmengine.config import Config, ConfigDict
+
+from hordet.config import ConfigError
+from hordet.config_faults import near
+
+# By name: mmengine's backend and the package that it needs.
+TRACKERS = {
+    "tensorboard": ("TensorboardVisBackend", "tensorboard"),
+    "wandb": ("WandbVisBackend", "wandb"),
+    "mlflow": ("MLflowVisBackend", "mlflow"),
+}
+
+
+def add_trackers(cfg: Config) -> None:
+    """Let a run's visualizer also write to the trackers that the config's `tracker` names.
+
+    `tracker` is a name of `TRACKERS` or a list of them; for a tracker's own options write its
+    backend into `visualizer.vis_backends` instead, as in mmengine.
+
+    Args:
+        cfg: From `hordet.config.load_config`; its `visualizer` is changed in place.
+
+    Raises:
+        ConfigError: A name is unknown, or its package is not installed.
+    """
+    asked = cfg.get("tracker")
+    names = [asked] if isinstance(asked, str) else list(asked or [])
+    for name in names:
+        if name not in TRACKERS:
+            raise ConfigError(
+                f"tracker={name!r} is unknown{near(str(name), list(TRACKERS))}; allowed are "
+                f"{', '.join(TRACKERS)}, or a list of them"
+            )
+        backend, package = TRACKERS[name]
+        if find_spec(package) is None:
+            raise ConfigError(f"tracker={name!r} needs a package: pip install {package}")
+        visualizer = cfg.setdefault("visualizer", ConfigDict(type="Visualizer"))
+        backends = list(visualizer.get("vis_backends") or [])
+        if backend not in [item["type"] for item in backends]:
+            visualizer["vis_backends"] = [*backends, dict(type=backend)]

@@ -1,0 +1,235 @@
+"""A COCO folder's figures, the detector they lead to, and what is refused in words."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+from own_data import edit, write_coco
+
+from hordet.config import ConfigError, load_config
+from hordet.datasets import DatasetError
+from hordet.datasets.check import find_faults_of_data
+from hordet.new_config import (
+    Backbone,
+    bases_for,
+    detection_choices,
+    detection_leaf,
+    look_at_coco,
+    place_held_out,
+    write_leaf,
+)
+
+# Sides of 10, 20 and 40 pixels; height / width of 1, 1 / 4 and 1.
+BOXES = [(0, 0, 10, 10), (20, 0, 40, 10), (80, 20, 40, 40)]
+
+
+@pytest.fixture
+def bolts(tmp_path):
+    return write_coco(tmp_path / "bolts", dict(train=(6, BOXES), val=(2, BOXES)))
+
+
+def write(figures, out, pretrained=False, **options):
+    choices = detection_choices(figures, pretrained=pretrained, **options)
+    held_out = place_held_out(figures, out)
+    text = detection_leaf(figures, choices, Backbone(None), bases_for(figures, out))
+    return write_leaf(figures, text, out, held_out)
+
+
+def test_figures_are_those_of_the_data(bolts):
+    figures = look_at_coco(bolts)
+    assert figures.classes == ("bolt", "nut")
+    assert figures.counts == {"bolt": 9, "nut": 9}
+    assert (figures.train.pictures, figures.val.pictures) == (6, 2)
+    assert (figures.train.images, figures.val.ann_file) == ("train", "annotations/val.json")
+    assert sorted(set(figures.sides)) == [10, 20, 40] and set(figures.ratios) == {1, 0.25}
+    assert set(figures.long_sides) == {200} and set(figures.short_sides) == {100}
+    assert (figures.most_objects, figures.median_objects, figures.with_mask) == (3, 3, True)
+    assert "18 objects with masks: side 20" in "\n".join(figures.summary())
+
+
+def test_choices_follow_from_the_figures(bolts):
+    choices = detection_choices(look_at_coco(bolts), pretrained=True)
+    # Objects of 20 pixels at the middle need no enlarging; sizes are multiples of 32.
+    assert choices.scale == (192, 96) and choices.crop is None
+    # 10 pixels at 192 / 200 over the finest stride of 4; 40 pixels fit into its levels.
+    assert choices.anchor_scales == [2]
+    assert choices.anchor_ratios == [0.25, 1.0]
+    assert choices.max_per_img == 100 and choices.sampled == 32
+    # 2500 * sqrt(2) / 6 pictures is beyond 50 passes.
+    assert choices.schedule.length == 50 and choices.schedule.val_interval == 17
+    assert choices.schedule.learning_rate == 1.5e-3
+    assert detection_choices(look_at_coco(bolts), pretrained=False).schedule.length == 75
+    halved = detection_choices(look_at_coco(bolts), pretrained=True, batch_size=2)
+    assert halved.schedule.learning_rate == 0.75e-3
+
+
+def test_small_objects_enlarge_pictures_and_crowds_keep_more(tmp_path):
+    boxes = [(x, 0, 8, 8) for x in range(150)]
+    figures = look_at_coco(write_coco(tmp_path, dict(train=(2, boxes), val=(1, boxes))))
+    choices = detection_choices(figures, pretrained=True)
+    # 20 / 8 is more than the double, which is the most.
+    assert choices.scale == (384, 192) and math.isclose(choices.enlarged, 384 / 200)
+    assert choices.crop == 128  # sqrt(200 * 100), in multiples of 32
+    assert choices.max_per_img == 200 and choices.sampled == 64
+    assert not choices.cautions(figures)
+    bound = detection_choices(figures, pretrained=True, max_side=160)
+    assert bound.scale == (160, 96) and bound.crop is None
+    assert "slice_dataset.py" in bound.cautions(figures)[0]
+
+
+def test_sizes_of_two_orders_get_two_anchors_a_level(bolts):
+    figures = look_at_coco(bolts)
+    figures.sides = np.geomspace(8, 600, 50)
+    figures.long_sides = figures.short_sides = np.array([600.0])
+    small, large = detection_choices(figures, pretrained=True).anchor_scales
+    assert (small, large) == (3, round(np.quantile(figures.sides, 0.95) / 64 * 608 / 600))
+    assert large > 1.5 * small
+
+
+def test_the_leaf_loads_and_its_data_pass(bolts, tmp_path):
+    out = tmp_path / "out" / "leaf.py"
+    found = write(look_at_coco(bolts), out)
+    assert (found.errors, found.warnings) == ([], [])
+    cfg = load_config(out, safe=True)  # data alone
+    assert cfg.model.roi_head.bbox_head.num_classes == 2
+    assert cfg.model.roi_head.mask_head.num_classes == 2
+    assert cfg.model.rpn_head.anchor_generator.scales == [2]
+    assert cfg.train_dataloader.dataset.metainfo.classes == ("bolt", "nut")
+    assert cfg.train_cfg.max_epochs == 75 and cfg.train_dataloader.batch_size == 4
+    assert cfg.auto_scale_lr.base_batch_size == 4
+    assert cfg.val_evaluator.metric == ["bbox", "segm"]
+
+
+def test_one_class_without_masks_is_a_detector_of_boxes(tmp_path):
+    root = write_coco(tmp_path / "d", dict(train=(3, BOXES), val=(1, BOXES)), [(9, "it's")])
+    for split in ("train", "val"):
+        edit(
+            root / "annotations" / f"{split}.json",
+            lambda content: [a.pop("segmentation") for a in content["annotations"]],
+        )
+    out = tmp_path / "leaf.py"
+    assert not write(look_at_coco(root), out).errors
+    cfg = load_config(out)
+    assert cfg.model.type == "FasterRCNN" and cfg.model.roi_head.mask_head is None
+    assert cfg.train_dataloader.dataset.metainfo.classes == ("it's",)
+    assert cfg.val_evaluator.metric == ["bbox"]
+
+
+@pytest.mark.parametrize("name", ["{}.json", "annotations/instances_{}2017.json", "{}/_coco.json"])
+def test_usual_layouts_are_found(tmp_path, name):
+    root = write_coco(tmp_path, dict(train=(2, BOXES), val=(1, BOXES)), name=name)
+    (root / "captions_train.json").write_text("{}")
+    figures = look_at_coco(root)
+    assert figures.train.ann_file == name.format("train")
+    assert (figures.train.images, figures.val.images) == ("train", "val")
+
+
+def test_without_validation_nothing_is_guessed_and_a_share_can_be_held_out(tmp_path):
+    root = write_coco(tmp_path / "d", dict(train=(10, BOXES)))
+    before = {file: file.read_bytes() for file in root.rglob("*") if file.is_file()}
+    with pytest.raises(DatasetError, match="no validation split.*--hold-out 0.2"):
+        look_at_coco(root)
+    with pytest.raises(DatasetError, match="leaves one side empty"):
+        look_at_coco(root, share=1.0)
+    figures = look_at_coco(root, share=0.3)
+    out = tmp_path / "leaf.py"
+    assert not write(figures, out).errors
+    files = [json.loads((tmp_path / f"leaf_{s}.json").read_text()) for s in ("train", "val")]
+    names = [{image["file_name"] for image in content["images"]} for content in files]
+    assert [len(part) for part in names] == [7, 3] and not names[0] & names[1]
+    assert [len(content["annotations"]) for content in files] == [21, 9]
+    # The same pictures each time, and the data are as they were.
+    again = look_at_coco(root, share=0.3)
+    assert {i["file_name"] for i in again.val.content["images"]} == names[1]
+    assert before == {file: file.read_bytes() for file in root.rglob("*") if file.is_file()}
+    assert not find_faults_of_data(load_config(out)).errors
+
+
+def test_what_is_there_is_kept(bolts, tmp_path):
+    out = tmp_path / "leaf.py"
+    out.write_text("mine")
+    with pytest.raises(ConfigError, match="is there already.*--force"):
+        write(look_at_coco(bolts), out)
+    assert out.read_text() == "mine"
+    assert place_held_out(look_at_coco(bolts), out, force=True) == []
+
+
+def no_annotations(content):
+    content["annotations"] = []
+
+
+def no_images(content):
+    content["images"] = []
+
+
+def no_categories(content):
+    content["categories"] = []
+
+
+def one_name_twice(content):
+    content["categories"][1]["name"] = "bolt"
+
+
+def no_sizes(content):
+    del content["images"][0]["width"]
+
+
+def other_pictures(content):
+    for image in content["images"]:
+        image["file_name"] = "x" + image["file_name"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (no_annotations, "has 0 annotations, none of them an object"),
+        (no_images, "lists 0 images"),
+        (no_categories, "has no categories"),
+        (one_name_twice, "several categories of one name: bolt"),
+        (no_sizes, "each with file_name, width and height"),
+        (other_pictures, "None of the 6 pictures"),
+    ],
+)
+def test_bad_annotations_are_refused_in_words(bolts, change, words):
+    edit(bolts / "annotations" / "train.json", change)
+    with pytest.raises(DatasetError, match=words):
+        look_at_coco(bolts)
+
+
+def test_missing_and_several_annotation_files(bolts, tmp_path):
+    with pytest.raises(DatasetError, match="There is no folder"):
+        look_at_coco(tmp_path / "nowhere")
+    file = bolts / "annotations" / "train.json"
+    shutil.copy(file, bolts / "annotations" / "train_old.json")
+    with pytest.raises(DatasetError, match="several annotation files for train.*--train-ann"):
+        look_at_coco(bolts)
+    assert look_at_coco(bolts, train="annotations/train.json").train.pictures == 6
+    shutil.rmtree(bolts / "annotations")
+    with pytest.raises(DatasetError, match="no COCO annotations of training"):
+        look_at_coco(bolts)
+
+
+def test_classes_of_the_splits_must_agree(bolts):
+    edit(bolts / "annotations" / "val.json", lambda c: c["categories"].pop())
+    with pytest.raises(DatasetError, match="not in the file: nut"):
+        look_at_coco(bolts)
+
+
+def test_faults_that_training_refuses_are_returned(bolts, tmp_path):
+    (bolts / "train" / "train_0.png").unlink()
+    found = write(look_at_coco(bolts), tmp_path / "leaf.py")
+    assert "1 of 6 pictures" in found.errors[0] and (tmp_path / "leaf.py").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "anchors", "epochs"),
+    [("nuclei", (384, 384), [3], 13), ("coco_mini", (640, 448), [3], 50)],
+)
+def test_real_data(shared_data, tmp_path, name, scale, anchors, epochs):
+    figures = look_at_coco(shared_data / name)
+    choices = detection_choices(figures, pretrained=True)
+    assert choices.scale == scale and choices.schedule.length == epochs
+    assert choices.anchor_scales == anchors
+    assert not write(figures, tmp_path / "leaf.py", pretrained=True).errors
