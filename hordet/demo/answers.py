@@ -17,6 +17,7 @@ from hordet.datasets import DatasetError
 from hordet.infer import ClassMap, Picture, Prediction, PredictionWriter, Predictor, Source
 from hordet.visualization import draw_overlay
 
+LARGEST_VIEW = 1600  # pixels of the long side: a click on a large picture is to be answered soon
 # One class alone: objects are drawn in a colour each.
 ALL_HUES = "conic-gradient(#e33, #dd2, #3c3, #3cc, #36e, #d3d, #e33)"
 
@@ -131,7 +132,9 @@ class Answers:
             prediction = prediction.select(score_threshold)
         chosen = prediction.select(classes=[c for c in model.classes if c not in hidden])
         rgb = cv2.cvtColor(photo.picture.image, cv2.COLOR_BGR2RGB)
-        drawn = draw_overlay(rgb, chosen.panel(), model.classes, model.colours)
+        drawn = draw_overlay(
+            rgb, chosen.panel(), model.classes, model.colours, largest=LARGEST_VIEW
+        )
         # The legend lies below the picture; the page has one of its own.
         height = round(drawn.shape[1] * rgb.shape[0] / rgb.shape[1])
         return Shown(

@@ -12,15 +12,16 @@ NO_MODEL = ""
 _FONTS = ["system-ui", "sans-serif"]  # the machine's own: nothing is fetched
 THEME = gr.themes.Soft(primary_hue="blue", font=_FONTS, font_mono=["ui-monospace", "monospace"])
 CSS = """
-.gradio-container { max-width: 1400px !important; margin: 0 auto; }
 .gradio-container .note { overflow-wrap: anywhere; margin: 0; }
 .gradio-container .note.refused { color: #a40000; background: #fdecea;
   border-left: 4px solid #c0392b; padding: 8px 12px; }
-.gradio-container input[role=listbox] { font-size: 13px; text-overflow: ellipsis; }
+.gradio-container input[role=combobox] { font-size: 13px; padding-right: 26px;
+  text-overflow: ellipsis; }
 .downloads .label-clear-button { display: none; }
 """
 _NOTE = '<p class="note {{value.kind}}" role="status">{{value.text}}</p>'
 _HEADING = "<b>{{value.name}}</b><div>{{value.line}}</div>"
+_HEADING_STYLE = "min-height: 60px;"  # so that pictures stand side by side at one height
 _LEGEND = """
 {{#each value}}
 <label title="{{this.name}}"><input type="checkbox" data-name="{{this.name}}"
@@ -80,7 +81,7 @@ def build_page(answers: Answers) -> gr.Blocks:
             padding=True,
         )
         with gr.Row():
-            with gr.Column(scale=1, min_width=320):
+            with gr.Column(scale=1, min_width=340):
                 file = gr.File(label="Picture", height=150, elem_id="file")
                 first = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
                 second = gr.Dropdown(
@@ -134,7 +135,7 @@ def _panel(model: gr.Dropdown, name: str) -> _Panel:
         return _Panel(
             model,
             column,
-            gr.HTML(_heading(), html_template=_HEADING),
+            gr.HTML(_heading(), html_template=_HEADING, css_template=_HEADING_STYLE),
             gr.Image(format="jpeg", show_label=False, interactive=False, buttons=["fullscreen"]),
             gr.HTML(
                 [],

@@ -44,6 +44,10 @@ def test_what_is_no_picture_is_refused_by_its_name_alone(answers, detector, tmp_
 def test_pixels_are_counted_before_they_are_decoded(answers, tmp_path):
     Image.new("1", (1000, 1000)).save(tmp_path / "whole.png")
     assert answers.open(tmp_path / "whole.png").picture.image.shape == (1000, 1000, 3)
+    Image.new("1", (1700, 550)).save(tmp_path / "long.png")
+    shown = answers.show(answers.open(tmp_path / "long.png"), "map")
+    assert shown.overlay.shape == (518, 1600, 3)  # what is drawn; the labels have every pixel
+    assert Image.open(shown.files[1]).size == (1700, 550)
     Image.new("1", (1001, 1000)).save(tmp_path / "more.png")
     with pytest.raises(DatasetError, match="more.png has 1001 x 1000 pixels; allowed are up to 1"):
         answers.open(tmp_path / "more.png")
