@@ -3,7 +3,9 @@
 import functools
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # Before torch is imported: beside a busy neighbour, spinning OpenMP threads stall for seconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -107,3 +109,47 @@ def installed():
     install()
     yield
     CheckpointLoader._schemes = before
+
+
+@dataclass
+class RandomModel:
+    """A config, random weights, the folder of its test pictures and their annotation file."""
+
+    config: Any
+    checkpoint: Path
+    pictures: Path
+    annotations: Path
+
+
+@pytest.fixture(scope="session")
+def make_model(drawn_pictures, tmp_path_factory):
+    """Build a dry run's model from a leaf and write its random weights."""
+    import torch
+    from mmengine.registry import MODELS, DefaultScope
+
+    from hordet.run import read_config
+
+    def make(leaf, **options):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HORDET_CACHE", str(drawn_pictures))
+            cfg = read_config(ROOT / leaf, options=options, tiny=True)
+        torch.manual_seed(0)
+        with DefaultScope.overwrite_default_scope(cfg.default_scope):
+            model = MODELS.build(cfg.model)
+        checkpoint = tmp_path_factory.mktemp("weights") / "random.pth"
+        torch.save({"state_dict": model.state_dict(), "meta": {}}, checkpoint)
+        root = Path(cfg.test_dataloader.dataset.data_root)
+        return RandomModel(cfg, checkpoint, root / "val", root / "annotations/instances_val.json")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def detector(make_model):
+    return make_model("configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py")
+
+
+@pytest.fixture(scope="session")
+def segmentor(make_model):
+    """150 classes whose label files count from 1, by sliding windows."""
+    return make_model("configs/ade20k/upernet_hornet-nano_horuperhead_2k.py")

@@ -250,6 +250,7 @@ def test_convert_checkpoint_refuses(tool, classifier, pytestconfig, monkeypatch,
         ("slice_dataset.py", "--min-area-ratio"),
         ("evaluate.py", "--classwise"),
         ("report.py", "--no-predictions"),
+        ("demo.py", "--max-upload-mb"),
     ],
 )
 def test_help_imports_nothing_heavy(tool, name, option):

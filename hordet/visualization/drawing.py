@@ -109,11 +109,12 @@ def draw_overlay(
     colours: Sequence[Colour],
     *,
     with_legend: bool = True,
+    largest: int = LARGEST_OVERLAY,
 ) -> NDArray[np.uint8]:
     """Draw one picture alone.
 
     Lines and words have the same share of every picture. Its long side becomes at least
-    SMALLEST_OVERLAY pixels, so that words are legible, and at most LARGEST_OVERLAY.
+    SMALLEST_OVERLAY pixels, so that words are legible, and at most `largest`.
 
     Args:
         image: RGB, (H, W, 3).
@@ -121,14 +122,15 @@ def draw_overlay(
         classes: Names of the classes.
         colours: Their colours.
         with_legend: Put a legend below where colours are not named within the picture.
+        largest: Most pixels of the long side; drawing takes time by them.
 
     Returns:
         RGB, (h, w, 3).
     """
     longest = max(image.shape[:2])
-    if longest > LARGEST_OVERLAY:
-        image, panel = _shrunk(image, panel, LARGEST_OVERLAY / longest)
-        longest = LARGEST_OVERLAY
+    if longest > largest:
+        image, panel = _shrunk(image, panel, largest / longest)
+        longest = largest
     factor = max(1.0, SMALLEST_OVERLAY / longest)
     dots = factor * longest / OVERLAY_INCHES
     # The hundredth of a pixel keeps a whole number whole.

@@ -20,7 +20,7 @@ DETECTION = ROOT / "configs" / "shapes" / "mask-rcnn_hornet-nano_horfpn_7e.py"
 SEGMENTATION = ROOT / "configs" / "shapes" / "upernet_hornet-nano_horuperhead_1k.py"
 MMDET_BASE = "_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\n"
 TRAIN, TEST, CONVERT = "train.py", "test.py", "convert_checkpoint.py"
-EVALUATE, REPORT = "evaluate.py", "report.py"
+EVALUATE, REPORT, DEMO = "evaluate.py", "report.py", "demo.py"
 OPTIONS = "--cfg-options"
 DEEPSPEED = ["runner_type=FlexibleRunner", "strategy.type=DeepSpeedStrategy"]
 
@@ -322,6 +322,12 @@ CASES = [
     ("results that are no list", EVALUATE, results("{}"), "list"),
     ("no annotations to compare with", EVALUATE, lambda _: ["none.json", "r.json"], "none.json"),
     ("a folder of no run", REPORT, lambda _: ["nowhere"], "no work folder of a run"),
+    (
+        "a model to try without weights",
+        DEMO,
+        lambda _: [str(DETECTION), "none.pth", "--tiny"],
+        "no checkpoint file at none.pth",
+    ),
 ]
 
 

@@ -1,0 +1,209 @@
+"""What the page shows: pictures within limits, each model's answer kept, and a view of it."""
+
+import warnings
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from matplotlib.colors import to_hex
+from numpy.typing import NDArray
+from PIL import Image
+
+from hordet.datasets import DatasetError
+from hordet.infer import ClassMap, Picture, Prediction, PredictionWriter, Predictor, Source
+from hordet.visualization import draw_overlay
+
+LARGEST_VIEW = 1600  # pixels of the long side: a click on a large picture is to be answered soon
+# One class alone: objects are drawn in a colour each.
+ALL_HUES = "conic-gradient(#e33, #dd2, #3c3, #3cc, #36e, #d3d, #e33)"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is taken.
+
+    Attributes:
+        megabytes: Of a file.
+        megapixels: Of a picture; what a model holds of it grows with them.
+    """
+
+    megabytes: int = 20
+    megapixels: int = 16
+
+
+@dataclass
+class Photo:
+    """A picture, and what models said of it so far.
+
+    Attributes:
+        picture: The picture.
+        predictions: Whole answers by the model's name; thresholds and classes select from them.
+    """
+
+    picture: Picture
+    predictions: dict[str, Prediction] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A view of an answer.
+
+    Attributes:
+        overlay: RGB, (h, w, 3), without a legend.
+        line: What was found, in words.
+        legend: A dict for each class that is there or hidden: `name`, `colour` (CSS), `amount`
+            (number of objects, or share of the picture) and `shown`.
+        files: The overlay with its legend as PNG, and the results of `PredictionWriter`.
+    """
+
+    overlay: NDArray[np.uint8]
+    line: str
+    legend: list[dict[str, Any]]
+    files: list[Path]
+
+
+class Answers:
+    """Models under their names, and what they answer.
+
+    Args:
+        models: The models.
+        folder: Where files for download go; a model's are those of its last view.
+        limits: What pictures are taken.
+    """
+
+    def __init__(
+        self, models: Mapping[str, Predictor], folder: str | Path, limits: Limits | None = None
+    ) -> None:
+        """See the class."""
+        self.models = dict(models)
+        self.limits = limits or Limits()
+        self._folder = Path(folder)
+
+    def open(self, path: str | Path) -> Photo:
+        """Read a picture; its size is looked at before it is decoded.
+
+        Raises:
+            DatasetError: It is none, is cut short, or has too many pixels.
+        """
+        path = Path(path)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                with Image.open(path) as header:
+                    width, height = header.size
+        except Image.DecompressionBombError as error:
+            raise self._too_large(path.name, "more than 178 million pixels") from error
+        except (OSError, ValueError, SyntaxError) as error:  # what Pillow's readers raise
+            raise DatasetError(
+                f"{path.name} is no picture. Allowed are whole files of JPEG, PNG, WebP, BMP, TIFF"
+            ) from error
+        if width * height > self.limits.megapixels * 1e6:
+            raise self._too_large(path.name, f"{width} x {height} pixels")
+        reader = next(iter(self.models.values()))
+        try:
+            image = reader.read(path)
+        except DatasetError as error:
+            raise DatasetError(str(error).replace(str(path), path.name)) from error
+        return Photo(Picture(Source(path, path.name, stem="labels"), image))
+
+    def show(
+        self, photo: Photo, name: str, score_threshold: float = 0.3, hidden: Collection[str] = ()
+    ) -> Shown:
+        """Draw what a model says of a picture; the model runs when it is asked for the first time.
+
+        Args:
+            photo: The picture; it keeps the answer.
+            name: Of the model.
+            score_threshold: Least score of objects; class maps have none.
+            hidden: Names of classes that are left out; those that the model lacks do not matter.
+
+        Raises:
+            ValueError: The model refuses the picture, such as one that is too small.
+        """
+        model = self.models[name]
+        if name not in photo.predictions:
+            photo.predictions[name] = model(photo.picture.image)
+        prediction = photo.predictions[name]
+        if not model.is_semantic:
+            prediction = prediction.select(score_threshold)
+        chosen = prediction.select(classes=[c for c in model.classes if c not in hidden])
+        rgb = cv2.cvtColor(photo.picture.image, cv2.COLOR_BGR2RGB)
+        drawn = draw_overlay(
+            rgb, chosen.panel(), model.classes, model.colours, largest=LARGEST_VIEW
+        )
+        # The legend lies below the picture; the page has one of its own.
+        height = round(drawn.shape[1] * rgb.shape[0] / rgb.shape[1])
+        return Shown(
+            drawn[:height],
+            chosen.describe(),
+            _legend(prediction, model, hidden),
+            self._write(photo.picture, model, chosen, drawn),
+        )
+
+    def _write(
+        self, picture: Picture, model: Predictor, chosen: Prediction, drawn: NDArray[np.uint8]
+    ) -> list[Path]:
+        """Write the files for download over those of the model's last view."""
+        folder = self._folder / str(list(self.models.values()).index(model))
+        with PredictionWriter(folder, model, overlays=False) as writer:
+            writer.write(picture, chosen, chosen)
+        overlay = folder / "overlay.png"
+        Image.fromarray(drawn).save(overlay, compress_level=1)
+        return [overlay, *sorted(folder.glob("*.json")), *sorted(folder.glob("labels/*.png"))]
+
+    def _too_large(self, name: str, got: str) -> DatasetError:
+        return DatasetError(
+            f"{name} has {got}; allowed are up to {self.limits.megapixels} million. Make it "
+            "smaller, or use tools/infer.py, which has no such limit"
+        )
+
+
+def _legend(
+    prediction: Prediction, model: Predictor, hidden: Collection[str]
+) -> list[dict[str, Any]]:
+    """List the classes of a prediction, most of them first, and hidden ones."""
+    if isinstance(prediction, ClassMap):
+        shares = dict(zip(model.classes, prediction.shares(), strict=True))
+        amounts = {name: f"{share:.1%}" for name, share in shares.items() if share > 0}
+        order = sorted(amounts, key=lambda name: -shares[name])
+    else:
+        counts = Counter(prediction.names)
+        amounts = {name: str(count) for name, count in counts.items()}
+        order = [name for name, _ in counts.most_common()]
+    order += [name for name in model.classes if name in hidden and name not in amounts]
+    single = len(model.classes) == 1 and not model.is_semantic
+    colours = dict(zip(model.classes, model.colours, strict=False))
+    return [
+        dict(
+            name=name,
+            colour=ALL_HUES if single else to_hex(colours[name]),
+            amount=amounts.get(name, "0"),
+            shown=name not in hidden,
+        )
+        for name in order
+    ]
+
+
+def model_names(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Name models by their configs; configs that stand twice also by checkpoint, then number.
+
+    Args:
+        pairs: Config file and checkpoint of each.
+
+    Returns:
+        A name of its own for each.
+    """
+    stems = [Path(config).stem for config, _ in pairs]
+    names: list[str] = []
+    for stem, (_, checkpoint) in zip(stems, pairs, strict=True):
+        name = first = f"{stem} ({Path(checkpoint).stem})" if stems.count(stem) > 1 else stem
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{first} {number}"
+        names.append(name)
+    return names

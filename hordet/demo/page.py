@@ -1,0 +1,197 @@
+"""The page: what stands where, and what a click does."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from hordet.demo.answers import Answers, Photo
+from hordet.errors import UserError
+
+NO_MODEL = ""
+_FONTS = ["system-ui", "sans-serif"]  # the machine's own: nothing is fetched
+THEME = gr.themes.Soft(primary_hue="blue", font=_FONTS, font_mono=["ui-monospace", "monospace"])
+CSS = """
+.gradio-container .note { overflow-wrap: anywhere; margin: 0; }
+.gradio-container .note.refused { color: #a40000; background: #fdecea;
+  border-left: 4px solid #c0392b; padding: 8px 12px; }
+.gradio-container input[role=combobox] { font-size: 13px; padding-right: 26px;
+  text-overflow: ellipsis; }
+.downloads .label-clear-button { display: none; }
+"""
+_NOTE = '<p class="note {{value.kind}}" role="status">{{value.text}}</p>'
+_HEADING = "<b>{{value.name}}</b><div>{{value.line}}</div>"
+_HEADING_STYLE = "min-height: 60px;"  # so that pictures stand side by side at one height
+_LEGEND = """
+{{#each value}}
+<label title="{{this.name}}"><input type="checkbox" data-name="{{this.name}}"
+  {{#if this.shown}}checked{{/if}}><i style="background: {{this.colour}}"></i>
+  <span>{{this.name}}</span><small>{{this.amount}}</small></label>
+{{/each}}
+"""
+_LEGEND_STYLE = """
+display: flex; flex-wrap: wrap; gap: 6px;
+label { display: inline-flex; align-items: center; gap: 6px; padding: 3px 10px; cursor: pointer;
+  border: 1px solid var(--border-color-primary); border-radius: 14px; font-size: 14px; }
+label:has(input:not(:checked)) { opacity: 0.5; text-decoration: line-through; }
+i { width: 14px; height: 14px; border-radius: 4px; display: inline-block; }
+small { color: var(--body-text-color-subdued); }
+"""
+_LEGEND_CLICK = """
+element.addEventListener('change', event => {
+  const {name} = event.target.dataset, shown = event.target.checked;
+  props.value = props.value.map(item => item.name === name ? {...item, shown} : item);
+  trigger('input');
+});
+"""
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One model's part of the page, outputs in the order of `_show`."""
+
+    model: gr.Dropdown
+    column: gr.Column
+    heading: gr.HTML
+    image: gr.Image
+    legend: gr.HTML
+    files: gr.File
+
+    @property
+    def outputs(self) -> list[Any]:
+        return [self.column, self.heading, self.image, self.legend, self.files]
+
+
+def build_page(answers: Answers) -> gr.Blocks:
+    """Lay the page out.
+
+    Args:
+        answers: The models and what they say.
+
+    Returns:
+        The page, to be launched with THEME and CSS.
+    """
+    names, limits = list(answers.models), answers.limits
+    # Files of this process are removed an hour after they were made.
+    with gr.Blocks(title="hordet", analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        photo = gr.State()
+        taken = f"up to {limits.megabytes} MB and {limits.megapixels} million pixels"
+        gr.HTML(
+            f"<h2>hordet</h2>Drop a picture, {taken}, and see what a model finds in it.",
+            padding=True,
+        )
+        with gr.Row():
+            with gr.Column(scale=1, min_width=340):
+                file = gr.File(label="Picture", height=150, elem_id="file")
+                first = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
+                second = gr.Dropdown(
+                    [("no other", NO_MODEL), *names],
+                    value=NO_MODEL,
+                    label="Compare with",
+                    visible=len(names) > 1,
+                    elem_id="other",
+                )
+                threshold = gr.Slider(
+                    0,
+                    1,
+                    value=0.3,
+                    step=0.01,
+                    label="Score threshold",
+                    visible=not all(model.is_semantic for model in answers.models.values()),
+                    elem_id="threshold",
+                )
+            with gr.Column(scale=4, min_width=300):
+                note = gr.HTML(_note("No picture yet."), html_template=_NOTE, elem_id="note")
+                with gr.Row():
+                    panels = [_panel(first, "one"), _panel(second, "two")]
+
+        def show(
+            photo: Photo | None, name: str, threshold: float, legend: list[dict] | None
+        ) -> tuple:
+            return _show(answers, photo, name, threshold, legend)
+
+        # One event at a time: a model has the processor, or the device, to itself.
+        options = dict(api_visibility="private", concurrency_id="model")
+        opened = gr.on(
+            [file.upload, file.clear],
+            lambda path: _open(answers, path),
+            file,
+            [photo, note],
+            show_progress="hidden",
+            **options,
+        )
+        for panel in panels:
+            inputs = [photo, panel.model, threshold, panel.legend]
+            options |= dict(show_progress_on=panel.image, show_progress="minimal")
+            opened.then(show, inputs, panel.outputs, **options)
+            changes = [panel.model.change, threshold.change, panel.legend.input]
+            gr.on(changes, show, inputs, panel.outputs, trigger_mode="always_last", **options)
+    return page
+
+
+def _panel(model: gr.Dropdown, name: str) -> _Panel:
+    """Lay out one model's part; it appears with its answer."""
+    with gr.Column(visible=False, min_width=300, elem_id=name) as column:
+        return _Panel(
+            model,
+            column,
+            gr.HTML(_heading(), html_template=_HEADING, css_template=_HEADING_STYLE),
+            gr.Image(format="jpeg", show_label=False, interactive=False, buttons=["fullscreen"]),
+            gr.HTML(
+                [],
+                html_template=_LEGEND,
+                css_template=_LEGEND_STYLE,
+                js_on_load=_LEGEND_CLICK,
+            ),
+            gr.File(
+                label="Download what is shown",
+                file_count="multiple",
+                interactive=False,
+                elem_classes="downloads",
+            ),
+        )
+
+
+def _note(text: str, kind: str = "") -> dict[str, str]:
+    return dict(text=text, kind=kind)
+
+
+def _heading(name: str = "", line: str = "") -> dict[str, str]:
+    return dict(name=name, line=line)
+
+
+def _open(answers: Answers, path: str | None) -> tuple[Photo | None, dict[str, str]]:
+    """Take an uploaded file, or say why not."""
+    if path is None:
+        return None, _note("No picture yet.")
+    try:
+        photo = answers.open(path)
+    except UserError as error:
+        return None, _note(str(error), "refused")
+    height, width = photo.picture.image.shape[:2]
+    return photo, _note(f"{photo.picture.file_name}, {width} x {height} pixels")
+
+
+def _show(
+    answers: Answers,
+    photo: Photo | None,
+    name: str,
+    threshold: float,
+    legend: list[dict] | None,
+) -> tuple:
+    """Return what a panel's parts become; without a picture or model it is hidden."""
+    legend = legend or []
+    if photo is None or name == NO_MODEL:
+        return gr.Column(visible=False), _heading(), None, legend, None
+    hidden = {item["name"] for item in legend if not item["shown"]}
+    try:
+        shown = answers.show(photo, name, threshold, hidden)
+    except (UserError, ValueError) as error:  # what a model says of a picture, as too small
+        return gr.Column(visible=True), _heading(name, str(error)), None, legend, None
+    return (
+        gr.Column(visible=True),
+        _heading(name, shown.line),
+        shown.overlay,
+        shown.legend,
+        [str(path) for path in shown.files],
+    )

@@ -1,0 +1,122 @@
+"""What the page shows of a picture, without a page: limits, views, legends, files."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hordet.datasets import DatasetError
+from hordet.demo import Answers, Limits, model_names
+from hordet.infer import Predictor
+from hordet.visualization import draw_overlay
+
+
+@pytest.fixture(scope="module")
+def predictors(detector, segmentor):
+    models = dict(objects=detector, map=segmentor)
+    return {name: Predictor.from_config(m.config, m.checkpoint) for name, m in models.items()}
+
+
+@pytest.fixture
+def answers(predictors, tmp_path):
+    return Answers(predictors, tmp_path, Limits(megapixels=1))
+
+
+@pytest.fixture
+def photo(answers, detector):
+    return answers.open(sorted(detector.pictures.iterdir())[0])
+
+
+def test_what_is_no_picture_is_refused_by_its_name_alone(answers, detector, tmp_path):
+    whole = sorted(detector.pictures.iterdir())[0].read_bytes()
+    for name, content, words in (
+        ("words.png", b"none", r"^words\.png is no picture\. Allowed are"),
+        ("empty.jpg", b"", r"^empty\.jpg is no picture"),
+        ("cut.png", whole[:2000], r"^cut\.png is no picture, or is cut short"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DatasetError, match=words):
+            answers.open(tmp_path / name)
+
+
+def test_pixels_are_counted_before_they_are_decoded(answers, tmp_path):
+    Image.new("1", (1000, 1000)).save(tmp_path / "whole.png")
+    assert answers.open(tmp_path / "whole.png").picture.image.shape == (1000, 1000, 3)
+    Image.new("1", (1700, 550)).save(tmp_path / "long.png")
+    shown = answers.show(answers.open(tmp_path / "long.png"), "map")
+    assert shown.overlay.shape == (518, 1600, 3)  # what is drawn; the labels have every pixel
+    assert Image.open(shown.files[1]).size == (1700, 550)
+    Image.new("1", (1001, 1000)).save(tmp_path / "more.png")
+    with pytest.raises(DatasetError, match="more.png has 1001 x 1000 pixels; allowed are up to 1"):
+        answers.open(tmp_path / "more.png")
+    # A header that promises 400 million pixels: no decoder sees it.
+    Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
+    with pytest.raises(DatasetError, match="bomb.png has more than 178 million pixels"):
+        answers.open(tmp_path / "bomb.png")
+
+
+def test_objects_are_drawn_counted_and_written(answers, predictors, photo):
+    model = predictors["objects"]
+    whole = model(photo.picture.image)
+    counts = Counter(whole.names)
+    shown = answers.show(photo, "objects", 0.0)
+    assert {item["name"]: item["amount"] for item in shown.legend} == {
+        name: str(count) for name, count in counts.items()
+    }
+    assert all(item["shown"] and item["colour"].startswith("#") for item in shown.legend)
+    rgb = photo.picture.image[..., ::-1]
+    drawn = draw_overlay(rgb, whole.panel(), model.classes, model.colours)
+    assert shown.overlay.shape == (800, 800, 3)
+    np.testing.assert_array_equal(shown.overlay, drawn[:800])
+    assert [path.name for path in shown.files] == ["overlay.png", "images.json", "results.json"]
+    np.testing.assert_array_equal(np.array(Image.open(shown.files[0])), drawn)
+    assert len(json.loads(shown.files[2].read_text())) == len(whole)
+    categories = json.loads(shown.files[1].read_text())["categories"]
+    assert [item["name"] for item in categories] == list(model.classes)
+
+
+def test_threshold_and_classes_do_not_run_the_model_again(answers, predictors, photo):
+    whole = answers.show(photo, "objects", 0.0)
+    kept = photo.predictions["objects"]
+    answers.models["objects"].model, model = None, answers.models["objects"].model
+    try:
+        threshold = float(np.median(kept.scores))
+        above = answers.show(photo, "objects", threshold)
+        first = whole.legend[0]["name"]
+        without = answers.show(photo, "objects", 0.0, {first, "a class of another model"})
+    finally:
+        answers.models["objects"].model = model
+    assert above.line == kept.select(threshold).describe() != whole.line
+    others = [name for name in predictors["objects"].classes if name != first]
+    assert without.line == kept.select(classes=others).describe()
+    # A hidden class stays in the legend: there it comes back.
+    assert without.legend == [{**whole.legend[0], "shown": False}, *whole.legend[1:]]
+    assert len(json.loads(without.files[2].read_text())) == len(kept.select(classes=others))
+    gone = answers.show(photo, "objects", 1.0, {first})
+    assert gone.line == "nothing found" and json.loads(gone.files[2].read_text()) == []
+    assert [(item["name"], item["amount"]) for item in gone.legend] == [(first, "0")]
+
+
+def test_a_map_its_legend_and_its_label_file(answers, predictors, photo):
+    shown = answers.show(photo, "map", 0.3)
+    labels = photo.predictions["map"].labels
+    names = predictors["map"].classes
+    shares = {names[k]: f"{(labels == k).mean():.1%}" for k in np.unique(labels)}
+    assert {item["name"]: item["amount"] for item in shown.legend} == shares
+    # Label files of this data count from 1.
+    assert [path.name for path in shown.files] == ["overlay.png", "labels.png"]
+    np.testing.assert_array_equal(np.array(Image.open(shown.files[1])), labels + 1)
+    first = shown.legend[0]["name"]
+    hidden = answers.show(photo, "map", 0.3, {first})
+    written = np.array(Image.open(hidden.files[1]))
+    np.testing.assert_array_equal(written == 0, labels == names.index(first))
+    # The picture itself shows where its class is hidden.
+    assert set(photo.predictions) == {"map"}
+    assert np.abs(hidden.overlay.astype(int) - shown.overlay).max() > 20
+
+
+def test_models_have_names_of_their_own():
+    pairs = [("a/x.py", "1/last.pth"), ("y.py", "last.pth"), ("b/x.py", "2/last.pth")]
+    assert model_names(pairs) == ["x (last)", "y", "x (last) 2"]

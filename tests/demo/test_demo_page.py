@@ -1,0 +1,223 @@
+"""tools/demo.py as a person uses it: the real server, driven in a headless Chromium."""
+
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hordet.demo import DemoError, Limits, serve
+from hordet.infer import Predictor
+from hordet.visualization import draw_overlay
+
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+DETECTION = "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
+SEGMENTATION = "configs/ade20k/upernet_hornet-nano_horuperhead_2k.py"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def address(detector, segmentor, pytestconfig, drawn_pictures, tmp_path):
+    """Serve two models by the tool; afterwards nothing of it may be left."""
+    pytest.importorskip("gradio", reason="no Gradio here; pip install -e '.[demo]'")
+    root, port = pytestconfig.rootpath, free_port()
+    command = [
+        *(sys.executable, root / "tools/demo.py", root / DETECTION, detector.checkpoint),
+        *("--model", root / SEGMENTATION, segmentor.checkpoint, "--tiny", "--port", port),
+        *("--max-upload-mb", 1, "--max-megapixels", 1),
+    ]
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = {
+        **os.environ,
+        "HORDET_CACHE": str(drawn_pictures),
+        "OMP_NUM_THREADS": "1",
+        "TMPDIR": str(temporary),
+    }
+    with open(tmp_path / "log", "w+") as log:
+        server = subprocess.Popen(
+            [str(word) for word in command],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        try:
+            lines = iter(server.stdout.readline, "")
+            said = next((line for line in lines if "Ctrl-C" in line), "")
+            assert said == f"http://127.0.0.1:{port}/  (Ctrl-C ends it)\n", log.name
+            yield said.split()[0]
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.communicate(timeout=60)
+        log.seek(0)
+        told = log.read()
+    assert server.returncode == 0 and "Traceback" not in told, told[-3000:]
+    assert not list(temporary.glob("hordet-demo-*"))
+
+
+@pytest.fixture
+def page(address):
+    """Open the page in a browser for which no other machine exists."""
+    driver = pytest.importorskip("playwright.sync_api", reason="no playwright here")
+    if BROWSER is None:
+        pytest.skip("no Chromium here; apt-get install chromium")
+    with driver.sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
+        page = browser.new_page(viewport=dict(width=1280, height=900))
+        page.set_default_timeout(60_000)
+        page.asked = []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.goto(address)
+        yield page
+        browser.close()
+
+
+def upload(page, path):
+    """Replace what was uploaded."""
+    clear = page.locator("#file .label-clear-button, #file [aria-label=Clear]")
+    if clear.count():
+        clear.first.click()
+        page.get_by_text("No picture yet.").wait_for()
+    page.set_input_files("#file input[type=file]", path)
+
+
+def legend(page, panel):
+    """Names and amounts as they stand on the page."""
+    labels = page.locator(f"{panel} label:has(input[data-name])")
+    return {i.locator("span").inner_text(): i.locator("small").inner_text() for i in labels.all()}
+
+
+def difference(page, panel, expected):
+    """Mean difference of the picture that the browser has to RGB that was packed as it is."""
+    packed = io.BytesIO()
+    Image.fromarray(expected).save(packed, "jpeg")
+    source = page.locator(f"{panel} img").get_attribute("src")
+    given = io.BytesIO(page.request.get(source).body())
+    given, wanted = (np.array(Image.open(file).convert("RGB"), int) for file in (given, packed))
+    return np.abs(given - wanted).mean() if given.shape == wanted.shape else 255
+
+
+def wait_for_picture(page, panel, expected):
+    """The words of an answer may be there a moment before its picture."""
+    for _ in range(50):
+        if difference(page, panel, expected) < 0.5:
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError(f"mean difference {difference(page, panel, expected)}")
+
+
+def test_the_page(page, address, detector, segmentor, tmp_path):
+    path = sorted(detector.pictures.iterdir())[0]
+    objects = Predictor.from_config(detector.config, detector.checkpoint)
+    semantic = Predictor.from_config(segmentor.config, segmentor.checkpoint)
+    found, labels = objects(path), semantic(path)
+
+    # A picture, and all objects of the first model.
+    page.get_by_text("No picture yet.").wait_for()
+    upload(page, path)
+    page.get_by_text(f"{path.name}, 96 x 96 pixels").wait_for()
+    page.locator("#one img").wait_for()
+    page.fill("#threshold input[type=number]", "0")
+    page.press("#threshold input[type=number]", "Tab")
+    page.get_by_text(found.describe(), exact=True).wait_for()
+    counts = Counter(found.names)
+    assert legend(page, "#one") == {name: str(count) for name, count in counts.items()}
+    rgb = objects.read(path)[..., ::-1]
+    drawn = draw_overlay(rgb, found.panel(), objects.classes, objects.colours)[:800]
+    wait_for_picture(page, "#one", drawn)
+
+    # A class is taken out.
+    first = counts.most_common(1)[0][0]
+    others = found.select(classes=[name for name in objects.classes if name != first])
+    page.uncheck(f"#one input[data-name='{first}']")
+    page.get_by_text(others.describe(), exact=True).wait_for()
+    drawn = draw_overlay(rgb, others.panel(), objects.classes, objects.colours)[:800]
+    wait_for_picture(page, "#one", drawn)
+    with page.expect_download() as download:
+        page.locator("#one .downloads a[download='results.json']").click()
+    assert len(json.loads(Path(download.value.path()).read_text())) == len(others)
+
+    # A second model beside it.
+    page.click("#other input")
+    page.get_by_role("option", name="upernet").click()
+    page.locator("#two img").wait_for()
+    page.get_by_text(labels.describe(), exact=True).wait_for()
+    shares = labels.shares()
+    drawn = draw_overlay(rgb, labels.panel(), semantic.classes, semantic.colours)[:800]
+    wait_for_picture(page, "#two", drawn)
+    names = [name.strip() for name in semantic.classes]  # mmseg has 'bed '
+    assert legend(page, "#two") == {names[k]: f"{shares[k]:.1%}" for k in np.flatnonzero(shares)}
+    for width in (1280, 400):
+        page.set_viewport_size(dict(width=width, height=900))
+        page.wait_for_timeout(500)
+        one, two = (page.locator(f"{panel} img").bounding_box() for panel in ("#one", "#two"))
+        beside = two["x"] >= one["x"] + one["width"] and abs(two["y"] - one["y"]) < 60
+        below = two["y"] >= one["y"] + one["height"]
+        assert beside if width == 1280 else below
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert min(one["width"], two["width"]) >= 280
+        page.screenshot(path=tmp_path / f"page-{width}.png", full_page=True)
+
+    # What is refused, in words.
+    (tmp_path / "words.png").write_text("none")
+    upload(page, tmp_path / "words.png")
+    page.get_by_text("words.png is no picture. Allowed are whole files of JPEG").wait_for()
+    assert not page.locator("#one img").is_visible()
+    Image.new("1", (1001, 1000)).save(tmp_path / "more.png")
+    upload(page, tmp_path / "more.png")
+    page.get_by_text("more.png has 1001 x 1000 pixels; allowed are up to 1 million").wait_for()
+    (tmp_path / "heavy.png").write_bytes(bytes(1_200_000))
+    upload(page, tmp_path / "heavy.png")
+    page.get_by_text(re.compile("exceed the maximum allowed size of 1.0 Mb")).wait_for()
+    # Also one who goes round the page: the server stops reading.
+    given = dict(files=dict(name="heavy.png", mimeType="image/png", buffer=bytes(1_200_000)))
+    assert page.request.post(f"{address}gradio_api/upload", multipart=given).status == 413
+
+    hosts = {urlsplit(url).hostname for url in page.asked if url.startswith("http")}
+    assert hosts == {"127.0.0.1"} and len(page.asked) > 20
+
+
+def test_a_port_that_is_taken(detector, tmp_path, monkeypatch):
+    pytest.importorskip("gradio", reason="no Gradio here; pip install -e '.[demo]'")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, "")  # so that what serve sets is taken back
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "")
+    models = dict(one=Predictor.from_config(detector.config, detector.checkpoint))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(DemoError, match=f"127.0.0.1, port {port}: it is taken .*by --port"):
+            serve(models, "127.0.0.1", port, Limits(), print)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_gradio(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "hordet.demo.page", raising=False)
+    for name in ("GRADIO_TEMP_DIR", "GRADIO_ANALYTICS_ENABLED", "HF_HUB_OFFLINE"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "")
+    with pytest.raises(DemoError, match=r"needs Gradio .*pip install -e '\.\[demo\]'"):
+        serve({}, "127.0.0.1", 7860, Limits(), print)
