@@ -29,7 +29,8 @@ def load_config(
 
     Args:
         path: A Python, JSON or YAML config of mmengine's form; a base may be one that comes with
-            mmdet or mmseg, such as `_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'`.
+            mmdet or mmseg, such as `_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'`, or
+            one of the configs here, from any folder, such as `_base_ = 'hordet::coco/NAME.py'`.
         options: Dotted keys and their values, such as `{'model.neck.num_outs': 5}`.
         tiny: Turn the config into a dry run of seconds; see `hordet.tiny.make_tiny`.
         safe: Refuse a config that holds more than data, before anything of it is run.
@@ -107,7 +108,8 @@ def _configs_of_packages() -> Iterator[None]:
         if not (folder / config).is_file():
             names = [found.relative_to(folder).as_posix() for found in folder.rglob("*.py")]
             raise FileNotFoundError(f"{package} has no config {config!r}{near(config, names)}")
-        return str(folder / config), package
+        # The configs here say in whose scope they are; a package's own types need no scope.
+        return str(folder / config), None if package == "hordet" else package
 
     Config._get_cfg_path = staticmethod(find)
     try:
