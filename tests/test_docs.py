@@ -241,12 +241,13 @@ def test_command(fence, words, place, pytestconfig, monkeypatch, drawn_pictures)
     "fence",
     [pytest.param(f, id=f"{f.page}:{f.line}") for f in fences() if f.kind == "python"],
 )
-def test_python(fence, tmp_path, monkeypatch, drawn_pictures):
-    monkeypatch.chdir(tmp_path)
+def test_python(fence, place, tmp_path, monkeypatch, drawn_pictures):
+    monkeypatch.chdir(place.folder)
     monkeypatch.setenv("HORDET_CACHE", str(drawn_pictures))
-    exec(compile(fence.text, f"{fence.page}:{fence.line}", "exec"), {})
+    text = re.sub(r'"([A-Z_]+)"', lambda name: repr(place.names[name[1]]), fence.text)
+    exec(compile(text, f"{fence.page}:{fence.line}", "exec"), {})
     if "_base_" in fence.text:
         from hordet.config import load_config
 
         (tmp_path / "config.py").write_text(fence.text)
-        assert load_config("config.py", tiny=True).model.type == "MaskRCNN"
+        assert load_config(tmp_path / "config.py", tiny=True).model.type == "MaskRCNN"
