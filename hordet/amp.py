@@ -7,7 +7,9 @@ from types import MethodType
 from typing import Any
 
 import torch
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
+from mmengine.runner import Runner
 from torch import Tensor, nn
 
 # The last layers of the heads of mmdet and mmseg, and the projection that ends a gnConv fusion of a
@@ -31,6 +33,22 @@ class CpuAmpOptimWrapper(OptimWrapper):
         """Run the forward pass of `model` in bfloat16 where torch thinks it safe."""
         with super().optim_context(model), torch.autocast("cpu", torch.bfloat16):
             yield
+
+
+class Float32Hook(Hook):
+    """Calls `keep_float32` on the model of a run, when it is built and before it computes.
+
+    Args:
+        names: As of `keep_float32`.
+    """
+
+    def __init__(self, names: Sequence[str] = PREDICTIONS) -> None:
+        """See the class."""
+        self.names = names
+
+    def before_run(self, runner: Runner) -> None:
+        """Set the layers."""
+        keep_float32(runner.model, self.names)
 
 
 def keep_float32(model: nn.Module, names: Sequence[str] = PREDICTIONS) -> list[str]:

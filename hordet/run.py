@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from hordet import checkpoints
-from hordet.amp import PREDICTIONS, keep_float32
+from hordet.amp import PREDICTIONS, Float32Hook
 from hordet.checkpoints import CoverageHook
 from hordet.compiled import compile_regions
 from hordet.config import ConfigError, load_config
@@ -249,7 +249,7 @@ def _build(cfg: Config, minimum_share: float) -> Runner:
     if cfg.get("load_from") and "://" not in cfg.load_from and not cfg.get("resume"):
         checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
     runner = runner_class(cfg).from_cfg(cfg)
-    keep_float32(runner.model, cfg.get("float32_modules", PREDICTIONS))
+    runner.register_hook(Float32Hook(cfg.get("float32_modules", PREDICTIONS)))
     if cfg.get("compile_regions"):
         compile_regions(runner.model)
     runner.logger.addFilter(is_news)

@@ -14,8 +14,8 @@ MUTATIONS = {
     "scale dropped": ("gnconv.py", "self.dwconv(q, self.scale)", "self.dwconv(q)"),
     "halves not interleaved": (
         "global_filter.py",
-        "torch.stack((local, distant), dim=-1).flatten(-2)",
-        "torch.cat((local, distant), dim=-1)",
+        "halves.flatten(-2)",
+        "halves.transpose(-2, -1).flatten(-2)",
     ),
     "gate order reversed": (
         "gnconv.py",
