@@ -11,6 +11,7 @@ from hordet.datasets import DatasetError
 from hordet.datasets.coco_file import category_faults, is_number, missing_files, read_coco
 from hordet.datasets.errors import listed
 from hordet.new_config.splits import hold_out, no_validation, split_of
+from hordet.new_config.words import describe_classes, span
 
 # Other annotations of COCO, which lie beside those of instances.
 _OTHER_KINDS = ("captions", "person_keypoints", "panoptic", "stuff", "image_info")
@@ -77,30 +78,11 @@ class CocoFigures:
         return [
             f"train {self.train.pictures:,} pictures ({self.train.ann_file}), "
             f"val {self.val.pictures:,} ({self.val.ann_file})",
-            f"pictures {_span(self.long_sides)} x {_span(self.short_sides)} pixels (long x short)",
+            f"pictures {span(self.long_sides)} x {span(self.short_sides)} pixels (long x short)",
             f"{len(self.sides):,} objects with {kind}: side {middle:.0f} (5 to 95 %: {low:.0f} to "
             f"{high:.0f}) pixels, {self.median_objects} a picture, at most {self.most_objects}",
             *describe_classes(self.counts, "without any object"),
         ]
-
-
-def _span(values: np.ndarray) -> str:
-    low, high = int(values.min()), int(values.max())
-    return f"{low}" if low == high else f"{int(np.median(values))} ({low} to {high})"
-
-
-def counted(number: int, word: str) -> str:
-    """Return '1 class' or '2 classes'."""
-    return f"{number:,} {word if number == 1 else word + 'es'}"
-
-
-def describe_classes(counts: dict[str, int], without: str) -> list[str]:
-    """Return lines on the classes: most frequent first, and those that nothing teaches."""
-    most = sorted(counts.items(), key=lambda item: -item[1])
-    named = [f"{name} {number:,}" for name, number in most if number]
-    empty = [name for name, number in counts.items() if not number]
-    lines = [f"{counted(len(counts), 'class')}: {listed(named, 12)}"]
-    return lines + ([f"{len(empty)} {without}: {listed(empty, 12)}"] if empty else [])
 
 
 def look_at_coco(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hordet.new_config.coco_folder import CocoFigures, counted
+from hordet.new_config.coco_folder import CocoFigures, CocoSplit
 from hordet.new_config.leaf_parts import (
     CHANNELS,
     Backbone,
@@ -17,6 +17,7 @@ from hordet.new_config.leaf_parts import (
     times,
 )
 from hordet.new_config.rules import DetectionChoices
+from hordet.new_config.words import counted
 
 
 def detection_leaf(
@@ -58,7 +59,6 @@ def detection_leaf(
         allow_negative_crop=False,
     ),
 """
-    proposals = max(300, choices.max_per_img)
     interval = choices.schedule.val_interval
     return f"""\
 {note("Mask R-CNN" if masks else "Faster R-CNN", "HorFPN", figures, choices.schedule, backbone)}
@@ -78,11 +78,11 @@ model = dict(
 {heads}    ),
     # At most {figures.most_objects} objects a picture, {figures.median_objects} at the middle.
     train_cfg=dict(
-        rpn_proposal=dict(nms_pre=500, max_per_img={min(proposals, 300)}),
+        rpn_proposal=dict(nms_pre=500, max_per_img=300),
         rcnn=dict(sampler=dict(num={choices.sampled})),
     ),
     test_cfg=dict(
-        rpn=dict(nms_pre=500, max_per_img={proposals}),
+        rpn=dict(nms_pre=500, max_per_img={max(300, choices.max_per_img)}),
         rcnn=dict(max_per_img={choices.max_per_img}),
     ),
 )
@@ -112,18 +112,14 @@ train_dataloader = dict(
     batch_size={choices.schedule.batch_size},
     dataset=dict(
         data_root=data_root,
-        ann_file={quoted(figures.train.ann_file)},
-        data_prefix=dict(img={quoted(figures.train.images)}),
-        metainfo=metainfo,
+{_source(figures.train)}        metainfo=metainfo,
         pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
     dataset=dict(
         data_root=data_root,
-        ann_file={quoted(figures.val.ann_file)},
-        data_prefix=dict(img={quoted(figures.val.images)}),
-        metainfo=metainfo,
+{_source(figures.val)}        metainfo=metainfo,
         pipeline=test_pipeline,
     )
 )
@@ -154,3 +150,11 @@ default_hooks = dict(checkpoint=dict(save_best="coco/{"segm" if masks else "bbox
 def _scored_file(figures: CocoFigures) -> str:
     name = figures.val.ann_file
     return quoted(name) if Path(name).is_absolute() else f"data_root + {quoted('/' + name)}"
+
+
+def _source(split: CocoSplit) -> str:
+    """Where a data set's annotations and pictures are."""
+    return f"""\
+        ann_file={quoted(split.ann_file)},
+        data_prefix=dict(img={quoted(split.images)}),
+"""

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from hordet.new_config.coco_folder import CocoFigures, counted
+from hordet.new_config.coco_folder import CocoFigures
 from hordet.new_config.map_folder import MapFigures
 from hordet.new_config.rules import Schedule
+from hordet.new_config.words import counted
 
 CHANNELS = {"efficientnet-lite0": [24, 40, 112, 320], "hornet-nano": [32, 64, 128, 256]}
 

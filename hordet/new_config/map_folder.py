@@ -12,8 +12,8 @@ from hordet.datasets import DatasetError, LoadSegAnnotations
 from hordet.datasets.errors import listed
 from hordet.datasets.loading import IGNORED
 from hordet.new_config.class_names import class_names, classes_of
-from hordet.new_config.coco_folder import describe_classes
 from hordet.new_config.splits import hold_out, no_validation, split_of
+from hordet.new_config.words import describe_classes, span
 
 _IMAGES = ("images", "img", "imgs", "JPEGImages")
 _MAPS = ("annotations", "labels", "masks", "ann_dir", "SegmentationClass")
@@ -77,14 +77,10 @@ class MapFigures:
         total = sum(self.counts.values())
         rare = min((n for n in self.counts.values() if n), default=0) / max(total, 1)
         zero = "0 is no class" if self.reduce_zero_label else "0 is the first class"
-        sizes = [
-            f"{int(np.median(sides))} ({int(sides.min())} to {int(sides.max())})"
-            for sides in (self.long_sides, self.short_sides)
-        ]
         return [
             f"train {len(self.train.names):,} pictures ({self.train.images}), "
             f"val {len(self.val.names):,} ({self.val.images})",
-            f"pictures {sizes[0]} x {sizes[1]} pixels (long x short)",
+            f"pictures {span(self.long_sides)} x {span(self.short_sides)} pixels (long x short)",
             f"label maps: {zero}, {self.ignored:.1%} of the pixels are ignored, the rarest class "
             f"in use has {rare:.2%}",
             f"names of classes: {self.named_by or 'none found (classes.txt, labels.txt, ...)'}",

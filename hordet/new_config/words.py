@@ -1,0 +1,25 @@
+"""How figures of data are told to a person."""
+
+import numpy as np
+
+from hordet.datasets.errors import listed
+
+
+def span(values: np.ndarray) -> str:
+    """Return the middle and the ends of whole numbers, as in `256 (200 to 320)`."""
+    low, high = int(values.min()), int(values.max())
+    return f"{low}" if low == high else f"{int(np.median(values))} ({low} to {high})"
+
+
+def counted(number: int, word: str) -> str:
+    """Return '1 class' or '2 classes'."""
+    return f"{number:,} {word if number == 1 else word + 'es'}"
+
+
+def describe_classes(counts: dict[str, int], without: str) -> list[str]:
+    """Return lines on the classes: most frequent first, and those that nothing teaches."""
+    most = sorted(counts.items(), key=lambda item: -item[1])
+    named = [f"{name} {number:,}" for name, number in most if number]
+    empty = [name for name, number in counts.items() if not number]
+    lines = [f"{counted(len(counts), 'class')}: {listed(named, 12)}"]
+    return lines + ([f"{len(empty)} {without}: {listed(empty, 12)}"] if empty else [])
