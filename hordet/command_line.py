@@ -68,6 +68,19 @@ def config_arguments() -> argparse.ArgumentParser:
     return parser
 
 
+def model_arguments() -> argparse.ArgumentParser:
+    """Describe what `config_arguments` does, and the weights and the device of a model.
+
+    Returns:
+        A parser without `--help`, to be one of another parser's `parents`.
+    """
+    parser = argparse.ArgumentParser(add_help=False, parents=[config_arguments()])
+    add = parser.add_argument
+    add("checkpoint", help="weights (.pth or .safetensors); no code in it is run")
+    add("--device", help="such as cpu, cuda:1, mps (default: CUDA where there is one)")
+    return parser
+
+
 def run_arguments() -> argparse.ArgumentParser:
     """Describe what `config_arguments` does, and the folders and the launcher of a run.
 

@@ -11,7 +11,7 @@ import argparse
 import copy
 import sys
 
-from hordet.command_line import config_arguments, read_run_config, run_tool
+from hordet.command_line import model_arguments, read_run_config, run_tool
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -19,10 +19,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[config_arguments()],
+        parents=[model_arguments()],
     )
     add = parser.add_argument
-    add("checkpoint", help="weights (.pth or .safetensors); no code in it is run")
     add(
         "--model",
         nargs=2,
@@ -31,7 +30,6 @@ def parse_arguments() -> argparse.Namespace:
         metavar=("CONFIG", "CHECKPOINT"),
         help="another model to choose and to compare with; may be given several times",
     )
-    add("--device", help="such as cpu, cuda:1, mps (default: CUDA where there is one)")
     add("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     add("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     add("--max-upload-mb", type=int, default=20, help="largest file (default: 20)")

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from hordet.command_line import config_arguments, read_run_config, run_tool
+from hordet.command_line import model_arguments, read_run_config, run_tool
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -20,10 +20,9 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[config_arguments()],
+        parents=[model_arguments()],
     )
     add = parser.add_argument
-    add("checkpoint", help="weights (.pth or .safetensors); no code in it is run")
     add(
         "inputs",
         nargs="+",
@@ -31,7 +30,6 @@ def parse_arguments() -> argparse.Namespace:
         help="picture, folder, 'glob', video, or - for a list on standard input, one a line",
     )
     add("--out", type=Path, help="where results go (default: predictions, or -2 and so on)")
-    add("--device", help="such as cpu, cuda:1, mps (default: CUDA where there is one)")
     add("--batch-size", type=int, default=1, help="pictures at once, if of one size (default: 1)")
     add(
         "--score-threshold",
