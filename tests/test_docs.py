@@ -58,14 +58,13 @@ def fences():
 
 
 def commands():
-    """Each command line of the shell fences as (fence, words), a parameter of a test."""
+    """Each command line of the shell fences as (fence, words, name)."""
     for fence in fences():
-        if not fence.kind.startswith("bash"):
-            continue
-        for number, line in enumerate(fence.text.splitlines(), fence.line + 1):
-            words = shlex.split(line, comments=True)
-            if words:
-                yield pytest.param(fence, words, id=f"{fence.page}:{number}")
+        if fence.kind.startswith("bash"):
+            for number, line in enumerate(fence.text.splitlines(), fence.line + 1):
+                words = shlex.split(line, comments=True)
+                if words:
+                    yield fence, words, f"{fence.page}:{number}"
 
 
 class Place(NamedTuple):
@@ -205,8 +204,22 @@ def test_links_of_the_pages_lead_somewhere():
             assert link.startswith("http") or (page.parent / link).exists(), f"{page}: {link}"
 
 
-@pytest.mark.parametrize(("fence", "words"), commands())
-def test_command(fence, words, place, pytestconfig, monkeypatch, drawn_pictures):
+@pytest.mark.parametrize(
+    "words", [pytest.param(w, id=name) for f, w, name in commands() if f.kind == "bash slow"]
+)
+def test_options_of_a_slow_command(words, monkeypatch):
+    assert words[0] == "python" and words[1].startswith("tools/")
+    _options_are_known(words[1], _smallest(words[1], words[2:]), monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("fence", "words"),
+    [
+        pytest.param(f, w, id=name, marks=pytest.mark.slow if f.kind == "bash slow" else ())
+        for f, w, name in commands()
+    ],
+)
+def test_command(fence, words, place, monkeypatch, drawn_pictures):
     monkeypatch.chdir(place.folder)
     monkeypatch.setenv("HORDET_CACHE", str(drawn_pictures))
     names = [Path(word).name for word in words[:3]]
@@ -222,8 +235,6 @@ def test_command(fence, words, place, pytestconfig, monkeypatch, drawn_pictures)
     if script.startswith("tools/"):
         arguments = _smallest(script, arguments)
         _options_are_known(script, arguments, monkeypatch)
-    if fence.kind == "bash slow" and not pytestconfig.getoption("--slow"):
-        return None
     if script == "tools/train.py" and arguments in (DRY_RUN, DRY_RUN[:2]):
         return None  # the run of `place`
     code, printed = run_script(script, arguments)
