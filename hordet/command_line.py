@@ -107,8 +107,8 @@ def speed_arguments(parser: argparse.ArgumentParser) -> None:
         "contenders",
         nargs="+",
         metavar="NAME[:FORM][:DTYPE]",
-        help="component or config; form eager, deployed, compiled, naive, naive-malloc; dtype "
-        "float32, bfloat16. The first is what the others are compared with",
+        help="component or config; form eager, channels-last, deployed, compiled, naive, "
+        "naive-malloc; dtype float32, bfloat16. The first is what the others are compared with",
     )
     add("--pass", dest="kind", choices=["forward", "training", "pipeline"], default="forward")
     add("--repeats", type=int, default=15, help="turns of each contender (default: 15)")

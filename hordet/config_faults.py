@@ -25,6 +25,7 @@ _FURTHER_KEYS = {
     "activation_checkpointing",
     "auto_scale_lr",
     "backend_args",
+    "channels_last",
     "compile",
     "compile_regions",
     "custom_imports",

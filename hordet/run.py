@@ -25,6 +25,7 @@ from hordet.config_faults import nested_dicts
 from hordet.datasets import set_data_root
 from hordet.datasets.roots import evaluator_configs
 from hordet.harmless import is_news
+from hordet.layers.layout import use_channels_last
 from hordet.processes import check_data
 from hordet.registry import MODELS
 from hordet.sharding import runner_class
@@ -61,7 +62,8 @@ def read_config(
     Args:
         path: The config file.
         options: Dotted keys to override.
-        work_dir: Where results go; the config's, or `work_dirs/NAME_OF_CONFIG`, by default.
+        work_dir: Where results go; the config's, or `work_dirs/NAME_OF_CONFIG`, by default. A
+            dry run's go to `work_dirs/tiny/NAME_OF_CONFIG`, apart from those of a training.
         data_root: Where the data are, in place of the config's root.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'. Under torchrun 'none' becomes 'pytorch'.
         tiny: A dry run of seconds on stand-in pictures; the config's data are not needed.
@@ -79,7 +81,8 @@ def read_config(
             set_data_root(cfg, data_root)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-    cfg.work_dir = work_dir or cfg.get("work_dir") or f"work_dirs/{Path(path).stem}"
+    own = None if tiny else cfg.get("work_dir")
+    cfg.work_dir = work_dir or own or f"work_dirs/{'tiny/' if tiny else ''}{Path(path).stem}"
     if launcher == "none" and "WORLD_SIZE" in os.environ and "LOCAL_RANK" in os.environ:
         launcher = "pytorch"
     cfg.launcher = launcher
@@ -237,6 +240,8 @@ def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
         model = MODELS.build(copy.deepcopy(cfg.model)).eval()
     checkpoints.require(checkpoints.fill(model, saved), 1.0, str(checkpoint))
+    if cfg.get("channels_last"):
+        use_channels_last(model)
     meta = saved.get("meta")
     trained = meta.get("dataset_meta") if isinstance(meta, dict) else None
     known = isinstance(trained, dict) and trained.get("classes")
@@ -250,6 +255,8 @@ def _build(cfg: Config, minimum_share: float) -> Runner:
         checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
     runner = runner_class(cfg).from_cfg(cfg)
     runner.register_hook(Float32Hook(cfg.get("float32_modules", PREDICTIONS)))
+    if cfg.get("channels_last"):
+        use_channels_last(runner.model)
     if cfg.get("compile_regions"):
         compile_regions(runner.model)
     runner.logger.addFilter(is_news)

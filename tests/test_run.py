@@ -77,6 +77,23 @@ def test_summary():
     assert run.summary({}) == ""
 
 
+@pytest.mark.parametrize("wanted", [True, False])
+def test_channels_last_in_training_and_in_prediction(no_launcher, cache_folder, tmp_path, wanted):
+    leaf = Path(__file__).parents[1] / "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
+    options = {"channels_last": wanted, "model.neck.spatial": "gf"}
+    cfg = run.read_config(leaf, tiny=True, options=options, work_dir=str(tmp_path))
+    runner = run.training_runner(cfg)
+    runner.train()
+    assert run.last_validation(runner)
+    predicting = run.load_model(cfg, tmp_path / "epoch_1.pth")
+    for model in (runner.model, predicting):
+        weight = model.rpn_head.rpn_conv.weight
+        assert weight.is_contiguous() is not wanted
+        assert weight.is_contiguous(memory_format=torch.channels_last) is wanted
+    for name, weight in runner.model.state_dict().items():
+        assert torch.equal(weight, predicting.state_dict()[name])
+
+
 def test_out_must_fit_the_task(no_launcher):
     cfg = run.read_config(CONFIG)
     with pytest.raises(ConfigError, match=r"--out maps: detection writes a \.pkl"):

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from hordet.amp import PREDICTIONS, keep_float32
 from hordet.compiled import compile_regions
 from hordet.deploy import switch_to_deploy
+from hordet.layers.layout import use_channels_last
 from hordet.registry import MODELS
 
 Pass = Literal["forward", "training", "pipeline"]
-FORMS = ("eager", "deployed", "compiled", "naive", "naive-malloc")
+FORMS = ("eager", "channels-last", "deployed", "compiled", "naive", "naive-malloc")
 DTYPES = ("float32", "bfloat16")
 # The four levels of a picture that COCO's recipes resize to 800 x 1088, 256 channels each.
 PICTURE, STRIDES, CHANNELS = (800, 1088), (4, 8, 16, 32), 256
@@ -30,9 +31,10 @@ class Contender:
 
     Attributes:
         name: A key of `COMPONENTS`, or the path of a config.
-        form: 'eager'; 'deployed' (scales and batch norms folded); 'compiled' (its regions by
-            torch.compile); 'naive' (the published equations, channels first); 'naive-malloc' (the
-            same with the allocator as torch has it by default).
+        form: 'eager'; 'channels-last' (the weights of all convolutions); 'deployed' (scales and
+            batch norms folded); 'compiled' (its regions by torch.compile); 'naive' (the published
+            equations, channels first); 'naive-malloc' (the same with the allocator as torch has it
+            by default).
         dtype: 'float32', or 'bfloat16' for autocast.
     """
 
@@ -202,6 +204,8 @@ def model_of(contender: Contender, cfg: Any, naive_file: Path | None) -> nn.Modu
         return module.naive(model)
     # `Levels` is a neck without its name.
     keep_float32(model, (*PREDICTIONS, "layers.*.proj_out"))
+    if contender.form == "channels-last":
+        use_channels_last(model)
     if contender.form == "deployed":
         return switch_to_deploy(model)
     if contender.form == "compiled" and not compile_regions(model):

@@ -7,7 +7,7 @@ Between the two lies a transpose of each picture, for which torch has a kernel o
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # Whether torch.export reads the code; torch 2.6 cannot tell it from torch.compile.
 exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
@@ -21,6 +21,18 @@ def channels_last(x: Tensor) -> Tensor:
     if exporting() or x.device.type != "cpu":
         return x
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def use_channels_last(model: nn.Module) -> None:
+    """Lay the weights of a model's convolutions channels-last, in place; values are the same.
+
+    Such a convolution takes a map of any layout and gives one that is channels-last, so that the
+    whole model computes in it, and no weight is turned at each step. Other weights stay: a learned
+    filter of frequencies ends in pairs of real and imaginary parts.
+    """
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.to(memory_format=torch.channels_last)
 
 
 def planes(x: Tensor) -> Tensor:
