@@ -7,6 +7,7 @@ from hordet.new_config.leaf_parts import (
     items,
     middle,
     note,
+    numbers,
     quoted,
     steps,
     times,
@@ -36,11 +37,14 @@ _base_ = {items(bases)}
 {data(figures)}
 scale = {choices.scale}  # pictures are {middle(figures)}
 crop_size = {choices.crop}  # half of it: more and cheaper steps
-# Beside cross entropy, which counts pixels, the overlap of each class, rare ones as well.
-loss_decode = [
-    dict(type="CrossEntropyLoss", use_sigmoid=False, avg_non_ignore=True),
-    dict(type="DiceLoss", loss_weight=1.0),
+# A pixel counts by its class, 1 / sqrt(share of the pixels), so that rare classes are learned, too.
+class_weight = [
+{numbers(choices.class_weight)}
 ]
+# mmseg's mean does not take weights beside ignored pixels; mmengine takes the mean of what is left.
+loss_decode = dict(
+    type="CrossEntropyLoss", use_sigmoid=False, class_weight=class_weight, reduction="none"
+)
 model = dict(
     data_preprocessor=dict({settings}),
 {model}    decode_head=dict({decode}num_classes={number}, loss_decode=loss_decode),

@@ -57,7 +57,7 @@ def test_choices_follow_from_the_figures(bolts):
     assert choices.anchor_scales == [2]
     assert choices.anchor_ratios == [0.25, 1.0]
     assert choices.max_per_img == 100 and choices.sampled == 32
-    # 2500 * sqrt(2) / 6 pictures is beyond 50 passes.
+    # 1500 * sqrt(2) / 6 pictures is beyond 50 passes.
     assert choices.schedule.length == 50 and choices.schedule.val_interval == 17
     assert choices.schedule.learning_rate == 1.5e-3
     assert detection_choices(look_at_coco(bolts), pretrained=False).schedule.length == 75
@@ -225,7 +225,7 @@ def test_faults_that_training_refuses_are_returned(bolts, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "scale", "anchors", "epochs"),
-    [("nuclei", (384, 384), [3], 13), ("coco_mini", (640, 448), [3], 50)],
+    [("nuclei", (384, 384), [3], 8), ("coco_mini", (640, 448), [3], 50)],
 )
 def test_real_data(shared_data, tmp_path, name, scale, anchors, epochs):
     figures = look_at_coco(shared_data / name)

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from own_data import write_maps
 from PIL import Image
 
@@ -19,6 +20,7 @@ from hordet.new_config import (
     segmentation_leaf,
     write_leaf,
 )
+from hordet.registry import MODELS
 
 
 @pytest.fixture
@@ -57,15 +59,19 @@ def test_choices_follow_from_the_figures(fields):
     choices = segmentation_choices(figures, pretrained=True)
     # At most 200 passes over 5 pictures in batches of 4.
     assert choices.schedule.length == 250 and choices.schedule.val_interval == 100
+    # Half, a quarter and a quarter of the pixels that have a class, in some order.
+    shares = np.array(list(figures.counts.values())) / sum(figures.counts.values())
+    assert np.allclose(choices.class_weight, shares**-0.5 / (shares**0.5).sum(), atol=5e-3)
+    assert shares @ choices.class_weight == pytest.approx(1, abs=0.01)
     assert choices.scale == (120, 80) and choices.crop == (96, 128)
     figures.train.names = [str(number) for number in range(400)]
-    # 400 * sqrt(3) iterations, in fifties; at least 8 passes.
-    assert segmentation_choices(figures, pretrained=True).schedule.length == 800
+    # 270 * sqrt(3) iterations, in fifties; at least 5 passes.
+    assert segmentation_choices(figures, pretrained=True).schedule.length == 500
     figures.train.names = figures.train.names[:200]
-    assert segmentation_choices(figures, pretrained=True).schedule.length == 700
-    assert segmentation_choices(figures, pretrained=False).schedule.length == 1050
+    assert segmentation_choices(figures, pretrained=True).schedule.length == 450
+    assert segmentation_choices(figures, pretrained=False).schedule.length == 700
     half = segmentation_choices(figures, pretrained=True, batch_size=2).schedule
-    assert (half.length, half.learning_rate) == (1400, 0.75e-3)
+    assert (half.length, half.learning_rate) == (950, 0.75e-3)
     figures.long_sides, figures.short_sides = np.array([1280.0]), np.array([960.0])
     large = segmentation_choices(figures, pretrained=True)
     assert large.scale == (640, 480) and large.crop == (256, 320)
@@ -83,6 +89,21 @@ def test_the_leaf_loads_and_its_data_pass(fields, tmp_path):
     assert "_delete_" not in cfg.train_dataloader.dataset
 
 
+def test_the_loss_weights_pixels_by_their_class_beside_ignored_ones(fields, tmp_path):
+    write(look_at_maps(fields), tmp_path / "leaf.py")
+    settings = load_config(tmp_path / "leaf.py").model.decode_head.loss_decode
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 3, 5, 7), torch.randint(0, 3, (2, 5, 7))
+    labels[0, 1] = 255
+    loss = MODELS.build({"type": f"mmseg.{settings.pop('type')}", **settings})
+    got = loss(logits, labels, ignore_index=255).mean()
+    want = 0.0
+    for n, row, column in (labels != 255).nonzero().tolist():
+        label = labels[n, row, column]
+        want -= settings.class_weight[label] * logits[n, :, row, column].log_softmax(0)[label]
+    torch.testing.assert_close(got, want / labels.numel())
+
+
 def test_weights_bring_their_backbone_and_its_preprocessing(fields, tmp_path):
     out = tmp_path / "leaf.py"
     write(look_at_maps(fields), out, Backbone("some/weights.pth"))
@@ -90,6 +111,8 @@ def test_weights_bring_their_backbone_and_its_preprocessing(fields, tmp_path):
     assert cfg.model.backbone.init_cfg.checkpoint == "some/weights.pth"
     assert cfg.model.data_preprocessor["mean"] == [127.5] * 3
     assert cfg.model.decode_head.in_channels == [24, 40, 112, 320]
+    assert (cfg.model.backbone.frozen_stages, cfg.model.backbone.norm_eval) == (2, True)
+    assert cfg.channels_last
     assert cfg.optim_wrapper.paramwise_cfg.decay_rate == 0.9
 
 
@@ -124,6 +147,7 @@ def test_values_of_validation_alone_are_classes_too(fields):
     overwrite(maps_of(fields, "validation")[0], np.array([0, 4], np.uint8))
     figures = look_at_maps(fields)
     assert len(figures.classes) == 5 and figures.counts["class_4"] == 0
+    assert segmentation_choices(figures, pretrained=True).class_weight[3:] == [1.0, 1.0]
     caution = segmentation_choices(figures, pretrained=True).cautions(figures)[0]
     assert caution.startswith("2 of 5 classes have no pixel")
 
@@ -179,7 +203,7 @@ def test_missing_parts_are_named(fields):
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "iterations"), [("camvid", 11, 1350), ("ade_mini", 151, 350)]
+    ("name", "classes", "iterations"), [("camvid", 11, 900), ("ade_mini", 151, 350)]
 )
 def test_real_data(shared_data, tmp_path, name, classes, iterations):
     figures = look_at_maps(shared_data / name)
