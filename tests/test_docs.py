@@ -2,7 +2,8 @@
 
 A fence names what it is: `bash`, `python`, or `text` for what is no command. `bash slow` is run
 with --slow, and its options are read in any case; `bash fails` must end with exit code 2 and the
-words of the `text` fence after it. CONFIG, CHECKPOINT and so on are those of one dry run.
+words of the `text` fence after it. $CONFIG, $CHECKPOINT and so on, which README.md sets to what its
+first training leaves, are here those of one dry run; names without $ are the reader's own files.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import os
 import re
 import runpy
 import shlex
+import string
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +34,8 @@ UNRUN = {
     "pytest": "is what runs this",
     "run_on_forks.sh": "installs the forks of OpenMMLab",
 }
-# The smallest form of what takes minutes: words that are added.
+# The smallest form of what takes minutes: `--tiny`, or words that are added.
+DRY = ["tools/train.py", "tools/test.py", "tools/infer.py", "tools/check_dataset.py"]
 SMALLEST = {
     "necks": ["shapes/hornet-nano/FPN/0", "--tiny", "--repeats", "2"],
     "evaluation": ["--pictures", "20", "--detections", "5"],
@@ -63,8 +66,25 @@ def commands():
         if fence.kind.startswith("bash"):
             for number, line in enumerate(fence.text.splitlines(), fence.line + 1):
                 words = shlex.split(line, comments=True)
-                if words:
+                if words and not is_assignment(words):
                     yield fence, words, f"{fence.page}:{number}"
+
+
+def is_assignment(words):
+    return re.fullmatch(r"[A-Z_]+=.*", words[0]) is not None
+
+
+def variables():
+    """Return what README.md sets its variables to, each expanded by those before it."""
+    values = {}
+    for fence in fences():
+        for line in fence.text.splitlines() if fence.kind == "bash" else ():
+            words = shlex.split(line, comments=True)
+            if words and is_assignment(words):
+                assert fence.page == "README.md" and len(words) == 1
+                name, value = words[0].split("=")
+                values[name] = string.Template(value).substitute(values)
+    return values
 
 
 class Place(NamedTuple):
@@ -105,10 +125,10 @@ def place(tmp_path_factory, drawn_pictures):
         _write_truth_as_results(annotations, folder / "results.json")
         _write_official_weights(folder / "hornet_tiny_7x7.pth")
         names = {
-            "CONFIG": DETECTION,
-            "CHECKPOINT": "work/epoch_1.pth",
-            "WORK_DIR": "work",
-            "INPUT": str(min((root / "val").iterdir())),
+            "$CONFIG": DETECTION,
+            "$CHECKPOINT": "work/epoch_1.pth",
+            "$WORK_DIR": "work",
+            "$INPUT": str(min((root / "val").iterdir())),
             "COCO_DIR": str(root),
             "MAPS_DIR": str(_link_label_maps(root, folder / "maps")),
             "IMAGES": str(root / "val"),
@@ -185,7 +205,8 @@ def _smallest(script, arguments):
     """Return the arguments of a run of seconds."""
     if script == "tools/benchmark.py":
         return [*arguments, *SMALLEST.get(arguments[0], [])]
-    if script == "tools/train.py" and "--tiny" not in arguments:
+    exported = any(word.endswith(".onnx") for word in arguments)  # has the size of the config
+    if script in DRY and "--tiny" not in arguments and not exported:
         return [*arguments, "--tiny"]
     return arguments
 
@@ -202,6 +223,24 @@ def test_links_of_the_pages_lead_somewhere():
     for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
             assert link.startswith("http") or (page.parent / link).exists(), f"{page}: {link}"
+
+
+def test_the_variables_are_what_the_first_training_leaves(drawn_pictures, monkeypatch):
+    from hordet.run import read_config
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("HORDET_CACHE", str(drawn_pictures))
+    values = variables()
+    first = next(words for _, words, _ in commands() if words[:2] == ["python", "tools/train.py"])
+    assert first[2:] == [values["CONFIG"]]
+    cfg = read_config(values["CONFIG"])
+    assert values["WORK_DIR"] == cfg.work_dir
+    assert values["CHECKPOINT"] == f"{cfg.work_dir}/epoch_{cfg.train_cfg.max_epochs}.pth"
+    root, split, name = values["INPUT"].rsplit("/", 2)
+    data = Path(cfg.val_dataloader.dataset.data_root)
+    assert root == f"~/.cache/hordet/{data.name}" and (data / split / name).is_file()
+    used = {word[1:] for _, words, _ in commands() for word in words if word.startswith("$")}
+    assert used == set(values)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +294,7 @@ def test_command(fence, words, place, monkeypatch, drawn_pictures):
 def test_python(fence, place, tmp_path, monkeypatch, drawn_pictures):
     monkeypatch.chdir(place.folder)
     monkeypatch.setenv("HORDET_CACHE", str(drawn_pictures))
-    text = re.sub(r'"([A-Z_]+)"', lambda name: repr(place.names[name[1]]), fence.text)
+    text = re.sub(r'"([A-Z_]+)"', lambda name: repr(place.names["$" + name[1]]), fence.text)
     exec(compile(text, f"{fence.page}:{fence.line}", "exec"), {})
     if "_base_" in fence.text:
         from hordet.config import load_config
