@@ -10,6 +10,7 @@ from hordet.new_config.coco_folder import CocoFigures
 from hordet.new_config.map_folder import MapFigures
 from hordet.new_config.rules import Schedule
 from hordet.new_config.words import counted
+from hordet.visualization import class_colours
 
 CHANNELS = {"efficientnet-lite0": [24, 40, 112, 320], "hornet-nano": [32, 64, 128, 256]}
 
@@ -87,7 +88,7 @@ def plain(text: str) -> str:
 
 
 def data(figures: CocoFigures | MapFigures) -> str:
-    """Return the settings that name the data's root and classes."""
+    """Return the settings that name the data's root, classes and colours."""
     # Lines break between names alone, not at the blanks within.
     names = ", ".join(quoted(name).replace(" ", "\0") for name in figures.classes)
     lines = textwrap.wrap(names, 92, break_on_hyphens=False, break_long_words=False)
@@ -96,8 +97,20 @@ def data(figures: CocoFigures | MapFigures) -> str:
     return (
         f"data_root = {quoted(figures.root.resolve().as_posix())}\n"
         f"# {counted(len(figures.classes), 'class')}, in the order of their labels.\n"
-        f"classes = {classes}\nmetainfo = dict(classes=classes)"
+        f"classes = {classes}\n"
+        "# Red, green, blue of each; without them mmseg draws lots.\n"
+        f"palette = [\n{_palette(figures.classes)}\n]\n"
+        "metainfo = dict(classes=classes, palette=palette)"
     )
+
+
+def _palette(classes: tuple[str, ...]) -> str:
+    """Return a colour a class as the inside of a list, lines of at most 92 characters."""
+    colours = class_colours(dict(classes=classes))[1]
+    texts = [f"[{', '.join(str(round(255 * part)) for part in colour)}]," for colour in colours]
+    unbroken = " ".join(text.replace(" ", "\0") for text in texts)
+    filled = textwrap.fill(unbroken, 92, initial_indent="    ", subsequent_indent="    ")
+    return filled.replace("\0", " ")
 
 
 def steps(schedule: Schedule, backbone: Backbone) -> str:

@@ -97,6 +97,7 @@ def test_the_leaf_loads_and_its_data_pass(bolts, tmp_path):
     assert cfg.model.roi_head.mask_head.num_classes == 2
     assert cfg.model.rpn_head.anchor_generator.scales == [2]
     assert cfg.train_dataloader.dataset.metainfo.classes == ("bolt", "nut")
+    assert len(cfg.train_dataloader.dataset.metainfo.palette) == 2
     assert cfg.train_cfg.max_epochs == 75 and cfg.train_dataloader.batch_size == 4
     assert cfg.auto_scale_lr.base_batch_size == 4
     assert cfg.val_evaluator.metric == ["bbox", "segm"]

@@ -84,6 +84,8 @@ def test_the_leaf_loads_and_its_data_pass(fields, tmp_path):
     cfg = load_config(out, safe=True)
     assert cfg.model.decode_head.num_classes == cfg.model.auxiliary_head.num_classes == 3
     assert cfg.model.data_preprocessor["size"] == (96, 128)
+    palette = cfg.train_dataloader.dataset.metainfo.palette
+    assert len({*map(tuple, palette)}) == 3 and np.min(palette) >= 0 and np.max(palette) <= 255
     assert cfg.train_dataloader.dataset.type == "mmseg.BaseSegDataset"
     assert cfg.train_cfg.max_iters == 400 and not cfg.val_dataloader.dataset.reduce_zero_label
     assert "_delete_" not in cfg.train_dataloader.dataset
