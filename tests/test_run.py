@@ -21,12 +21,17 @@ def no_launcher(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
 
 
-def test_work_dir(no_launcher):
+def test_work_dir(no_launcher, cache_folder):
     assert run.read_config(CONFIG).work_dir == "work_dirs/mask-rcnn_r50_fpn_1x_coco"
     assert run.read_config(CONFIG, options={"work_dir": "here"}).work_dir == "here"
     assert (
         run.read_config(CONFIG, options={"work_dir": "here"}, work_dir="there").work_dir == "there"
     )
+    # A dry run does not write into the folder of a training.
+    options = {"work_dir": "here"}
+    dry = run.read_config(CONFIG, options=options, tiny=True)
+    assert dry.work_dir == "work_dirs/tiny/mask-rcnn_r50_fpn_1x_coco"
+    assert run.read_config(CONFIG, work_dir="there", tiny=True).work_dir == "there"
 
 
 def test_data_root(no_launcher):
