@@ -180,7 +180,8 @@ def test_runner(
     """Build a Runner for testing a checkpoint; only the test data are needed.
 
     Args:
-        cfg: From `read_config`.
+        cfg: From `read_config`. Logs go to `test` in its work folder: a Runner writes its config
+            beside them, which must not take the place of the training's.
         checkpoint: Weights; every tensor of the model must be in it. Or an `.onnx` of
             tools/export.py, which then predicts in the place of the network.
         tta: Test-time augmentation by the config's `tta_pipeline` (and `tta_model`).
@@ -201,6 +202,7 @@ def test_runner(
         cfg[key] = None
     for key in ("runner_type", "strategy"):  # of a training
         cfg.pop(key, None)
+    cfg.work_dir = str(Path(cfg.work_dir) / "test")
     exported = Path(checkpoint).suffix == ".onnx"
     cfg.update(load_from=None if exported else str(checkpoint), resume=False)
     if tta:

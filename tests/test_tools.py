@@ -8,6 +8,7 @@ import re
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -65,6 +66,18 @@ def test_resume_goes_on_where_it_stopped(tool, detector):
     assert result.returncode == 0, result.stderr[-3000:]
     assert "resumed epoch: 1, iter: 4" in result.stdout
     assert re.search(r"(\d+) of \1 tensors match", result.stdout)
+
+
+def test_a_test_leaves_the_training_s_folder_to_the_report(tool, detector):
+    folder = detector[1]
+    written = folder / f"{Path(DETECTION).stem}.py"
+    before = written.read_text()
+    options = ["--tiny", "--work-dir", "detector"]
+    numbers_of(tool("test.py", DETECTION, folder / "epoch_1.pth", *options))
+    assert written.read_text() == before and (folder / "test" / written.name).is_file()
+    result = tool("report.py", "detector", "--out", "tested.html")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tool.folder / "tested.html").is_file()
 
 
 def test_test_gives_the_numbers_of_the_last_validation(tool, detector):
