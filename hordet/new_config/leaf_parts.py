@@ -105,12 +105,9 @@ def data(figures: CocoFigures | MapFigures) -> str:
 
 
 def _palette(classes: tuple[str, ...]) -> str:
-    """Return a colour a class as the inside of a list, lines of at most 92 characters."""
+    """Return a colour a class, as the inside of a list."""
     colours = class_colours(dict(classes=classes))[1]
-    texts = [f"[{', '.join(str(round(255 * part)) for part in colour)}]," for colour in colours]
-    unbroken = " ".join(text.replace(" ", "\0") for text in texts)
-    filled = textwrap.fill(unbroken, 92, initial_indent="    ", subsequent_indent="    ")
-    return filled.replace("\0", " ")
+    return wrapped([str([round(255 * part) for part in colour]) for colour in colours])
 
 
 def steps(schedule: Schedule, backbone: Backbone) -> str:
@@ -146,10 +143,11 @@ def items(values: list[str]) -> str:
     return "[\n" + "".join(f"    {quoted(value)},\n" for value in values) + "]"
 
 
-def numbers(values: list[float]) -> str:
-    """Return numbers as the inside of a list, lines of at most 92 characters."""
-    line = ", ".join(f"{value:g}" for value in values) + ","
-    return textwrap.fill(line, 92, initial_indent="    ", subsequent_indent="    ")
+def wrapped(values: list[str]) -> str:
+    """Return the inside of a list, lines of at most 92 characters that break between values."""
+    line = " ".join(f"{value},".replace(" ", "\0") for value in values)
+    filled = textwrap.fill(line, 92, initial_indent="    ", subsequent_indent="    ")
+    return filled.replace("\0", " ")
 
 
 def quoted(value: Any) -> str:

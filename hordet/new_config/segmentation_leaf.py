@@ -7,10 +7,10 @@ from hordet.new_config.leaf_parts import (
     items,
     middle,
     note,
-    numbers,
     quoted,
     steps,
     times,
+    wrapped,
 )
 from hordet.new_config.map_folder import MapFigures, MapSplit
 from hordet.new_config.rules import SegmentationChoices
@@ -39,7 +39,7 @@ scale = {choices.scale}  # pictures are {middle(figures)}
 crop_size = {choices.crop}  # half of it: more and cheaper steps
 # A pixel counts by its class, 1 / sqrt(share of the pixels), so that rare classes are learned, too.
 class_weight = [
-{numbers(choices.class_weight)}
+{wrapped([f"{weight:g}" for weight in choices.class_weight])}
 ]
 # mmseg's mean does not take weights beside ignored pixels; mmengine takes the mean of what is left.
 loss_decode = dict(
