@@ -1,65 +1,70 @@
 """The registries of hordet: children of mmengine's, scope `hordet`.
 
 A config of mmdet or mmseg that imports this module (`custom_imports`) builds every component by its
-scoped name, such as `type='hordet.HorFPN'`. The modules in `locations` are imported on first use.
+scoped name, such as `type='hordet.HorFPN'`. A component's module is imported when it is asked for.
 """
 
-from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
-from mmengine.registry import DATASETS as MMENGINE_DATASETS
-from mmengine.registry import HOOKS as MMENGINE_HOOKS
-from mmengine.registry import LOOPS as MMENGINE_LOOPS
-from mmengine.registry import METRICS as MMENGINE_METRICS
-from mmengine.registry import MODELS as MMENGINE_MODELS
-from mmengine.registry import (
-    OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
-)
-from mmengine.registry import STRATEGIES as MMENGINE_STRATEGIES
-from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from importlib import import_module
+
+import mmengine.registry as mmengine
 from mmengine.registry import Registry
 
-MODELS = Registry(
+
+class RoomRegistry(Registry):
+    """A registry that imports the module of a component when that is asked for, and no other.
+
+    mmengine would import every module of a location: a detector would wait for mmseg. The packages
+    of `locations` name their components and where each stands (`__all__` and a lazy `__getattr__`).
+    """
+
+    def names(self) -> set[str]:
+        """Return the names of all components, imported or not."""
+        listed = {name for room in self._locations for name in import_module(room).__all__}
+        return listed | self.module_dict.keys()
+
+    def get(self, key: str) -> type | None:
+        """Return a component by its name; None if there is none."""
+        name = key.rpartition(".")[2]
+        for room in map(import_module, self._locations):
+            if name in room.__all__:
+                getattr(room, name)  # the module registers it
+        return super().get(key)
+
+
+MODELS = RoomRegistry(
     "model",
-    parent=MMENGINE_MODELS,
+    parent=mmengine.MODELS,
     scope="hordet",
-    locations=[
-        "hordet.registered_layers",
-        "hordet.backbones",
-        "hordet.necks",
-        "hordet.heads",
-        "hordet.inference",
-    ],
+    locations=["hordet.backbones", "hordet.necks", "hordet.heads", "hordet.inference"],
 )
-DATASETS = Registry(
-    "dataset", parent=MMENGINE_DATASETS, scope="hordet", locations=["hordet.datasets"]
+DATASETS = RoomRegistry(
+    "dataset", parent=mmengine.DATASETS, scope="hordet", locations=["hordet.datasets"]
 )
-TRANSFORMS = Registry(
-    "transform", parent=MMENGINE_TRANSFORMS, scope="hordet", locations=["hordet.datasets"]
+TRANSFORMS = RoomRegistry(
+    "transform", parent=mmengine.TRANSFORMS, scope="hordet", locations=["hordet.datasets"]
 )
-DATA_SAMPLERS = Registry(
-    "data sampler",
-    parent=MMENGINE_DATA_SAMPLERS,
+DATA_SAMPLERS = RoomRegistry(
+    "data sampler", parent=mmengine.DATA_SAMPLERS, scope="hordet", locations=["hordet.datasets"]
+)
+HOOKS = RoomRegistry(
+    "hook", parent=mmengine.HOOKS, scope="hordet", locations=["hordet.engine.hooks"]
+)
+LOOPS = RoomRegistry("loop", parent=mmengine.LOOPS, scope="hordet", locations=["hordet.engine"])
+STRATEGIES = RoomRegistry(
+    "strategy", parent=mmengine.STRATEGIES, scope="hordet", locations=["hordet.engine"]
+)
+METRICS = RoomRegistry(
+    "metric", parent=mmengine.METRICS, scope="hordet", locations=["hordet.evaluation"]
+)
+OPTIM_WRAPPERS = RoomRegistry(
+    "optimizer wrapper",
+    parent=mmengine.OPTIM_WRAPPERS,
     scope="hordet",
-    locations=["hordet.datasets"],
+    locations=["hordet.engine"],
 )
-HOOKS = Registry(
-    "hook",
-    parent=MMENGINE_HOOKS,
-    scope="hordet",
-    locations=["hordet.hooks", "hordet.checkpoints"],
-)
-LOOPS = Registry("loop", parent=MMENGINE_LOOPS, scope="hordet", locations=["hordet.loops"])
-STRATEGIES = Registry(
-    "strategy", parent=MMENGINE_STRATEGIES, scope="hordet", locations=["hordet.sharding"]
-)
-METRICS = Registry(
-    "metric",
-    parent=MMENGINE_METRICS,
-    scope="hordet",
-    locations=["hordet.evaluation.coco_metric", "hordet.evaluation.iou_metric"],
-)
-OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+OPTIM_WRAPPER_CONSTRUCTORS = RoomRegistry(
     "optimizer wrapper constructor",
-    parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS,
+    parent=mmengine.OPTIM_WRAPPER_CONSTRUCTORS,
     scope="hordet",
-    locations=["hordet.optim"],
+    locations=["hordet.engine"],
 )

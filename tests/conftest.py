@@ -72,24 +72,24 @@ def reference():
 
 
 @pytest.fixture(scope="session")
-def drawn_pictures(tmp_path_factory):
-    """One cache folder for the pictures that configs draw, whichever tests read them."""
-    return tmp_path_factory.mktemp("drawn_pictures")
+def drawn_images(tmp_path_factory):
+    """One cache folder for the images that configs draw, whichever tests read them."""
+    return tmp_path_factory.mktemp("drawn_images")
 
 
 @pytest.fixture(scope="module")
-def cache_folder(drawn_pictures):
+def cache_folder(drawn_images):
     """Let the configs of a module's tests draw into that folder and not into the user's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HORDET_CACHE", str(drawn_pictures))
+        patch.setenv("HORDET_CACHE", str(drawn_images))
         yield
 
 
 @pytest.fixture(scope="session")
 def cost_of():
     """Count the cost of a leaf once, whichever tests ask; takes its path from the root."""
-    from hordet.config import load_config
-    from hordet.evaluation.complexity import complexity_of
+    from hordet.benchmark.complexity import complexity_of
+    from hordet.config.load import load_config
 
     @functools.cache
     def count(leaf):
@@ -113,25 +113,25 @@ def installed():
 
 @dataclass
 class RandomModel:
-    """A config, random weights, the folder of its test pictures and their annotation file."""
+    """A config, random weights, the folder of its test images and their annotation file."""
 
     config: Any
     checkpoint: Path
-    pictures: Path
+    images: Path
     annotations: Path
 
 
 @pytest.fixture(scope="session")
-def make_model(drawn_pictures, tmp_path_factory):
+def make_model(drawn_images, tmp_path_factory):
     """Build a dry run's model from a leaf and write its random weights."""
     import torch
     from mmengine.registry import MODELS, DefaultScope
 
-    from hordet.run import read_config
+    from hordet.engine.runner import read_config
 
     def make(leaf, **options):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("HORDET_CACHE", str(drawn_pictures))
+            patch.setenv("HORDET_CACHE", str(drawn_images))
             cfg = read_config(ROOT / leaf, options=options, tiny=True)
         torch.manual_seed(0)
         with DefaultScope.overwrite_default_scope(cfg.default_scope):

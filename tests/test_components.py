@@ -34,7 +34,7 @@ def eseg(**kwargs):
 
 
 LAYER = dict(in_channels=16, out_channels=16)
-# (config, kind of input, sizes of the outputs for a picture of 64 x 96)
+# (config, kind of input, sizes of the outputs for an image of 64 x 96)
 FOUR = [(16, 24), (8, 12), (4, 6), (2, 3)]
 ROWS = {
     "layer-norm": (row("LayerNorm2d", channels=16), "map", FOUR[:1]),
@@ -42,34 +42,34 @@ ROWS = {
     "gnconv": (row("GnConv", order=3, **LAYER), "map", FOUR[:1]),
     "gnconv-gf": (row("GnConv", order=3, spatial="gf", proj_out=False, **LAYER), "map", FOUR[:1]),
     "gn-fusion": (row("GnFusion", **LAYER), "map", FOUR[:1]),
-    "hornet-7x7": (row("HorNet", arch=ARCH), "picture", FOUR),
-    "hornet-gf": (row("HorNet", arch=dict(ARCH, base_channels=32), spatial="gf"), "picture", FOUR),
-    "hornet-cp": (row("HorNet", arch=ARCH, with_cp=True, drop_path_rate=0.2), "picture", FOUR),
-    "hornet-two": (row("HorNet", arch=ARCH, out_indices=(0, 2)), "picture", [FOUR[0], FOUR[2]]),
+    "hornet-7x7": (row("HorNet", arch=ARCH), "image", FOUR),
+    "hornet-gf": (row("HorNet", arch=dict(ARCH, base_channels=32), spatial="gf"), "image", FOUR),
+    "hornet-cp": (row("HorNet", arch=ARCH, with_cp=True, drop_path_rate=0.2), "image", FOUR),
+    "hornet-two": (row("HorNet", arch=ARCH, out_indices=(0, 2)), "image", [FOUR[0], FOUR[2]]),
     "hornet-near-linear": (
         row("HorNet", arch=ARCH, init="near_linear", layer_scale_init_value=1.0),
-        "picture",
+        "image",
         FOUR,
     ),
-    "hornet-no-scale": (row("HorNet", arch=ARCH, layer_scale_init_value=0), "picture", FOUR),
+    "hornet-no-scale": (row("HorNet", arch=ARCH, layer_scale_init_value=0), "image", FOUR),
     "timm-resnet": (
         row("TimmBackbone", model_name="test_resnet", model_kwargs=dict(zero_init_last=False)),
-        "picture",
+        "image",
         FOUR,
     ),
     "timm-convnext-norms": (
         row("TimmBackbone", model_name="test_convnext", out_norm=True, out_indices=(1, 3)),
-        "picture",
+        "image",
         [FOUR[1], FOUR[3]],
     ),
     "timm-cp": (
         row("TimmBackbone", model_name="test_efficientnet", with_cp=True, drop_path_rate=0.2),
-        "picture",
+        "image",
         FOUR,
     ),
     "torchvision-shufflenet": (
         row("TorchvisionBackbone", model_name="shufflenet_v2_x0_5"),
-        "picture",
+        "image",
         FOUR,
     ),
     "fpn-7x7": (fpn(num_outs=5), "pyramid", [*FOUR, (1, 2)]),
@@ -174,7 +174,7 @@ def case(request):
 
 def make_input(kind, batch=2, height=64, width=96, requires_grad=False):
     generator = torch.Generator().manual_seed(1)
-    if kind == "picture":
+    if kind == "image":
         x = torch.randn(batch, 3, height, width, generator=generator)
         return x.requires_grad_(requires_grad)
     if kind == "map":
@@ -210,7 +210,7 @@ def test_shapes(case):
     model, kind, sizes = case
     outs = outputs(model.eval(), make_input(kind))
     assert [tuple(o.shape[-2:]) for o in outs] == sizes
-    if kind == "picture":
+    if kind == "image":
         assert [o.shape[1] for o in outs] == list(model.out_channels)
         assert [64 // o.shape[2] for o in outs] == list(model.out_strides)
 
@@ -262,7 +262,7 @@ def test_init_weights_of_a_fresh_model(case):
         assert out.std() > 1e-6
 
 
-def test_pictures_do_not_mix(case):
+def test_images_do_not_mix(case):
     model, kind, _ = case
     x = make_input(kind)
     first = [level[:1] for level in x] if isinstance(x, list) else x[:1]

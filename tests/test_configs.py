@@ -9,8 +9,8 @@ import pytest
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import HOOKS, MODELS, DefaultScope
 
-from hordet.config import load_config
-from hordet.evaluation.complexity import EmptyOnMeta
+from hordet.benchmark.complexity import EmptyOnMeta
+from hordet.config.load import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("configs/[!_]*/*.py"))

@@ -38,7 +38,7 @@ UNRUN = {
 DRY = ["tools/train.py", "tools/test.py", "tools/infer.py", "tools/check_dataset.py"]
 SMALLEST = {
     "necks": ["shapes/hornet-nano/FPN/0", "--tiny", "--repeats", "2"],
-    "evaluation": ["--pictures", "20", "--detections", "5"],
+    "evaluation": ["--images", "20", "--detections", "5"],
     "speed": ["--repeats", "2", "--threads", "1"],
 }
 
@@ -108,17 +108,17 @@ def run_script(script, arguments):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, drawn_pictures):
-    """A checkout's folders, a dry run in it, its pictures, and results that are the truth."""
+def place(tmp_path_factory, drawn_images):
+    """A checkout's folders, a dry run in it, its images, and results that are the truth."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in ("configs", "tools", "tests"):
         (folder / name).symlink_to(ROOT / name)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("HORDET_CACHE", str(drawn_pictures))
+        patch.setenv("HORDET_CACHE", str(drawn_images))
         code, printed = run_script("tools/train.py", DRY_RUN)
         assert code == 0, printed
-        from hordet.run import read_config
+        from hordet.engine.runner import read_config
 
         root = Path(read_config(DETECTION, tiny=True).test_dataloader.dataset.data_root)
         annotations = root / "annotations" / "instances_val.json"
@@ -140,7 +140,7 @@ def place(tmp_path_factory, drawn_pictures):
 
 
 def _link_label_maps(shapes, folder):
-    """Lay the drawn pictures and their label maps out as ADE20K's."""
+    """Lay the drawn images and their label maps out as ADE20K's."""
     for kind, source in (("images", shapes), ("annotations", shapes / "labels")):
         (folder / kind).mkdir(parents=True)
         for split, name in (("train", "training"), ("val", "validation")):
@@ -225,11 +225,11 @@ def test_links_of_the_pages_lead_somewhere():
             assert link.startswith("http") or (page.parent / link).exists(), f"{page}: {link}"
 
 
-def test_the_variables_are_what_the_first_training_leaves(drawn_pictures, monkeypatch):
-    from hordet.run import read_config
+def test_the_variables_are_what_the_first_training_leaves(drawn_images, monkeypatch):
+    from hordet.engine.runner import read_config
 
     monkeypatch.chdir(ROOT)
-    monkeypatch.setenv("HORDET_CACHE", str(drawn_pictures))
+    monkeypatch.setenv("HORDET_CACHE", str(drawn_images))
     values = variables()
     first = next(words for _, words, _ in commands() if words[:2] == ["python", "tools/train.py"])
     assert first[2:] == [values["CONFIG"]]
@@ -258,9 +258,9 @@ def test_options_of_a_slow_command(words, monkeypatch):
         for f, w, name in commands()
     ],
 )
-def test_command(fence, words, place, monkeypatch, drawn_pictures):
+def test_command(fence, words, place, monkeypatch, drawn_images):
     monkeypatch.chdir(place.folder)
-    monkeypatch.setenv("HORDET_CACHE", str(drawn_pictures))
+    monkeypatch.setenv("HORDET_CACHE", str(drawn_images))
     names = [Path(word).name for word in words[:3]]
     for name in UNRUN:
         if name in names:
@@ -291,13 +291,13 @@ def test_command(fence, words, place, monkeypatch, drawn_pictures):
     "fence",
     [pytest.param(f, id=f"{f.page}:{f.line}") for f in fences() if f.kind == "python"],
 )
-def test_python(fence, place, tmp_path, monkeypatch, drawn_pictures):
+def test_python(fence, place, tmp_path, monkeypatch, drawn_images):
     monkeypatch.chdir(place.folder)
-    monkeypatch.setenv("HORDET_CACHE", str(drawn_pictures))
+    monkeypatch.setenv("HORDET_CACHE", str(drawn_images))
     text = re.sub(r'"([A-Z_]+)"', lambda name: repr(place.names["$" + name[1]]), fence.text)
     exec(compile(text, f"{fence.page}:{fence.line}", "exec"), {})
     if "_base_" in fence.text:
-        from hordet.config import load_config
+        from hordet.config.load import load_config
 
         (tmp_path / "config.py").write_text(fence.text)
         assert load_config(tmp_path / "config.py", tiny=True).model.type == "MaskRCNN"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hordet.evaluation import zoo
+from hordet.benchmark import zoo
 
 ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.usefixtures("cache_folder")

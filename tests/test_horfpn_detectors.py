@@ -9,8 +9,8 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 
-from hordet.config import load_config
-from hordet.config_faults import nested_dicts
+from hordet.config.faults import nested_dicts
+from hordet.config.load import load_config
 from hordet.layers import GnFusion
 
 MMDET = Path(mmdet.__file__).parent / ".mim" / "configs"
@@ -180,8 +180,8 @@ def test_every_parameter_of_mask2former_for_classes_learns(leaf):
             truth = torch.zeros(1, 64, 96, dtype=torch.long)
             truth[:, 20:40, 30:60] = 149
             sample.gt_sem_seg = PixelData(data=truth)
-        pictures = [torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)] * count
-        return dict(inputs=pictures, data_samples=samples)
+        images = [torch.randint(0, 256, (3, 64, 96), dtype=torch.uint8)] * count
+        return dict(inputs=images, data_samples=samples)
 
     cfg = leaf("ade20k/mask2former_hornet-tiny-7x7_160k")
     cfg.model.data_preprocessor.size = (64, 96)

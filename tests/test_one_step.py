@@ -1,6 +1,6 @@
-"""Every config takes a training step and a test step, on pictures of its own classes.
+"""Every config takes a training step and a test step, on images of its own classes.
 
-The config's dry run (`hordet.tiny`) gives pictures and sizes; here the model is made shallow too,
+The config's dry run (`hordet.config.tiny`) gives images and sizes; here the model is made shallow too,
 so that all of them together take minutes. Types, widths, wiring, pipelines, losses, optimizer and
 metrics are the config's own.
 """
@@ -17,8 +17,9 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
-from hordet import run
-from hordet.config_faults import nested_dicts
+from hordet.config.faults import nested_dicts
+from hordet.engine import runner as run
+from hordet.evaluation.headline import describe_metrics
 from hordet.hornet.architectures import ARCHITECTURES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -106,7 +107,7 @@ def test_one_training_step_and_one_test_step(leaf):
     evaluator.dataset_meta = metainfo
     evaluator.process(data_samples=samples, data_batch=batch)
     metrics = evaluator.evaluate(len(samples))
-    assert metrics and run.summary(metrics)
+    assert metrics and describe_metrics(metrics)
     if "bbox_mAP" in str(metrics):
         assert len(samples[0].pred_instances) >= KEPT
 

@@ -1,18 +1,18 @@
-"""Eight real pictures learnt by heart: nothing between file, loss and metric is broken. Slow."""
+"""Eight real images learnt by heart: nothing between file, loss and metric is broken. Slow."""
 
 import json
 
 import pytest
 
-from hordet import run
 from hordet.datasets.roots import leaf_datasets
+from hordet.engine import runner as run
 
-PICTURES = 8
+IMAGES = 8
 
 
 @pytest.fixture
 def train(repository, tmp_path):
-    """Train a config without augmentation, validate on the training pictures, return metrics."""
+    """Train a config without augmentation, validate on the training images, return metrics."""
 
     def function(config, edit, **options):
         cfg = run.read_config(
@@ -27,14 +27,14 @@ def train(repository, tmp_path):
         cfg.val_dataloader.dataset = same | dict(test_mode=True, pipeline=pipeline)
         for key in ("test_dataloader", "test_cfg", "test_evaluator"):
             cfg[key] = None
-        runner = run.training_runner(cfg, seed=0)
+        runner = run.build_training_runner(cfg, seed=0)
         runner.train()
         return run.last_validation(runner)
 
     return function
 
 
-def eight_clear_pictures(annotations):
+def eight_clear_images(annotations):
     """The subset of a COCO file with the fewest and largest objects."""
     coco = json.loads(annotations.read_text())
     by_image = {}
@@ -46,8 +46,8 @@ def eight_clear_pictures(annotations):
         shares = [a["area"] / image["width"] / image["height"] for a in found]
         return 0 < len(found) <= 4 and min(shares) > 0.02 and not any(a["iscrowd"] for a in found)
 
-    coco["images"] = [image for image in coco["images"] if clear(image)][:PICTURES]
-    assert len(coco["images"]) == PICTURES
+    coco["images"] = [image for image in coco["images"] if clear(image)][:IMAGES]
+    assert len(coco["images"]) == IMAGES
     kept = {image["id"] for image in coco["images"]}
     coco["annotations"] = [a for a in coco["annotations"] if a["image_id"] in kept]
     return coco
@@ -56,7 +56,7 @@ def eight_clear_pictures(annotations):
 @pytest.mark.slow
 def test_coco_masks(train, shared_data, tmp_path):
     root = shared_data / "coco_mini"
-    subset = eight_clear_pictures(root / "annotations" / "instances_train2017.json")
+    subset = eight_clear_images(root / "annotations" / "instances_train2017.json")
     path = tmp_path / "eight.json"
     path.write_text(json.dumps(subset))
 
@@ -78,7 +78,7 @@ def test_coco_masks(train, shared_data, tmp_path):
 def test_ade20k_labels(train, shared_data):
     def edit(cfg):
         data = cfg.train_dataloader.dataset
-        # The mini set has seven training pictures.
+        # The mini set has seven training images.
         data.update(data_root=str(shared_data / "ade_mini"))
         load, resize, annotate, pack = cfg.val_dataloader.dataset.pipeline
         resize.update(scale=(256, 256), keep_ratio=False)

@@ -10,7 +10,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import PARAM_SCHEDULERS
 
-from hordet.config import load_config
+from hordet.config.load import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 DETECTION, SEGMENTATION = "object_detection/configs", "semantic_segmentation/configs"

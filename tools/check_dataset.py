@@ -1,60 +1,8 @@
-"""Check the data of a config: files, annotations, label maps, every picture, both splits.
+"""`hordet check CONFIG`, from a checkout."""
 
-python tools/check_dataset.py CONFIG.py [--data-root D] [--jobs 4] [--json report.json]
-
-Exit code: 0 without a fault, 1 with faults (with --strict also for warnings), 2 for a wrong config.
-"""
-
-import argparse
-import json
-import os
 import sys
-from dataclasses import asdict
-from pathlib import Path
 
-from hordet.command_line import read_run_config, run_arguments, run_tool
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        parents=[run_arguments()],
-    )
-    add = parser.add_argument
-    add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
-    add("--json", metavar="PATH", help="write the findings and class counts here, too")
-    add("--strict", action="store_true", help="let warnings count as faults")
-    return parser.parse_args()
-
-
-def check(arguments: argparse.Namespace) -> int:
-    """Check, print and write the findings."""
-    cfg = read_run_config(arguments)
-    # torch and mm* take seconds to import; --help and a wrong flag should not.
-    from hordet.datasets import inspect_data
-
-    result = inspect_data(cfg, arguments.jobs, progress=sys.stderr.isatty())
-    for key, histogram in result.histograms.items():
-        empty = [name for name, number in histogram.items() if not number]
-        most = sorted(histogram.items(), key=lambda item: -item[1])
-        shown = ", ".join(f"{name} {number:,}" for name, number in most[:10] if number)
-        more = f" and {len(most) - 10} more" if len(most) > 10 else ""
-        print(f"{key}: {shown or 'no annotation'}{more}; {len(empty)} classes without any")
-    findings = result.findings
-    for kind, lines in (("error", findings.errors), ("warning", findings.warnings)):
-        for line in lines:
-            print(f"{kind}: {line}")
-    print(
-        f"{result.pictures:,} pictures, {len(findings.errors)} errors, "
-        f"{len(findings.warnings)} warnings"
-    )
-    if arguments.json:
-        Path(arguments.json).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
-    return int(bool(findings.errors or (arguments.strict and findings.warnings)))
-
+from hordet.cli import main
 
 if __name__ == "__main__":
-    given = parse_arguments()
-    sys.exit(run_tool(lambda: check(given), given.debug))
+    sys.exit(main(["check", *sys.argv[1:]]))

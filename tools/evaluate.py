@@ -1,51 +1,8 @@
-"""Score a COCO result file, of any program, against an annotation file.
+"""`hordet evaluate ANNOTATIONS RESULTS`, from a checkout."""
 
-python tools/evaluate.py annotations/instances_val2017.json predictions.bbox.json
-python tools/evaluate.py annotations/instances_val2017.json predictions.segm.json --type segm
-
-Masks are scored by their own area, as mmdet does, also where the file gives boxes beside them.
-"""
-
-import argparse
 import sys
-from pathlib import Path
 
-from hordet.command_line import add_debug, run_tool
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("annotations", type=Path, help="COCO annotation file")
-    add("results", type=Path, help="COCO result file: a list of detections")
-    add("--type", choices=("bbox", "segm"), default="bbox", help="score boxes or masks")
-    add("--classwise", action="store_true", help="also print a table of the categories")
-    add("--backend", choices=("faster-coco-eval", "pycocotools"), default="faster-coco-eval")
-    add_debug(parser)
-    return parser.parse_args()
-
-
-def evaluate(arguments: argparse.Namespace) -> int:
-    """Score, and print COCO's twelve lines."""
-    # numpy and the evaluators take a second to import; --help should not.
-    from hordet.evaluation.coco_eval import evaluate_coco
-    from hordet.evaluation.coco_results import read_results, read_truth
-
-    truth = read_truth(arguments.annotations)
-    results = read_results(arguments.results, truth, arguments.type)
-    figures = evaluate_coco(truth, results, arguments.type, backend=arguments.backend)
-    print(figures.summary)
-    if arguments.classwise:
-        names = {item["id"]: item["name"] for item in truth["categories"]}
-        for index, category in enumerate(figures.categories):
-            row = figures.of_category(index)
-            print(names[category], *(f"{name} {value:.3f}" for name, value in row.items()))
-    return 0
-
+from hordet.cli import main
 
 if __name__ == "__main__":
-    given = parse_arguments()
-    sys.exit(run_tool(lambda: evaluate(given), given.debug))
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

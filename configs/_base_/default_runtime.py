@@ -22,7 +22,7 @@ log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True)
 log_level = "INFO"
 
 env_cfg = dict(
-    cudnn_benchmark=False,  # pictures of many sizes
+    cudnn_benchmark=False,  # images of many sizes
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
     dist_cfg=dict(backend="nccl"),
 )

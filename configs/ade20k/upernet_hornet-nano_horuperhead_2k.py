@@ -1,7 +1,7 @@
 """UperNet, HorNet-nano, HorUPerHead on ADE20K at crops of 256, from scratch: for a CPU.
 
 Cost: 3.3 M parameters; minutes for the 2,000 iterations of batch 4.
-Expected: mIoU near 0; a few pictures show that the pipeline is right, not how good a model is.
+Expected: mIoU near 0; a few images show that the pipeline is right, not how good a model is.
 Train: python tools/train.py THIS --data-root FOLDER (ADEChallengeData2016's layout, any size)
 """
 

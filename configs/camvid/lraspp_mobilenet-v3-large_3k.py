@@ -1,6 +1,6 @@
 """Lite R-ASPP on MobileNetV3-large (Howard et al., ICCV 2019) on CamVid, from scratch: to compare.
 
-mmseg's backbone and head (the head for pictures of this size) on the data, losses and
+mmseg's backbone and head (the head for images of this size) on the data, losses and
 schedule of upernet_hornet-nano_horuperhead_3k.py.
 
 Cost: 3.28 M parameters, 1.42 G multiply-adds (with HorUPerHead: 3.29 M, 0.63 G).

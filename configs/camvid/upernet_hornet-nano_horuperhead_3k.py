@@ -22,7 +22,7 @@ model = dict(
     decode_head=dict(num_classes=11, loss_decode=loss_decode),
     auxiliary_head=dict(num_classes=11),
 )
-# Classes are learned one after the other, the rare last: steps count, not pictures in them.
+# Classes are learned one after the other, the rare last: steps count, not images in them.
 train_dataloader = dict(batch_size=2)
 auto_scale_lr = dict(base_batch_size=2)
 train_cfg = dict(max_iters=3000, val_interval=1500)

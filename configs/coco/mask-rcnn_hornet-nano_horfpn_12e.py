@@ -1,7 +1,7 @@
 """Mask R-CNN, HorNet-nano, HorFPN on COCO at 448 x 320, from scratch: for a CPU.
 
-Cost: 4 M parameters; on COCO's 118,000 pictures days, on a few hundred minutes.
-Expected: AP near 0; a hundred pictures show that the pipeline is right, not how good a model is.
+Cost: 4 M parameters; on COCO's 118,000 images days, on a few hundred minutes.
+Expected: AP near 0; a hundred images show that the pipeline is right, not how good a model is.
 Train: python tools/train.py THIS --data-root FOLDER (COCO's layout, any size)
 """
 

@@ -3,7 +3,7 @@
 Cost: 12.76 M parameters, 150.89 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known; it has not been trained.
 Weights: timm's tf_efficientnet_b0.ap_in1k (AdvProp: Xie et al., CVPR 2020), which timm downloads;
-without a network, give its file as checkpoint. They expect other pictures than most.
+without a network, give its file as checkpoint. They expect other images than most.
 Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
 """
 

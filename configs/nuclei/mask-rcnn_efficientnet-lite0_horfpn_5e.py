@@ -2,7 +2,7 @@
 
 mask-rcnn_efficientnet-lite0_horfpn_5e-scratch.py is the same without the weights.
 
-Cost: 4.08 M parameters; 5 epochs of 199 pictures.
+Cost: 4.08 M parameters; 5 epochs of 199 images.
 Expected: mask AP 0.511, 0.497, 0.498, mask AP50 0.877, 0.867, 0.866 (measured here, seeds 0, 1, 2).
 Weights: as for camvid/upernet_efficientnet-lite0_horuperhead_0.5k.py.
 Train: python tools/train.py THIS --data-root FOLDER

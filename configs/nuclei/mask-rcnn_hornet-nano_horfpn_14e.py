@@ -1,6 +1,6 @@
 """Mask R-CNN, HorNet-nano, HorFPN on fluorescence nuclei (DSB 2018), from scratch.
 
-Cost: 3.8 M parameters; 14 epochs of 199 pictures in 11 minutes on two CPU cores.
+Cost: 3.8 M parameters; 14 epochs of 199 images in 11 minutes on two CPU cores.
 Expected: mask AP 0.503, mask AP50 0.873 (measured here, seed 0).
 Train: python tools/train.py THIS --data-root FOLDER
 """
@@ -13,7 +13,7 @@ _base_ = [
 model = dict(
     rpn_head=dict(anchor_generator=dict(scales=[3])),  # nuclei of 8 to 45 pixels
     roi_head=dict(bbox_head=dict(num_classes=1), mask_head=dict(num_classes=1)),
-    # Up to some hundred nuclei a picture.
+    # Up to some hundred nuclei an image.
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=500, max_per_img=300), rcnn=dict(sampler=dict(num=64))
     ),

@@ -1,6 +1,6 @@
 """As mask-rcnn_hornet-nano_horfpn_7e.py on EfficientNet-Lite0 with ImageNet-1k weights.
 
-Cost: 4.08 M parameters; 7 epochs of 400 pictures.
+Cost: 4.08 M parameters; 7 epochs of 400 images.
 Expected: not run in full yet.
 Weights: as for camvid/upernet_efficientnet-lite0_horuperhead_0.5k.py.
 Train: python tools/train.py THIS

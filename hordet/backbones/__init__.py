@@ -1,7 +1,13 @@
-"""Backbones: picture -> feature pyramid."""
+"""Backbones: image -> feature pyramid; and the layers by their registered names."""
 
-from hordet.backbones.hornet import HorNet
-from hordet.backbones.timm_backbone import TimmBackbone
-from hordet.backbones.torchvision_backbone import TorchvisionBackbone
+import lazy_loader
 
-__all__ = ["HorNet", "TimmBackbone", "TorchvisionBackbone"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "hornet": ["HorNet"],
+        "timm_backbone": ["TimmBackbone"],
+        "torchvision_backbone": ["TorchvisionBackbone"],
+        "registered_layers": ["GlobalLocalFilter", "GnConv", "GnFusion", "LayerNorm2d"],
+    },
+)

@@ -8,7 +8,6 @@ DistributedDataParallel rejects unused parameters.
 
 import inspect
 from collections.abc import Sequence
-from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +15,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from hordet.backbones.wrapped import WrappedBackbone
-from hordet.checkpoints import CheckpointError
+from hordet.errors import CheckpointError, did_you_mean
 from hordet.registry import MODELS
 
 # timm takes two seconds to import: only the models that use it pay, so it is imported below.
@@ -28,24 +27,24 @@ HUB = "timm://"
 class TimmBackbone(WrappedBackbone):
     """A model of timm (Wightman, "PyTorch Image Models") as a backbone.
 
-    Pictures of any size are taken where timm allows it: by every convolutional model and by Swin
+    Images of any size are taken where timm allows it: by every convolutional model and by Swin
     (where its windows need padding, timm shifts first and pads then, Swin's detectors the other way
     round). Attention over the whole map (BoTNet, CoAtNet) has one size, `img_size`; windows without
-    padding (HaloNet) need pictures of a multiple of their size.
+    padding (HaloNet) need images of a multiple of their size.
 
     Args:
         model_name: timm's name, such as 'resnet50' or, with a tag, 'tf_efficientnet_b0.ap_in1k'.
             The tag tells which weights are meant; none are loaded without `init_cfg`. Families of
-            weights differ in the mean and std of their pictures, which the log tells.
+            weights differ in the mean and std of their images, which the log tells.
         out_indices: Ascending indices into timm's features, of which many models have one of
             stride 2 at index 0. None: the last feature of each of the strides 4, 8, 16, 32.
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         frozen_stages: -1 trains all; k freezes the stem and the first k stages as timm counts them
             (`group_matcher(coarse=True)`): four in a ResNet, seven in an EfficientNet.
-        norm_eval: Keep every BatchNorm in eval mode, for batches of few pictures.
+        norm_eval: Keep every BatchNorm in eval mode, for batches of few images.
         with_cp: Recompute activations in the backward pass, as far as the model supports it.
         drop_path_rate: Drop probability of the last block; None is the model's default.
-        img_size: (H, W) of the picture, for models of one size; None is the model's default.
+        img_size: (H, W) of the image, for models of one size; None is the model's default.
         out_norm: Add a LayerNorm of its own to each output, as detectors on Swin and ConvNeXt have:
             the last thing that happens to these features is a sum.
         model_kwargs: Further keywords of the model, such as dict(output_stride=16).
@@ -56,7 +55,7 @@ class TimmBackbone(WrappedBackbone):
     Attributes:
         out_indices: The features that are returned.
         out_channels: Channels of each output.
-        out_strides: Stride of each output in pixels of the picture.
+        out_strides: Stride of each output in pixels of the image.
         img_size: The only (H, W) that the model takes, or None if it takes others.
 
     Shape:
@@ -65,7 +64,7 @@ class TimmBackbone(WrappedBackbone):
 
     Raises:
         ValueError: An unknown model, one without a pyramid, an option that it does not have, or an
-            index outside its features; at forward, a picture of a size that it cannot take.
+            index outside its features; at forward, an image of a size that it cannot take.
         hordet.checkpoints.CheckpointError: The weights cannot be read, or are of another model.
     """
 
@@ -105,15 +104,14 @@ class TimmBackbone(WrappedBackbone):
         self.train()
 
     def _create(self) -> nn.Module:
-        """Build timm's model, for pictures of any size where it has that option."""
+        """Build timm's model, for images of any size where it has that option."""
         import timm
 
         if not timm.is_model(self.model_name):
-            near = get_close_matches(self.model_name, timm.list_models(), 3)
+            hint = did_you_mean(self.model_name, timm.list_models()) or "."
             raise ValueError(
-                f"got model_name={self.model_name!r}, which timm {timm.__version__} does not have"
-                + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ".")
-                + " timm.list_models('*resnet*') finds names."
+                f"got model_name={self.model_name!r}, which timm {timm.__version__} does not "
+                f"have{hint} timm.list_models('*resnet*') finds names."
             )
         try:
             model = timm.create_model(self.model_name, **self.model_kwargs)
@@ -132,7 +130,7 @@ class TimmBackbone(WrappedBackbone):
         return model
 
     def _only_size(self, model: nn.Module) -> tuple[int, int] | None:
-        """Return the one size (H, W) of picture that a model takes, or None if it takes others."""
+        """Return the one size (H, W) of image that a model takes, or None if it takes others."""
         settings = model.pretrained_cfg
         if not settings.get("fixed_input_size") or self.model_kwargs.get("dynamic_img_size"):
             return None
@@ -197,11 +195,11 @@ class TimmBackbone(WrappedBackbone):
         return groups.get(name.removeprefix("model."), num_groups - 1), num_groups
 
     def _read(self, source: str) -> dict[str, Any]:
-        """Open a file, or what timm downloads, and log which pictures timm's weights expect."""
+        """Open a file, or what timm downloads, and log which images timm's weights expect."""
         settings = self.model.pretrained_cfg
         mean, std = ([round(255 * value, 2) for value in settings[key]] for key in ("mean", "std"))
         print_log(
-            f"timm's weights of {self.model_name} expect RGB pictures of mean={mean}, std={std}: "
+            f"timm's weights of {self.model_name} expect RGB images of mean={mean}, std={std}: "
             "the data_preprocessor should say the same.",
             logger="current",
         )
@@ -262,8 +260,8 @@ class TimmBackbone(WrappedBackbone):
         size = tuple(x.shape[-2:])
         if self.img_size not in (None, size):
             raise ValueError(
-                f"got pictures of {size[0]} x {size[1]} pixels; the attention of {self.model_name} "
-                f"is made for {self.img_size[0]} x {self.img_size[1]}: resize or pad every picture "
+                f"got images of {size[0]} x {size[1]} pixels; the attention of {self.model_name} "
+                f"is made for {self.img_size[0]} x {self.img_size[1]}: resize or pad every image "
                 "to one size (mmdet's Pad(size=...), mmseg's crops and slide inference), and give "
                 "that as img_size=(H, W)."
             )
@@ -271,9 +269,9 @@ class TimmBackbone(WrappedBackbone):
             outs = self.model.forward_intermediates(
                 x, indices=list(self.out_indices), output_fmt="NCHW", intermediates_only=True
             )
-        except AssertionError as error:  # what timm says of a picture that it cannot divide
+        except AssertionError as error:  # what timm says of an image that it cannot divide
             raise ValueError(
-                f"got pictures of {size[0]} x {size[1]} pixels, which {self.model_name} cannot "
+                f"got images of {size[0]} x {size[1]} pixels, which {self.model_name} cannot "
                 f"divide into its windows or patches ({error or 'timm gives no reason'}); pad them "
                 "by pad_size_divisor of the data_preprocessor: 32 suits most models, 256 HaloNet."
             ) from error

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from hordet.backbones.wrapped import WrappedBackbone
+from hordet.errors import did_you_mean
 from hordet.registry import MODELS
 
 PROBE = (256, 384)  # (H, W): multiples of every stride, and no square
@@ -28,14 +28,14 @@ class TorchvisionBackbone(WrappedBackbone):
         model_name: torchvision's name, such as 'shufflenet_v2_x1_0'.
         out_indices: Ascending indices into the features. None: the last feature of each of the
             strides 4, 8, 16, 32.
-        norm_eval: Keep every BatchNorm in eval mode, for batches of few pictures.
+        norm_eval: Keep every BatchNorm in eval mode, for batches of few images.
         init_cfg: None, or dict(type='Pretrained', checkpoint=PATH) with a file under torchvision's
             names (a classifier in it is ignored), or a checkpoint of hordet.
 
     Attributes:
         out_indices: The features that are returned.
         out_channels: Channels of each output.
-        out_strides: Stride of each output in pixels of the picture.
+        out_strides: Stride of each output in pixels of the image.
 
     Shape:
         (N, 3, H, W) -> one (N, out_channels[i], H / out_strides[i], W / out_strides[i]) an output,
@@ -57,11 +57,10 @@ class TorchvisionBackbone(WrappedBackbone):
         super().__init__(model_name, norm_eval, init_cfg)
         names = models.list_models(module=models)
         if model_name not in names:
-            near = get_close_matches(model_name, names, 3)
+            hint = did_you_mean(model_name, names) or "."
             raise ValueError(
-                f"got model_name={model_name!r}, which torchvision does not have"
-                + (f"; did you mean {' or '.join(map(repr, near))}?" if near else ".")
-                + f" Allowed are {', '.join(names)}."
+                f"got model_name={model_name!r}, which torchvision does not have{hint} "
+                f"Allowed are {', '.join(names)}."
             )
         model = models.get_model(model_name, weights=None)
         shapes = self._probe(model)
@@ -93,7 +92,7 @@ class TorchvisionBackbone(WrappedBackbone):
             with torch.no_grad():
                 probe(torch.zeros(1, 3, *PROBE, device="meta"))
         except (AssertionError, RuntimeError):
-            return {}  # a transformer of one size of picture
+            return {}  # a transformer of one size of image
         return shapes
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:

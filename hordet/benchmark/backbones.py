@@ -1,7 +1,7 @@
 """The table of backbones under HorFPN: what each gives, costs, and whether it trains.
 
 Shapes and costs come from forwards without values (torch's device `meta`); the train step is real,
-in a RetinaNet on small random pictures. It shows that the parts fit and that every parameter
+in a RetinaNet on small random images. It shows that the parts fit and that every parameter
 learns, not how good a model is.
 """
 
@@ -17,28 +17,28 @@ from mmengine.model import initialize
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from hordet.evaluation.complexity import count
-from hordet.evaluation.markdown import table
+from hordet.benchmark.complexity import count
+from hordet.benchmark.markdown import table
 from hordet.registry import MODELS
 
-COUNTED, TRAINED = (800, 1280), (64, 96)  # (H, W) of the pictures
+COUNTED, TRAINED = (800, 1280), (64, 96)  # (H, W) of the images
 NECK = dict(type="hordet.HorFPN", out_channels=256, num_outs=5)
-# What a picture's sides must be a multiple of: the smallest of these that a model takes.
+# What an image's sides must be a multiple of: the smallest of these that a model takes.
 DIVISORS = (32, 64, 128, 256)
 NOTE = """\
-Names are those of `hordet.backbones.peers`: `backbone=PEERS[NAME]`, and the channels are HorFPN's
+Names are those of `hordet.benchmark.peers`: `backbone=PEERS[NAME]`, and the channels are HorFPN's
 `in_channels`. Parameters and multiply-adds are *counted here*, at 800 x 1280 or at the padded size;
 multiply-adds are those of convolutions, linear layers and attention (torch's counter). The neck is
 HorFPN-7x7 with five outputs of 256 channels. The loss is *measured here*, in one train step of a
-RetinaNet on random pictures: it shows that the parts fit and every parameter has a gradient, and
-says nothing of quality. "Any" pictures are padded to multiples of 32, as mmdet and mmseg do; models
-of one size take it as `img_size=(H, W)`, and every picture is padded to it.
+RetinaNet on random images: it shows that the parts fit and every parameter has a gradient, and
+says nothing of quality. "Any" images are padded to multiples of 32, as mmdet and mmseg do; models
+of one size take it as `img_size=(H, W)`, and every image is padded to it.
 
 """
 HEADER = (
     "backbone",
     "channels",
-    "pictures",
+    "images",
     "parameters, M",
     "with HorFPN",
     "multiply-adds, G",
@@ -55,9 +55,9 @@ class Row:
         name: Its name.
         config: Its config.
         channels: Channels of each output.
-        strides: Stride of each output in pixels of the picture.
-        pictures: Which sizes of picture it takes.
-        counted: (H, W) of the counted picture: 800 x 1280, or the next that it takes.
+        strides: Stride of each output in pixels of the image.
+        images: Which sizes of image it takes.
+        counted: (H, W) of the counted image: 800 x 1280, or the next that it takes.
         parameters: Of the backbone alone, and with the neck.
         multiply_adds: The same, by torch's counter: convolutions and products of matrices.
         loss: Of a train step.
@@ -67,7 +67,7 @@ class Row:
     config: dict[str, Any]
     channels: tuple[int, ...]
     strides: tuple[int, ...]
-    pictures: str
+    images: str
     counted: tuple[int, int]
     parameters: tuple[int, int]
     multiply_adds: tuple[int, int]
@@ -79,7 +79,7 @@ class Row:
 
 
 def sized(config: dict[str, Any], size: tuple[int, int]) -> tuple[dict[str, Any], tuple[int, int]]:
-    """Fit a backbone and a size of picture to one another.
+    """Fit a backbone and a size of image to one another.
 
     Args:
         config: Of a backbone; not changed.
@@ -157,11 +157,11 @@ def retinanet(config: dict[str, Any], channels: Iterable[int]) -> nn.Module:
 
 
 def train_step(model: nn.Module, size: tuple[int, int]) -> float:
-    """Take the gradients of a detector's loss on two random pictures with two boxes each.
+    """Take the gradients of a detector's loss on two random images with two boxes each.
 
     Args:
         model: A detector of mmdet.
-        size: (H, W) of the pictures.
+        size: (H, W) of the images.
 
     Returns:
         The loss.
@@ -208,9 +208,9 @@ def measure(name: str, config: dict[str, Any]) -> Row:
         whole = nn.Sequential(backbone, MODELS.build(dict(NECK, in_channels=list(channels))))
         # The counter leaves its notes in the modules.
         costs = [count(copy.deepcopy(part), (3, *size)) for part in (backbone, whole)]
-    pictures = "any" if size == COUNTED else f"padded to {size[0]} x {size[1]}"
+    images = "any" if size == COUNTED else f"padded to {size[0]} x {size[1]}"
     if "img_size" in fitted:
-        pictures = "one size"
+        images = "one size"
     fitted, small = sized(config, TRAINED)
     torch.manual_seed(0)
     return Row(
@@ -218,7 +218,7 @@ def measure(name: str, config: dict[str, Any]) -> Row:
         config=config,
         channels=channels,
         strides=tuple(size[0] // out.shape[2] for out in outs),
-        pictures=pictures,
+        images=images,
         counted=size,
         parameters=tuple(cost.parameters for cost in costs),
         multiply_adds=tuple(cost.matrix_multiply_adds for cost in costs),
@@ -230,7 +230,7 @@ def markdown(rows: Iterable[Row]) -> str:
     """Write the table as Markdown."""
     lines = [HEADER, ["---"] * 3 + ["---:"] * (len(HEADER) - 3)]
     for row in rows:
-        cells = [row.name, ", ".join(map(str, row.channels)), row.pictures]
+        cells = [row.name, ", ".join(map(str, row.channels)), row.images]
         cells += [f"{value / 1e6:.2f}" for value in row.parameters]
         cells += [f"{value / 1e9:.2f}" for value in row.multiply_adds]
         lines.append([*cells, f"{row.loss:.2f}"])

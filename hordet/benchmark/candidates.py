@@ -11,17 +11,16 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
-from hordet.amp import PREDICTIONS, keep_float32
-from hordet.compiled import compile_regions
-from hordet.deploy import switch_to_deploy
+from hordet.engine.amp import PREDICTIONS, keep_float32
+from hordet.engine.modes import compile_regions, switch_to_deploy
 from hordet.layers.layout import use_channels_last
 from hordet.registry import MODELS
 
 Pass = Literal["forward", "training", "pipeline"]
 FORMS = ("eager", "channels-last", "deployed", "compiled", "naive", "naive-malloc")
 DTYPES = ("float32", "bfloat16")
-# The four levels of a picture that COCO's recipes resize to 800 x 1088, 256 channels each.
-PICTURE, STRIDES, CHANNELS = (800, 1088), (4, 8, 16, 32), 256
+# The four levels of an image that COCO's recipes resize to 800 x 1088, 256 channels each.
+IMAGE, STRIDES, CHANNELS = (800, 1088), (4, 8, 16, 32), 256
 CROP = (512, 512)
 
 
@@ -129,11 +128,11 @@ def _torchvision_detector() -> nn.Module:
 
 
 def _levels(batch: int) -> list[Tensor]:
-    height, width = PICTURE
+    height, width = IMAGE
     return [torch.randn(batch, CHANNELS, height // s, width // s) for s in STRIDES]
 
 
-def _picture(batch: int) -> Tensor:
+def _image(batch: int) -> Tensor:
     return torch.randn(batch, 3, *CROP)
 
 
@@ -141,13 +140,13 @@ COMPONENTS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Any]]] = {
     "fpn": (lambda: _fusions(None), _levels),
     "horfpn-7x7": (lambda: _fusions("dw7x7"), _levels),
     "horfpn-gf": (lambda: _fusions("gf"), _levels),
-    "hornet-tiny-7x7": (lambda: _hornet("tiny", "dw7x7"), _picture),
-    "hornet-tiny-gf": (lambda: _hornet("tiny", "gf"), _picture),
-    "convnext-tiny": (_convnext, _picture),
+    "hornet-tiny-7x7": (lambda: _hornet("tiny", "dw7x7"), _image),
+    "hornet-tiny-gf": (lambda: _hornet("tiny", "gf"), _image),
+    "convnext-tiny": (_convnext, _image),
     "block": (_block, lambda batch: torch.randn(batch, 256, 32, 32)),
     "torchvision-mask-rcnn": (
         _torchvision_detector,
-        lambda batch: [torch.rand(3, *PICTURE) for _ in range(batch)],
+        lambda batch: [torch.rand(3, *IMAGE) for _ in range(batch)],
     ),
 }
 
@@ -162,7 +161,7 @@ def config_of(contender: Contender, options: dict[str, Any], data_root: str | No
         options: Dotted keys to override.
         data_root: Of the data, in place of the config's.
     """
-    from hordet.run import read_config
+    from hordet.engine.runner import read_config
 
     cfg = read_config(contender.name, options=options, data_root=data_root)
     for part in (cfg.model, cfg.model.get("backbone", {})):

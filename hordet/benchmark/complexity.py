@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from hordet.config_faults import nested_dicts
+from hordet.config.faults import nested_dicts
 from hordet.hornet import Block
 from hordet.layers.depthwise import DepthwiseConv2d
 from hordet.layers.pointwise import SplitPointwiseConv2d
@@ -45,7 +45,7 @@ class Complexity:
     """What one forward of a model costs.
 
     Attributes:
-        input_shape: (C, H, W) of the picture.
+        input_shape: (C, H, W) of the image.
         parameters: All of them, auxiliary heads and frozen layers included.
         multiply_adds: By mmcv's counter, the convention of the published tables.
         matrix_multiply_adds: By torch's counter: convolutions and products of matrices alone.
@@ -103,7 +103,7 @@ def paper_shape(cfg: Config) -> tuple[int, int, int]:
             return (3, *PAPERS.get(scale, scale))
     raise ValueError(
         "the config's test pipeline has no Resize with scale=(W, H), from which the size of the "
-        "counted picture comes; give the shape as (3, H, W)."
+        "counted image comes; give the shape as (3, H, W)."
     )
 
 
@@ -114,8 +114,8 @@ def count(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
     a segmentor everything but the auxiliary heads; any other module its `forward`.
 
     Args:
-        model: A detector of mmdet, a segmentor of mmseg, or a module that takes a picture.
-        input_shape: (C, H, W) of the picture.
+        model: A detector of mmdet, a segmentor of mmseg, or a module that takes an image.
+        input_shape: (C, H, W) of the image.
 
     Raises:
         ValueError: As `complexity_of`.
@@ -177,7 +177,7 @@ class EmptyOnMeta(TorchFunctionMode):
 
 
 class _Scope(nn.Module):
-    """The part of a model that the papers count, as a module that takes a picture."""
+    """The part of a model that the papers count, as a module that takes an image."""
 
     def __init__(self, model: nn.Module) -> None:
         """Keep the model."""

@@ -22,9 +22,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from hordet.benchmark.memory import resident_memory
 from hordet.evaluation.coco_eval import evaluate_coco
-from hordet.evaluation.coco_results import PictureResult, encode_masks
-from hordet.evaluation.memory import resident_memory
+from hordet.evaluation.coco_results import ImageResult, encode_masks
 
 SIZE = (480, 640)
 CATEGORIES = 80
@@ -53,16 +53,16 @@ class Row:
         return asdict(self)
 
 
-def measure(pictures: int, detections: int) -> list[Row]:
+def measure(images: int, detections: int) -> list[Row]:
     """Measure boxes and masks both ways, one after the other.
 
     Args:
-        pictures: Number of pictures.
-        detections: Number of detections a picture.
+        images: Number of images.
+        detections: Number of detections an image.
     """
     rows = []
     for kind in ("bbox", "segm"):
-        old, new = (_in_a_process(way, kind, pictures, detections) for way in (_old, _new))
+        old, new = (_in_a_process(way, kind, images, detections) for way in (_old, _new))
         difference = np.abs(np.array(old[2]) - np.array(new[2]))
         both = (np.isnan(old[2]) & np.isnan(new[2])) | (difference <= 1)
         worst = float(np.nanmax(difference)) if both.all() else float("inf")
@@ -90,8 +90,8 @@ def markdown(rows: list[Row]) -> str:
 class _Drawn:
     """Truth and predictions, the same in every process."""
 
-    def __init__(self, pictures: int, detections: int) -> None:
-        self.pictures, self.detections = pictures, detections
+    def __init__(self, images: int, detections: int) -> None:
+        self.count, self.detections = images, detections
         draw = np.random.default_rng(0)
         self.masks = np.stack([self._ellipse(draw) for _ in range(SHAPES)])
         self.rles = [
@@ -108,7 +108,7 @@ class _Drawn:
         cv2.ellipse(mask, tuple(map(int, centre)), tuple(map(int, axes)), turn, 0, 360, 1, -1)
         return mask.astype(bool)
 
-    def picture(self, index: int) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
+    def image(self, index: int) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
         """Return shapes and labels of the truth; shapes, labels and scores of the predictions."""
         draw = np.random.default_rng(index + 1)
         number = min(int(draw.integers(3, 16)), self.detections)
@@ -121,20 +121,20 @@ class _Drawn:
     def predictions(
         self, with_masks: bool
     ) -> Iterator[tuple[int, NDArray, NDArray, NDArray, NDArray | None]]:
-        """Yield id, boxes, labels, scores and, if asked, dense masks of each picture."""
-        for index in range(self.pictures):
-            _, _, found, labels, scores = self.picture(index)
+        """Yield id, boxes, labels, scores and, if asked, dense masks of each image."""
+        for index in range(self.count):
+            _, _, found, labels, scores = self.image(index)
             noise = np.random.default_rng(index).normal(0, 2, (self.detections, 4))
             masks = self.masks[found] if with_masks else None
             yield index + 1, self.boxes[found] + noise, labels, scores, masks
 
     def write_truth(self, path: Path) -> None:
         """Write the annotation file."""
-        images, annotations = [], []
-        for index in range(self.pictures):
+        entries, annotations = [], []
+        for index in range(self.count):
             name = f"{index}.png"
-            images.append(dict(id=index + 1, file_name=name, height=SIZE[0], width=SIZE[1]))
-            true, labels, *_ = self.picture(index)
+            entries.append(dict(id=index + 1, file_name=name, height=SIZE[0], width=SIZE[1]))
+            true, labels, *_ = self.image(index)
             for shape, label in zip(true.tolist(), labels.tolist(), strict=True):
                 rle = self.rles[shape]
                 annotations.append(
@@ -149,18 +149,18 @@ class _Drawn:
                     )
                 )
         categories = [dict(id=k + 1, name=f"category {k}") for k in range(CATEGORIES)]
-        truth = dict(images=images, annotations=annotations, categories=categories)
+        truth = dict(images=entries, annotations=annotations, categories=categories)
         path.write_text(json.dumps(truth))
 
 
-def _in_a_process(way: Callable, kind: str, pictures: int, detections: int) -> Any:
+def _in_a_process(way: Callable, kind: str, images: int, detections: int) -> Any:
     """Run one way in a fresh process; return seconds, megabytes and figures."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_timed, (way, kind, pictures, detections))
+        return pool.apply(_timed, (way, kind, images, detections))
 
 
-def _timed(way: Callable, kind: str, pictures: int, detections: int) -> tuple:
-    drawn = _Drawn(pictures, detections)
+def _timed(way: Callable, kind: str, images: int, detections: int) -> tuple:
+    drawn = _Drawn(images, detections)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "truth.json"
         drawn.write_truth(path)
@@ -198,11 +198,11 @@ def _old(drawn: _Drawn, path: Path, kind: str) -> tuple[float, list[float]]:
 
 def _new(drawn: _Drawn, path: Path, kind: str) -> tuple[float, list[float]]:
     """Go hordet's way."""
-    results: list[PictureResult] = []
+    results: list[ImageResult] = []
     seconds = 0.0
     for image_id, boxes, labels, scores, masks in drawn.predictions(kind == "segm"):
         start = time.process_time()
-        result = PictureResult(image_id, SIZE, boxes, scores, labels + 1)
+        result = ImageResult(image_id, SIZE, boxes, scores, labels + 1)
         if kind == "segm":
             result.masks = encode_masks(masks, SIZE, image_id)
         result.check()

@@ -1,4 +1,4 @@
-"""A whole detector or segmentor on a config's own pictures, for `speed`."""
+"""A whole detector or segmentor on a config's own images, for `speed`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,13 +10,13 @@ from mmengine.registry import DATASETS, METRICS, DefaultScope
 from torch import nn
 
 
-def tested(model: nn.Module, cfg: Any, pictures: int, autocast: Any) -> Callable[[], None]:
-    """Return a function that tests pictures one by one, from files to encoded predictions.
+def tested(model: nn.Module, cfg: Any, images: int, autocast: Any) -> Callable[[], None]:
+    """Return a function that tests images one by one, from files to encoded predictions.
 
     Args:
         model: In eval mode.
         cfg: Its config, with test data.
-        pictures: How many of the test data, from the first on.
+        images: How many of the test data, from the first on.
         autocast: Makes the context of the forward pass.
     """
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
@@ -26,7 +26,7 @@ def tested(model: nn.Module, cfg: Any, pictures: int, autocast: Any) -> Callable
 
     def run() -> None:
         metric.results.clear()
-        for i in range(pictures):
+        for i in range(images):
             batch = pseudo_collate([dataset[i % len(dataset)]])
             with torch.no_grad(), autocast():
                 samples = model.test_step(batch)
@@ -35,19 +35,19 @@ def tested(model: nn.Module, cfg: Any, pictures: int, autocast: Any) -> Callable
     return run
 
 
-def trained(model: nn.Module, cfg: Any, pictures: int, autocast: Any) -> Callable[[], None]:
+def trained(model: nn.Module, cfg: Any, images: int, autocast: Any) -> Callable[[], None]:
     """Return a function that takes one training step on a batch that is loaded already.
 
     Args:
         model: In training mode.
         cfg: Its config, with training data and an `optim_wrapper`.
-        pictures: In the batch.
+        images: In the batch.
         autocast: Makes the context of the forward pass.
     """
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
         wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    batch = pseudo_collate([dataset[i] for i in range(pictures)])
+    batch = pseudo_collate([dataset[i] for i in range(images)])
 
     def run() -> None:
         torch.manual_seed(0)  # the same boxes are sampled every time

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from hordet.evaluation.contenders import (
+from hordet.benchmark.candidates import (
     COMPONENTS,
     Contender,
     Pass,
@@ -27,9 +27,9 @@ from hordet.evaluation.contenders import (
     input_of,
     model_of,
 )
-from hordet.evaluation.memory import peak_memory
-from hordet.evaluation.pipeline import tested, trained
-from hordet.evaluation.roofline import Roofline, best_of, measure_roofline, seconds_of
+from hordet.benchmark.memory import peak_memory
+from hordet.benchmark.pipeline import tested, trained
+from hordet.benchmark.roofline import Roofline, best_of, measure_roofline, seconds_of
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Task:
         kind: 'forward'; 'training': forward, a loss of all outputs and backward of a component, or
             a step of a config's own training, optimizer and all; 'pipeline': a config's test, from
             files to encoded predictions.
-        batch: Pictures at once, of a component or in a training step.
+        batch: Images at once, of a component or in a training step.
         threads: Of torch.
         device: 'cpu' or 'cuda'.
-        pictures: Of the test data, one by one, for 'pipeline'.
+        images: Of the test data, one by one, for 'pipeline'.
         data_root: Of a config's data, in place of its own.
         options: Dotted keys that override a config's.
         naive_file: The published equations; see `contenders.model_of`.
@@ -53,15 +53,15 @@ class Task:
     batch: int = 1
     threads: int = 2
     device: str = "cpu"
-    pictures: int = 2
+    images: int = 2
     data_root: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     naive_file: Path | None = None
 
     @classmethod
     def of(cls, arguments: Any, options: dict[str, Any], naive_file: Path) -> "Task":
-        """Make one of the arguments that `hordet.command_line.speed_arguments` describes."""
-        names = ("kind", "threads", "batch", "pictures", "device", "data_root")
+        """Make one of the arguments that `hordet.cli.arguments.speed_arguments` describes."""
+        names = ("kind", "threads", "batch", "images", "device", "data_root")
         chosen = {name: getattr(arguments, name) for name in names}
         return cls(**chosen, options=options, naive_file=naive_file)
 
@@ -220,7 +220,7 @@ def _runner(contender: Contender, task: Task) -> Callable[[], None]:
         autocast = partial(contender.autocast, task.device)
         if task.kind == "training":
             return trained(model.train(), cfg, task.batch, autocast)
-        return tested(model.eval(), cfg, task.pictures, autocast)
+        return tested(model.eval(), cfg, task.images, autocast)
     x = _to(input_of(contender, task.batch), task.device)
     model.train(task.kind == "training")
     if task.kind == "forward":

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from hordet.evaluation.roofline import Roofline
-from hordet.evaluation.speed import Row, Task
+from hordet.benchmark.roofline import Roofline
+from hordet.benchmark.speed import Row, Task
 
 
 def markdown(rows: Sequence[Row], roofline: Roofline, task: Task) -> str:

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from hordet.config import load_config
-from hordet.evaluation.complexity import Complexity, complexity_of
-from hordet.evaluation.markdown import table
+from hordet.benchmark.complexity import Complexity, complexity_of
+from hordet.benchmark.markdown import table
+from hordet.config.load import load_config
 
 HEADER = (
     "config",
@@ -80,13 +80,13 @@ def count_configs(
     Args:
         configs: Config files.
         root: The repository, to which metafiles and the table's paths are relative.
-        input_shape: (C, H, W) of the picture; by default as the papers have it.
+        input_shape: (C, H, W) of the image; by default as the papers have it.
 
     Returns:
         One row a config; one that cannot be counted says why.
 
     Raises:
-        hordet.config.ConfigError: A file is no config.
+        hordet.config.load.ConfigError: A file is no config.
     """
     entries, rows = read_metafiles(root), []
     for path in configs:

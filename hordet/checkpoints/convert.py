@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hordet.checkpoints.coverage import tensors_of
 from hordet.checkpoints.layouts import FAMILIES, Family
-from hordet.checkpoints.load import CheckpointError
+from hordet.errors import CheckpointError
 
 # `hordet` is what the models of this package read, under whoever's names that is.
 SOURCES = ("auto", "hordet", *sorted({name for family in FAMILIES for name in family.layouts}))

@@ -15,8 +15,9 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from hordet.checkpoints.load import CheckpointError, load_checkpoint
+from hordet.checkpoints.load import load_checkpoint
 from hordet.checkpoints.shards import sharded_like
+from hordet.errors import CheckpointError
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
-from hordet.errors import UserError
+from hordet.errors import CheckpointError, CheckpointWarning
 
 # The statistics whose names mmengine writes into every training checkpoint.
 _STATISTICS = ("min", "max", "current", "mean")
@@ -36,18 +36,6 @@ _LARGEST_SHARE = 1.5
 SHA256_MARK = "#sha256="
 # The file beside a checkpoint that states its SHA-256, as sha256sum writes it.
 SUM_SUFFIX = ".sha256"
-
-
-class CheckpointError(UserError):
-    """A checkpoint that cannot be opened, or that does not belong to the model."""
-
-
-class CheckpointWarning(UserWarning):
-    """A checkpoint was skipped, for the reason in the message; another one served."""
-
-
-class CheckpointWriteError(CheckpointError, OSError):
-    """A checkpoint that cannot be written, such as on a full disk."""
 
 
 def _getattr_of_history_buffer(owner: object, name: str) -> Callable:

@@ -4,7 +4,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from hordet.checkpoints.load import CheckpointError, load_checkpoint, stated_sums
+from hordet.checkpoints.load import load_checkpoint, stated_sums
+from hordet.errors import CheckpointError
 
 # mmengine's pointer to the checkpoint that was written last.
 POINTER = "last_checkpoint"

@@ -15,13 +15,8 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from hordet.checkpoints.load import (
-    SUM_SUFFIX,
-    CheckpointError,
-    CheckpointWriteError,
-    require_sha256,
-    stated_sums,
-)
+from hordet.checkpoints.load import SUM_SUFFIX, require_sha256, stated_sums
+from hordet.errors import CheckpointError, CheckpointWriteError
 
 SUFFIXES = (".pth", ".safetensors")
 

@@ -18,7 +18,9 @@ from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
-from hordet.signature import keywords
+from hordet.config.signature import keywords
+from hordet.errors import did_you_mean
+from hordet.registry import RoomRegistry
 
 # Top-level keys beyond the Runner's own that mmengine, mmdet, mmseg or hordet read.
 _FURTHER_KEYS = {
@@ -87,19 +89,6 @@ def find_faults(cfg: dict, asked: Iterable[str] = ()) -> list[str]:
     return faults
 
 
-def near(name: str, names: Iterable[str] | dict[str, str]) -> str:
-    """Return `; did you mean 'x' or 'y'?` for the nearest names, or nothing.
-
-    Args:
-        name: What was given.
-        names: What is allowed; a dict says how to write each.
-    """
-    written = names if isinstance(names, dict) else {}
-    found = difflib.get_close_matches(name, sorted(names), n=3)
-    hints = " or ".join(repr(written.get(match, match)) for match in found)
-    return f"; did you mean {hints}?" if found else ""
-
-
 def nested_dicts(value: Any) -> Iterator[dict]:
     """Yield every dict in a nest of dicts, lists and tuples, outermost first."""
     if isinstance(value, dict):
@@ -116,7 +105,7 @@ def _unknown_keys(cfg: dict, asked: set[str]) -> Iterator[str]:
         if key in known:
             continue
         if key in asked:
-            yield f"{key}: no such key in this config{near(key, known | set(cfg) - {key})}"
+            yield f"{key}: no such key in this config{did_you_mean(key, known | set(cfg) - {key})}"
         elif match := _misspelled(key, known):
             yield f"{key}: unknown key; did you mean {match!r}?"
 
@@ -143,7 +132,7 @@ def _untyped(cfg: dict) -> Iterator[str]:
         value = cfg.get(key)
         if isinstance(value, dict) and "type" not in value:
             for name in value.keys() - allowed - _ALWAYS:
-                yield f"{key}.{name}: unknown key{near(name, allowed)}"
+                yield f"{key}.{name}: unknown key{did_you_mean(name, allowed)}"
 
 
 def _walk(value: Any, path: str, scope: str) -> Iterator[str]:
@@ -183,7 +172,7 @@ def _check_typed(value: dict, path: str, scope: str) -> Iterator[str]:
         if allowed is None or value.keys() <= allowed | extra:
             return
         for name in sorted(value.keys() - allowed - extra):
-            hint = near(name, allowed)
+            hint = did_you_mean(name, allowed)
             faults.append(f"{path}.{name}: {meaning.__name__} has no such parameter{hint}")
     yield from faults
 
@@ -193,9 +182,16 @@ def registered_names(scope: str) -> frozenset[str]:
     """Return the names of all that the registries of a package hold."""
     names: set[str] = set()
     for registry in _registries(scope):
-        registry.import_from_location()
-        names |= registry.module_dict.keys() | registry.root.module_dict.keys()
+        names |= _names_in(registry) | registry.root.module_dict.keys()
     return frozenset(names)
+
+
+def _names_in(registry: Registry) -> set[str]:
+    """Return the names of a registry; hordet's imports no module for that."""
+    if isinstance(registry, RoomRegistry):
+        return registry.names()
+    registry.import_from_location()
+    return set(registry.module_dict)
 
 
 @cache
@@ -237,7 +233,6 @@ def _unknown_type(name: str, scope: str) -> str:
     for registry in _registries(asked or scope):
         hordet = registry.root.children.get("hordet")
         if hordet is not None and not asked:
-            hordet.import_from_location()
-            names |= {key: f"hordet.{key}" for key in hordet.module_dict}
-        names |= {key: key for key in (*registry.module_dict, *registry.root.module_dict)}
-    return f"type {name!r} is not registered under {asked or scope!r}{near(short, names)}"
+            names |= {key: f"hordet.{key}" for key in hordet.names()}
+        names |= {key: key for key in (*_names_in(registry), *registry.root.module_dict)}
+    return f"type {name!r} is not registered under {asked or scope!r}{did_you_mean(short, names)}"

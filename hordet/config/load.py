@@ -10,13 +10,10 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.utils import import_modules_from_strings
 
-from hordet.config_faults import find_faults, near
-from hordet.config_safe import code_in, foreign_types
-from hordet.errors import UserError
-
-
-class ConfigError(UserError):
-    """A config that cannot be read, or that asks for something that does not exist."""
+from hordet.config.faults import find_faults
+from hordet.config.names import find_config
+from hordet.config.safe import code_in, foreign_types
+from hordet.errors import ConfigError, did_you_mean
 
 
 def load_config(
@@ -28,11 +25,12 @@ def load_config(
     """Read a config file, merge options into it and check the whole.
 
     Args:
-        path: A Python, JSON or YAML config of mmengine's form; a base may be one that comes with
+        path: A Python, JSON or YAML config of mmengine's form, or the name of one of hordet's (see
+            `find_config`); a base may be one that comes with
             mmdet or mmseg, such as `_base_ = 'mmdet::_base_/models/retinanet_r50_fpn.py'`, or
             one of the configs here, from any folder, such as `_base_ = 'hordet::coco/NAME.py'`.
         options: Dotted keys and their values, such as `{'model.neck.num_outs': 5}`.
-        tiny: Turn the config into a dry run of seconds; see `hordet.tiny.make_tiny`.
+        tiny: Turn the config into a dry run of seconds; see `hordet.config.tiny.make_tiny`.
         safe: Refuse a config that holds more than data, before anything of it is run.
 
     Returns:
@@ -42,10 +40,7 @@ def load_config(
         ConfigError: The file is missing or cannot be read, an option fits nowhere, or the config
             has unknown keys, types or parameters; every fault is listed, with its nearest names.
     """
-    path = Path(path)
-    if not path.is_file():
-        files = [file.name for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
-        raise ConfigError(f"no config file at {path}{near(path.name, files)}")
+    path = find_config(path)
     if safe:
         _refuse(path, code_in(path))
     try:
@@ -71,7 +66,9 @@ def load_config(
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError("\n  ".join([f"{path} has {count}:", *faults]))
     if tiny:
-        from hordet.tiny import make_tiny  # it reads the data sets' classes from mmdet and mmseg
+        from hordet.config.tiny import (
+            make_tiny,  # it reads the data sets' classes from mmdet and mmseg
+        )
 
         try:
             cfg = make_tiny(cfg)
@@ -107,7 +104,9 @@ def _configs_of_packages() -> Iterator[None]:
         folder = Path(spec.origin).parent / ".mim" / "configs"
         if not (folder / config).is_file():
             names = [found.relative_to(folder).as_posix() for found in folder.rglob("*.py")]
-            raise FileNotFoundError(f"{package} has no config {config!r}{near(config, names)}")
+            raise FileNotFoundError(
+                f"{package} has no config {config!r}{did_you_mean(config, names)}"
+            )
         # The configs here say in whose scope they are; a package's own types need no scope.
         return str(folder / config), None if package == "hordet" else package
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import yaml
 
-from hordet.config_faults import nested_dicts, registered_names
+from hordet.config.faults import nested_dicts, registered_names
 
 # Modules of these may be imported by `custom_imports`, and are scopes of types.
 PACKAGES = ("hordet", "mmcv", "mmdet", "mmengine", "mmpretrain", "mmseg")
 # Full names of classes, beside registered ones.
-_CLASSES = ("torch.optim.", "torch.nn.", "hordet.amp.")
+_CLASSES = ("torch.optim.", "torch.nn.", "hordet.engine.amp.")
 _CALLS = {"dict", "float", "int", "list", "set", "str", "tuple"}
 _ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv)
 _NODES = (

@@ -1,4 +1,4 @@
-"""Any config as a dry run of a CPU-minute: stand-in pictures, small sizes, four iterations.
+"""Any config as a dry run of a CPU-minute: stand-in images, small sizes, four iterations.
 
 It proves that a config's parts fit together, from data to metric, where neither its data nor a GPU
 is at hand. The model keeps its layers, widths and classes; the numbers it reaches mean nothing.
@@ -12,14 +12,14 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from hordet.checkpoints import split_sha256
-from hordet.config_faults import nested_dicts
+from hordet.config.faults import nested_dicts
 from hordet.datasets.roots import EVALUATORS, LOADERS, evaluator_configs, leaf_datasets
-from hordet.datasets.shapes import MAX_CLASSES, cached_shapes
+from hordet.datasets.shapes.files import MAX_CLASSES, cached_shapes
 from hordet.registry import DATASETS
 
-TRAIN_PICTURES, VAL_PICTURES, PICTURE_SIZE = 8, 4, (96, 96)
+TRAIN_IMAGES, VAL_IMAGES, IMAGE_SIZE = 8, 4, (96, 96)
 BATCH_SIZE = 2
-ITERATIONS = TRAIN_PICTURES // BATCH_SIZE
+ITERATIONS = TRAIN_IMAGES // BATCH_SIZE
 # Sizes are divided by this, in whole multiples of the coarsest stride of a pyramid, at least two.
 DIVISOR, MULTIPLE = 8, 32
 _SPATIAL = ("scale", "scales", "img_scale", "crop_size", "size")
@@ -28,11 +28,11 @@ _SPATIAL = ("scale", "scales", "img_scale", "crop_size", "size")
 def make_tiny(cfg: Config) -> Config:
     """Return a dry run of a config.
 
-    - Data: 8 training and 4 validation pictures of `hordet.datasets.shapes`, drawn with the
+    - Data: 8 training and 4 validation images of `hordet.datasets.shapes.files`, drawn with the
       config's own classes; in COCO form for detection (also panoptic), as label maps for
       segmentation.
-    - Sizes of pictures and crops in pipelines, data_preprocessor and slide inference: an eighth.
-    - Boxes sampled per picture for the losses: an eighth.
+    - Sizes of images and crops in pipelines, data_preprocessor and slide inference: an eighth.
+    - Boxes sampled per image for the losses: an eighth.
     - Batch size 2, no worker processes, 4 iterations, each logged, then one validation.
     - Weights to start from: only those in files that are there.
 
@@ -63,7 +63,7 @@ def make_tiny(cfg: Config) -> Config:
 
 
 def _stand_in_data(cfg: Config) -> None:
-    """Put generated pictures in place of every data set, and their truth into the evaluators."""
+    """Put generated images in place of every data set, and their truth into the evaluators."""
     for key, evaluator in zip(LOADERS, (None, *EVALUATORS), strict=True):
         loader = cfg.get(key)
         if not loader:
@@ -107,9 +107,9 @@ def _stand_in(leaf: ConfigDict, split: str, scope: str) -> Path:
     reduce = leaf.get("reduce_zero_label", default is not None and default.default)
     drawn = classes if detection or reduce else classes[1:]
     root = cached_shapes(
-        num_train=TRAIN_PICTURES,
-        num_val=VAL_PICTURES,
-        size=PICTURE_SIZE,
+        num_train=TRAIN_IMAGES,
+        num_val=VAL_IMAGES,
+        size=IMAGE_SIZE,
         classes=metainfo["thing_classes"] if panoptic else drawn[:MAX_CLASSES] or classes,
         stuff=metainfo["stuff_classes"] if panoptic else (),
     )

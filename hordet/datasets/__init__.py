@@ -1,31 +1,15 @@
-"""Data: the generated `shapes`, loading that names what is wrong, checks before a run, roots.
+"""Data: what reads them, what checks them before a run, and the generated `shapes`.
 
-Importing this package registers the transforms; data sets themselves are mmdet's and mmseg's.
+The data sets themselves are mmdet's and mmseg's.
 """
 
-from hordet.datasets.check import check_datasets
-from hordet.datasets.errors import DatasetError, DatasetWarning
-from hordet.datasets.inspection import inspect_data
-from hordet.datasets.loading import LoadImageFromFile, LoadSegAnnotations
-from hordet.datasets.placed import PlacedBatchSampler, placed
-from hordet.datasets.roots import set_data_root
-from hordet.datasets.shapes import cached_shapes, write_shapes
-from hordet.datasets.timed_backend import TimedBackend
-from hordet.datasets.tolerant import TolerantDataset, worker_errors_in_words
+import lazy_loader
 
-__all__ = [
-    "DatasetError",
-    "DatasetWarning",
-    "LoadImageFromFile",
-    "LoadSegAnnotations",
-    "PlacedBatchSampler",
-    "TimedBackend",
-    "TolerantDataset",
-    "cached_shapes",
-    "check_datasets",
-    "inspect_data",
-    "placed",
-    "set_data_root",
-    "worker_errors_in_words",
-    "write_shapes",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "batch_sampler": ["PlacedBatchSampler"],
+        "tolerant": ["TolerantDataset"],
+        "transforms": ["LoadImageFromFile", "LoadSegAnnotations"],
+    },
+)

@@ -32,7 +32,7 @@ class PlacedBatchSampler(Sampler):
 
     Args:
         sampler: Yields indices.
-        batch_size: Pictures a batch.
+        batch_size: Images a batch.
         seed: The run's seed.
         drop_last: Leave out a last batch that is not full.
         batch_sampler: Config of a batch sampler that groups the indices, such as mmdet's

@@ -1,4 +1,4 @@
-"""Cutting a COCO data set of large pictures into overlapping patches, for training."""
+"""Cutting a COCO data set of large images into overlapping patches, for training."""
 
 import json
 import os
@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hordet.datasets.check_coco import check_coco
-from hordet.datasets.errors import DatasetError
-from hordet.datasets.loading import LoadImageFromFile
-from hordet.patches import Patches
-from hordet.run_lengths import bitmap_of, encode_mask
+from hordet.datasets.checks.coco import check_coco
+from hordet.datasets.tiles import Patches
+from hordet.datasets.transforms import LoadImageFromFile
+from hordet.errors import DatasetError
+from hordet.ops.run_lengths import bitmap_of, encode_mask
 
 Place = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -24,10 +24,10 @@ Place = tuple[int, int, int, int]  # left, top, right, bottom
 def slice_coco(
     annotations: Path, images: Path, out: Path, patches: Patches, min_area_ratio: float = 0.1
 ) -> Counter[str]:
-    """Write the patches of a data set's pictures as a data set of its own.
+    """Write the patches of a data set's images as a data set of its own.
 
-    `out` gets `annotations/` with a file of the same name, and a folder of pictures that is named
-    as `images`; so a config reads it with another `data_root`, if its own is laid out so. Pictures
+    `out` gets `annotations/` with a file of the same name, and a folder of images that is named
+    as `images`; so a config reads it with another `data_root`, if its own is laid out so. Images
     are PNG of 8 bits, decoded as for training. Patches without objects are kept.
 
     An object that lies in a patch as a whole keeps its box, area and polygons. Of another one the
@@ -38,11 +38,11 @@ def slice_coco(
         annotations: COCO's annotation file, of boxes or masks.
         images: Folder where its file names begin.
         out: Folder to write to.
-        patches: How the pictures are cut.
+        patches: How the images are cut.
         min_area_ratio: A part of less than this share of the object's area is not annotated.
 
     Returns:
-        Numbers of `pictures`, of `patches`, and of annotations in them: of `whole` objects, of
+        Numbers of `images`, of `patches`, and of annotations in them: of `whole` objects, of
         `parts`, and `dropped` parts, too small to be annotated.
 
     Raises:
@@ -65,8 +65,8 @@ def slice_coco(
         objects[annotation["image_id"]].append(annotation)
     entries: list[dict] = []
     made: list[dict] = []
-    count: Counter[str] = Counter(pictures=len(content["images"]))
-    for image in tqdm(content["images"], unit="picture", disable=None):
+    count: Counter[str] = Counter(images=len(content["images"]))
+    for image in tqdm(content["images"], unit="image", disable=None):
         places = patches.of(image["height"], image["width"])
         first = len(entries) + 1
         entries += _write_patches(image, places, images, folder, first)
@@ -88,22 +88,22 @@ def slice_coco(
 def _write_patches(
     image: dict[str, Any], places: list[Place], images: Path, folder: Path, first: int
 ) -> list[dict[str, Any]]:
-    """Write the patches of a picture; return their entries, whose ids begin with the first."""
+    """Write the patches of an image; return their entries, whose ids begin with the first."""
     size = dict(height=image["height"], width=image["width"])
     wanted = dict(img_path=str(images / image["file_name"]), instances=[], **size)
-    picture = LoadImageFromFile()(wanted)["img"]
-    # Two pictures may differ in their suffix alone, but not in their id.
+    pixels = LoadImageFromFile()(wanted)["img"]
+    # Two images may differ in their suffix alone, but not in their id.
     stem = f"{Path(image['file_name']).with_suffix('')}_{image['id']}"
     entries = []
     for number, (left, top, right, bottom) in enumerate(places, first):
         name = f"{stem}_{left}_{top}_{right}_{bottom}.png"
-        mmcv.imwrite(picture[top:bottom, left:right], str(folder / name))
+        mmcv.imwrite(pixels[top:bottom, left:right], str(folder / name))
         entries.append(dict(id=number, file_name=name, height=bottom - top, width=right - left))
     return entries
 
 
 class _Object:
-    """An annotated object in a picture of (height, width)."""
+    """An annotated object in an image of (height, width)."""
 
     def __init__(self, annotation: dict[str, Any], size: tuple[int, int]) -> None:
         self.annotation = annotation

@@ -1,4 +1,4 @@
-"""Where a large picture is cut into overlapping patches, for inference and for training data."""
+"""Where a large image is cut into overlapping patches, for inference and for training data."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 class Patches:
     """Overlapping patches as SAHI places them (Akyon et al., ICIP 2022).
 
-    The last of a row or column is moved back to end with the picture; a picture that is smaller
+    The last of a row or column is moved back to end with the image; an image that is smaller
     than a patch is one patch of its own size.
 
     Args:
@@ -34,7 +34,7 @@ class Patches:
         self.overlap_ratio = patch_overlap_ratio
 
     def of(self, height: int, width: int) -> list[tuple[int, int, int, int]]:
-        """Return (left, top, right, bottom) of each patch of a picture, row after row."""
+        """Return (left, top, right, bottom) of each patch of an image, row after row."""
         from sahi.slicing import get_slice_bboxes  # with shapely: which only slicing needs
 
         boxes = get_slice_bboxes(

@@ -1,4 +1,4 @@
-"""Reading on past a broken picture, and saying in words what happens in a loader's workers."""
+"""Reading on past a broken image, and saying in words what happens in a loader's workers."""
 
 import re
 import time
@@ -11,9 +11,9 @@ import torch
 from mmengine.logging import print_log
 from torch.utils.data import Dataset, get_worker_info
 
-from hordet.datasets.errors import DatasetError
-from hordet.datasets.placed import Place
-from hordet.random_state import seed_sample
+from hordet.datasets.batch_sampler import Place
+from hordet.datasets.seeding import seed_sample
+from hordet.errors import DatasetError
 from hordet.registry import DATASETS
 
 # Seconds before the second and third attempt: network storage comes back, or reads whole.
@@ -26,7 +26,7 @@ class TolerantDataset(Dataset):
 
     A sample that cannot be read is tried again, then skipped, counted, and another one drawn in
     its place; each time a warning names it. All other attributes are the inner data set's. The
-    training loops of `hordet.loops` put it around the data set; a validation reads everything.
+    training loops of `hordet.engine.loops` put it around the data set; a validation reads everything.
 
     Args:
         dataset: A data set or the config of one.

@@ -1,6 +1,6 @@
-"""Transforms that load pictures and label maps, and say which file is wrong and what to do.
+"""Transforms that load images and label maps, and say which file is wrong and what to do.
 
-What can be seen without decoding a picture is checked before the run, by `check_datasets`; the
+What can be seen without decoding an image is checked before the run, by `check_datasets`; the
 faults here show only once a file is read.
 """
 
@@ -12,7 +12,7 @@ from mmcv.transforms import BaseTransform
 from mmengine import fileio
 from PIL import Image
 
-from hordet.datasets.errors import DatasetError
+from hordet.errors import DatasetError
 from hordet.registry import TRANSFORMS
 
 IGNORED = 255
@@ -27,14 +27,14 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
     """
 
     def transform(self, results: dict) -> dict | None:
-        """Load the picture `results['img_path']`.
+        """Load the image `results['img_path']`.
 
         Args:
             results: A data sample; where it has `instances`, its `height` and `width` are those
                 the annotations were made for.
 
         Returns:
-            `results`, or None for an unreadable picture if `ignore_empty` is set.
+            `results`, or None for an unreadable image if `ignore_empty` is set.
 
         Raises:
             DatasetError: The file is missing, cannot be decoded, or is of another size than its
@@ -45,13 +45,13 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             loaded = super().transform(results)
         except OSError as error:
             raise DatasetError(
-                f"Cannot read the picture {path}: {error}. Check data_root and data_prefix of its "
+                f"Cannot read the image {path}: {error}. Check data_root and data_prefix of its "
                 "data set, and that the file is there and may be read."
             ) from error
         except Exception as error:
             # The decoding backends share no type of error; whatever they raise, the file is bad.
             raise DatasetError(
-                f"Cannot decode the picture {path}: {str(error).strip()}. It must be a whole JPEG, "
+                f"Cannot decode the image {path}: {str(error).strip()}. It must be a whole JPEG, "
                 "PNG or other file that OpenCV reads: fetch it again, or take it out of the "
                 "annotation file."
             ) from error
@@ -59,8 +59,8 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
             recorded = (results["height"], results["width"])
             if tuple(loaded["ori_shape"]) != recorded:
                 raise DatasetError(
-                    f"The picture {path} is {_size(loaded['ori_shape'])}, but its annotations were "
-                    f"made for {_size(recorded)} (width x height). Use the original picture, or "
+                    f"The image {path} is {_size(loaded['ori_shape'])}, but its annotations were "
+                    f"made for {_size(recorded)} (width x height). Use the original image, or "
                     "correct `width` and `height` in the annotation file."
                 )
         return loaded
@@ -68,7 +68,7 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
 
 @TRANSFORMS.register_module()
 class LoadSegAnnotations(BaseTransform):
-    """Load a semantic label map and check it against its picture and the classes.
+    """Load a semantic label map and check it against its image and the classes.
 
     Takes the place of mmseg's `LoadAnnotations`, which wraps values over 255 and hands on values
     that are no class, so that a loss fails later with an index error. Obeys `reduce_zero_label`
@@ -91,23 +91,23 @@ class LoadSegAnnotations(BaseTransform):
         """Load the label map `results['seg_map_path']`.
 
         Args:
-            results: A data sample of an mmseg data set, with `ori_shape` if its picture is loaded.
+            results: A data sample of an mmseg data set, with `ori_shape` if its image is loaded.
 
         Returns:
             `results` with `gt_seg_map`.
 
         Raises:
             DatasetError: The file is missing, cannot be decoded, is no map of one channel, is of
-                another size than its picture, or holds a value that is no class.
+                another size than its image, or holds a value that is no class.
         """
         path = results["seg_map_path"]
         values = self._read(path)
         expected = results.get("ori_shape", values.shape)
         if values.shape != tuple(expected):
             raise DatasetError(
-                f"The label map {path} is {_size(values.shape)}, its picture "
+                f"The label map {path} is {_size(values.shape)}, its image "
                 f"{results.get('img_path')} is {_size(expected)} (width x height). Both must have "
-                "one size: export the map at the size of the picture, without interpolation."
+                "one size: export the map at the size of the image, without interpolation."
             )
         results["gt_seg_map"] = self._to_classes(values, results)
         results.setdefault("seg_fields", []).append("gt_seg_map")

@@ -1,4 +1,4 @@
-"""What the page shows: pictures within limits, each model's answer kept, and a view of it."""
+"""What the page shows: images within limits, each model's answer kept, and a view of it."""
 
 import warnings
 from collections import Counter
@@ -13,11 +13,14 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from PIL import Image
 
-from hordet.datasets import DatasetError
-from hordet.infer import ClassMap, Picture, Prediction, PredictionWriter, Predictor, Source
-from hordet.visualization import draw_overlay
+from hordet.errors import DatasetError
+from hordet.inference import Predictor
+from hordet.inference.prediction import ClassMap, Prediction
+from hordet.inference.sources import InputImage, Source
+from hordet.inference.writers import PredictionWriter
+from hordet.visualization.drawing import draw_overlay
 
-LARGEST_VIEW = 1600  # pixels of the long side: a click on a large picture is to be answered soon
+LARGEST_VIEW = 1600  # pixels of the long side: a click on a large image is to be answered soon
 # One class alone: objects are drawn in a colour each.
 ALL_HUES = "conic-gradient(#e33, #dd2, #3c3, #3cc, #36e, #d3d, #e33)"
 
@@ -28,7 +31,7 @@ class Limits:
 
     Attributes:
         megabytes: Of a file.
-        megapixels: Of a picture; what a model holds of it grows with them.
+        megapixels: Of an image; what a model holds of it grows with them.
     """
 
     megabytes: int = 20
@@ -37,14 +40,14 @@ class Limits:
 
 @dataclass
 class Photo:
-    """A picture, and what models said of it so far.
+    """An image, and what models said of it so far.
 
     Attributes:
-        picture: The picture.
+        image: The image.
         predictions: Whole answers by the model's name; thresholds and classes select from them.
     """
 
-    picture: Picture
+    image: InputImage
     predictions: dict[str, Prediction] = field(default_factory=dict)
 
 
@@ -56,7 +59,7 @@ class Shown:
         overlay: RGB, (h, w, 3), without a legend.
         line: What was found, in words.
         legend: A dict for each class that is there or hidden: `name`, `colour` (CSS), `amount`
-            (number of objects, or share of the picture) and `shown`.
+            (number of objects, or share of the image) and `shown`.
         files: The overlay with its legend as PNG, and the results of `PredictionWriter`.
     """
 
@@ -72,7 +75,7 @@ class Answers:
     Args:
         models: The models.
         folder: Where files for download go; a model's are those of its last view.
-        limits: What pictures are taken.
+        limits: What images are taken.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class Answers:
         self._folder = Path(folder)
 
     def open(self, path: str | Path) -> Photo:
-        """Read a picture; its size is looked at before it is decoded.
+        """Read an image; its size is looked at before it is decoded.
 
         Raises:
             DatasetError: It is none, is cut short, or has too many pixels.
@@ -99,58 +102,58 @@ class Answers:
             raise self._too_large(path.name, "more than 178 million pixels") from error
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow's readers raise
             raise DatasetError(
-                f"{path.name} is no picture. Allowed are whole files of JPEG, PNG, WebP, BMP, TIFF"
+                f"{path.name} is no image. Allowed are whole files of JPEG, PNG, WebP, BMP, TIFF"
             ) from error
         if width * height > self.limits.megapixels * 1e6:
             raise self._too_large(path.name, f"{width} x {height} pixels")
         reader = next(iter(self.models.values()))
         try:
-            image = reader.read(path)
+            pixels = reader.read(path)
         except DatasetError as error:
             raise DatasetError(str(error).replace(str(path), path.name)) from error
-        return Photo(Picture(Source(path, path.name, stem="labels"), image))
+        return Photo(InputImage(Source(path, path.name, stem="labels"), pixels))
 
     def show(
         self, photo: Photo, name: str, score_threshold: float = 0.3, hidden: Collection[str] = ()
     ) -> Shown:
-        """Draw what a model says of a picture; the model runs when it is asked for the first time.
+        """Draw what a model says of an image; the model runs when it is asked for the first time.
 
         Args:
-            photo: The picture; it keeps the answer.
+            photo: The image; it keeps the answer.
             name: Of the model.
             score_threshold: Least score of objects; class maps have none.
             hidden: Names of classes that are left out; those that the model lacks do not matter.
 
         Raises:
-            ValueError: The model refuses the picture, such as one that is too small.
+            ValueError: The model refuses the image, such as one that is too small.
         """
         model = self.models[name]
         if name not in photo.predictions:
-            photo.predictions[name] = model(photo.picture.image)
+            photo.predictions[name] = model(photo.image.pixels)
         prediction = photo.predictions[name]
         if not model.is_semantic:
             prediction = prediction.select(score_threshold)
         chosen = prediction.select(classes=[c for c in model.classes if c not in hidden])
-        rgb = cv2.cvtColor(photo.picture.image, cv2.COLOR_BGR2RGB)
+        rgb = cv2.cvtColor(photo.image.pixels, cv2.COLOR_BGR2RGB)
         drawn = draw_overlay(
             rgb, chosen.panel(), model.classes, model.colours, largest=LARGEST_VIEW
         )
-        # The legend lies below the picture; the page has one of its own.
+        # The legend lies below the image; the page has one of its own.
         height = round(drawn.shape[1] * rgb.shape[0] / rgb.shape[1])
         return Shown(
             drawn[:height],
             chosen.describe(),
             _legend(prediction, model, hidden),
-            self._write(photo.picture, model, chosen, drawn),
+            self._write(photo.image, model, chosen, drawn),
         )
 
     def _write(
-        self, picture: Picture, model: Predictor, chosen: Prediction, drawn: NDArray[np.uint8]
+        self, image: InputImage, model: Predictor, chosen: Prediction, drawn: NDArray[np.uint8]
     ) -> list[Path]:
         """Write the files for download over those of the model's last view."""
         folder = self._folder / str(list(self.models.values()).index(model))
         with PredictionWriter(folder, model, overlays=False) as writer:
-            writer.write(picture, chosen, chosen)
+            writer.write(image, chosen, chosen)
         overlay = folder / "overlay.png"
         Image.fromarray(drawn).save(overlay, compress_level=1)
         return [overlay, *sorted(folder.glob("*.json")), *sorted(folder.glob("labels/*.png"))]

@@ -21,7 +21,7 @@ CSS = """
 """
 _NOTE = '<p class="note {{value.kind}}" role="status">{{value.text}}</p>'
 _HEADING = "<b>{{value.name}}</b><div>{{value.line}}</div>"
-_HEADING_STYLE = "min-height: 60px;"  # so that pictures stand side by side at one height
+_HEADING_STYLE = "min-height: 60px;"  # so that images stand side by side at one height
 _LEGEND = """
 {{#each value}}
 <label title="{{this.name}}"><input type="checkbox" data-name="{{this.name}}"
@@ -77,12 +77,12 @@ def build_page(answers: Answers) -> gr.Blocks:
         photo = gr.State()
         taken = f"up to {limits.megabytes} MB and {limits.megapixels} million pixels"
         gr.HTML(
-            f"<h2>hordet</h2>Drop a picture, {taken}, and see what a model finds in it.",
+            f"<h2>hordet</h2>Drop an image, {taken}, and see what a model finds in it.",
             padding=True,
         )
         with gr.Row():
             with gr.Column(scale=1, min_width=340):
-                file = gr.File(label="Picture", height=150, elem_id="file")
+                file = gr.File(label="Image", height=150, elem_id="file")
                 first = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
                 second = gr.Dropdown(
                     [("no other", NO_MODEL), *names],
@@ -101,7 +101,7 @@ def build_page(answers: Answers) -> gr.Blocks:
                     elem_id="threshold",
                 )
             with gr.Column(scale=4, min_width=300):
-                note = gr.HTML(_note("No picture yet."), html_template=_NOTE, elem_id="note")
+                note = gr.HTML(_note("No image yet."), html_template=_NOTE, elem_id="note")
                 with gr.Row():
                     panels = [_panel(first, "one"), _panel(second, "two")]
 
@@ -163,13 +163,13 @@ def _heading(name: str = "", line: str = "") -> dict[str, str]:
 def _open(answers: Answers, path: str | None) -> tuple[Photo | None, dict[str, str]]:
     """Take an uploaded file, or say why not."""
     if path is None:
-        return None, _note("No picture yet.")
+        return None, _note("No image yet.")
     try:
         photo = answers.open(path)
     except UserError as error:
         return None, _note(str(error), "refused")
-    height, width = photo.picture.image.shape[:2]
-    return photo, _note(f"{photo.picture.file_name}, {width} x {height} pixels")
+    height, width = photo.image.pixels.shape[:2]
+    return photo, _note(f"{photo.image.file_name}, {width} x {height} pixels")
 
 
 def _show(
@@ -179,14 +179,14 @@ def _show(
     threshold: float,
     legend: list[dict] | None,
 ) -> tuple:
-    """Return what a panel's parts become; without a picture or model it is hidden."""
+    """Return what a panel's parts become; without an image or model it is hidden."""
     legend = legend or []
     if photo is None or name == NO_MODEL:
         return gr.Column(visible=False), _heading(), None, legend, None
     hidden = {item["name"] for item in legend if not item["shown"]}
     try:
         shown = answers.show(photo, name, threshold, hidden)
-    except (UserError, ValueError) as error:  # what a model says of a picture, as too small
+    except (UserError, ValueError) as error:  # what a model says of an image, as too small
         return gr.Column(visible=True), _heading(name, str(error)), None, legend, None
     return (
         gr.Column(visible=True),

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hordet.demo.answers import Answers, Limits
-from hordet.demo.errors import DemoError
-from hordet.infer import Predictor
+from hordet.errors import DemoError
+from hordet.inference import Predictor
 
-SESSIONS = 16  # browser tabs whose picture is kept
+SESSIONS = 16  # browser tabs whose image is kept
 
 
 def serve(

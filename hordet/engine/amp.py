@@ -12,6 +12,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from hordet.registry import OPTIM_WRAPPERS
+
 # The last layers of the heads of mmdet and mmseg, and the projection that ends a gnConv fusion of a
 # neck. Scores of eight bits tie by the hundred, and AP is a matter of their order.
 PREDICTIONS = (
@@ -21,11 +23,12 @@ PREDICTIONS = (
 )
 
 
+@OPTIM_WRAPPERS.register_module()
 class CpuAmpOptimWrapper(OptimWrapper):
     """An OptimWrapper whose forward pass runs in bfloat16 autocast.
 
-    bfloat16 has float32's range, so the loss needs no scaling. Named by its full path in a config:
-    `optim_wrapper=dict(type='hordet.amp.CpuAmpOptimWrapper', ...)`.
+    bfloat16 has float32's range, so the loss needs no scaling. In a config:
+    `optim_wrapper=dict(type='hordet.CpuAmpOptimWrapper', ...)`.
     """
 
     @contextmanager

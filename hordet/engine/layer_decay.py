@@ -6,13 +6,13 @@ Pretrained early layers need smaller steps than the fresh neck and heads: layer 
 """
 
 import re
-from difflib import get_close_matches
 from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
+from hordet.errors import did_you_mean
 from hordet.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 KEYS = ("decay_rate", "decay_type", "mode", "num_layers")
@@ -125,10 +125,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         settings = self.paramwise_cfg
         for key in settings:
             if key not in KEYS:
-                near = get_close_matches(key, KEYS, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else "."
                 raise ValueError(
-                    f"got paramwise_cfg key {key!r}; allowed are {', '.join(KEYS)}{hint}"
+                    f"got paramwise_cfg key {key!r}; allowed are "
+                    f"{', '.join(KEYS)}{did_you_mean(key, KEYS)}"
                 )
         rate = settings.get("decay_rate")
         if not isinstance(rate, (int, float)) or not 0 < rate <= 1:

@@ -15,8 +15,10 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from hordet.datasets import PlacedBatchSampler, placed, worker_errors_in_words
-from hordet.random_state import random_state, set_random_state
+from hordet.datasets import batch_sampler as placed
+from hordet.datasets.batch_sampler import PlacedBatchSampler
+from hordet.datasets.tolerant import worker_errors_in_words
+from hordet.engine.random_state import random_state, set_random_state
 from hordet.registry import LOOPS
 
 
@@ -26,7 +28,7 @@ class _Position:
     Args:
         runner: The Runner.
         dataloader: A data loader, or the config of one.
-        max_skipped: How many broken pictures a process leaves out before it stops.
+        max_skipped: How many broken images a process leaves out before it stops.
         **kwargs: mmengine's: max_epochs or max_iters, val_begin, val_interval, ...
     """
 

@@ -12,15 +12,11 @@ from mmengine.dist import all_gather_object, get_rank, init_dist, is_distributed
 from mmengine.utils.dl_utils import set_multi_processing
 from torch.distributed import PrefixStore
 
-from hordet.datasets import DatasetError, check_datasets
-from hordet.errors import UserError
+from hordet.datasets.checks.before_training import check_datasets
+from hordet.errors import DatasetError, LostProcessError, UserError
 
 # How gloo, NCCL and torch's store say that the process at the other end is gone.
 _GONE = "closed by peer|reset by peer|Broken pipe|remote process exited|communicator was aborted"
-
-
-class LostProcessError(UserError):
-    """Another process of the same job has ended."""
 
 
 def meet(cfg: Config) -> None:

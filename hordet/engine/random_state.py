@@ -29,16 +29,5 @@ def set_random_state(state: dict) -> None:
         torch.cuda.set_rng_state(state["cuda"].cpu())
 
 
-def seed_sample(*numbers: int) -> None:
-    """Seed what draws on the CPU from whole numbers >= 0 that name a sample's place.
-
-    The generators of GPUs are left alone: they belong to the model.
-    """
-    words = np.random.SeedSequence(numbers).generate_state(4)
-    random.seed(int(words[0]))
-    np.random.seed(words[1:3])
-    torch.default_generator.manual_seed(int(words[3]))
-
-
 def _tuples(value: object) -> object:
     return tuple(_tuples(item) for item in value) if isinstance(value, (list, tuple)) else value

@@ -16,7 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from hordet.checkpoints import WHOLE_FILES, gathered, sharded_like
-from hordet.config import ConfigError
+from hordet.errors import ConfigError
 from hordet.registry import STRATEGIES
 
 SHARDED = "hordet.FullyShardedStrategy"

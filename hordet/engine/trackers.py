@@ -4,8 +4,7 @@ from importlib.util import find_spec
 
 from mmengine.config import Config, ConfigDict
 
-from hordet.config import ConfigError
-from hordet.config_faults import near
+from hordet.errors import ConfigError, did_you_mean
 
 # By name: mmengine's backend and the package that it needs.
 TRACKERS = {
@@ -22,7 +21,7 @@ def add_trackers(cfg: Config) -> None:
     backend into `visualizer.vis_backends` instead, as in mmengine.
 
     Args:
-        cfg: From `hordet.config.load_config`; its `visualizer` is changed in place.
+        cfg: From `hordet.config.load.load_config`; its `visualizer` is changed in place.
 
     Raises:
         ConfigError: A name is unknown, or its package is not installed.
@@ -32,7 +31,7 @@ def add_trackers(cfg: Config) -> None:
     for name in names:
         if name not in TRACKERS:
             raise ConfigError(
-                f"tracker={name!r} is unknown{near(str(name), list(TRACKERS))}; allowed are "
+                f"tracker={name!r} is unknown{did_you_mean(str(name), list(TRACKERS))}; allowed are "
                 f"{', '.join(TRACKERS)}, or a list of them"
             )
         backend, package = TRACKERS[name]

@@ -1,1 +1,11 @@
-"""What a model costs and what it reaches."""
+"""What predictions are worth: COCO box and mask AP, mIoU, kinds of error."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "coco_metric": ["CocoMetric"],
+        "iou_metric": ["IoUMetric"],
+    },
+)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hordet.evaluation.coco_results import PictureResult
+from hordet.evaluation.coco_results import ImageResult
 
 BACKENDS = ("faster-coco-eval", "pycocotools")
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -60,7 +60,7 @@ class CocoFigures:
 
 def evaluate_coco(
     truth: dict[str, Any],
-    results: Sequence[PictureResult],
+    results: Sequence[ImageResult],
     iou_type: str,
     *,
     category_ids: Sequence[int] | None = None,
@@ -73,10 +73,10 @@ def evaluate_coco(
 
     Args:
         truth: Content of an annotation file; its annotations gain keys, no value changes.
-        results: One for each picture with detections, of pictures of the truth.
+        results: One for each image with detections, of images of the truth.
         iou_type: 'bbox' or 'segm'.
         category_ids: Categories to score; all by default.
-        max_detections: Three numbers of detections a picture, ascending.
+        max_detections: Three numbers of detections an image, ascending.
         iou_thresholds: Overlaps at which a detection counts as right.
         use_categories: Whether a detection must also have the right category.
         backend: 'faster-coco-eval', or 'pycocotools', which is slower and needs more memory.
@@ -116,7 +116,7 @@ def evaluate_coco(
 
 
 def _by_pycocotools(
-    truth: dict, results: Sequence[PictureResult], iou_type: str, wanted: list[int], settings: dict
+    truth: dict, results: Sequence[ImageResult], iou_type: str, wanted: list[int], settings: dict
 ) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
     """Yield precision, recall and scores of all categories."""
     with contextlib.redirect_stdout(io.StringIO()):
@@ -134,7 +134,7 @@ def _by_pycocotools(
 
 
 def _by_faster_coco_eval(
-    truth: dict, results: Sequence[PictureResult], iou_type: str, wanted: list[int], settings: dict
+    truth: dict, results: Sequence[ImageResult], iou_type: str, wanted: list[int], settings: dict
 ) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
     """Yield precision, recall and scores of a few categories at a time."""
     true = faster_coco_eval.COCO({**truth, "annotations": _annotations(truth)})
@@ -155,9 +155,9 @@ def _by_faster_coco_eval(
 
 
 class _Detections:
-    """The detections of all pictures, picture after picture, as flat arrays."""
+    """The detections of all images, image after image, as flat arrays."""
 
-    def __init__(self, results: Sequence[PictureResult], iou_type: str) -> None:
+    def __init__(self, results: Sequence[ImageResult], iou_type: str) -> None:
         self.results, self.iou_type = results, iou_type
         self.counts = [len(result.scores) for result in results]
         empty = np.zeros(0, dtype=int)

@@ -14,9 +14,9 @@ from mmengine.logging import MessageHub, MMLogger
 from prettytable import PrettyTable
 from torch import Tensor
 
+from hordet.errors import EvaluationError
 from hordet.evaluation.coco_eval import BACKENDS, CocoFigures, evaluate_coco
-from hordet.evaluation.coco_results import PictureResult, check_ids, encode_masks, write_results
-from hordet.evaluation.errors import EvaluationError
+from hordet.evaluation.coco_results import ImageResult, check_ids, encode_masks, write_results
 from hordet.registry import METRICS
 
 # The places of mmdet's names among COCO's twelve figures.
@@ -29,8 +29,8 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
     """mmdet's CocoMetric with the same figures, several times faster.
 
     Masks become run lengths as they come, and results are arrays, so memory is that of the encoded
-    results. Results of several processes may come in any order and repeat pictures, as padded
-    samplers do: each picture counts once. Figures are not rounded. Where nothing is detected,
+    results. Results of several processes may come in any order and repeat images, as padded
+    samplers do: each image counts once. Figures are not rounded. Where nothing is detected,
     average precision is 0, and `nothing_detected` in the message hub says so.
 
     Args:
@@ -70,7 +70,7 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
 
         Raises:
             EvaluationError: Scores or boxes are not finite, masks have another size than their
-                picture, or the annotation file does not have the picture or the category.
+                image, or the annotation file does not have the image or the category.
         """
         for sample in data_samples:
             predicted = sample["pred_instances"]
@@ -82,7 +82,7 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
             image_id, size = sample["img_id"], tuple(sample["ori_shape"][:2])
             boxes = arrays["bboxes"].astype(np.float64)
             boxes[:, 2:] -= boxes[:, :2]
-            result = PictureResult(
+            result = ImageResult(
                 image_id,
                 self._size_of(image_id, size),
                 boxes,
@@ -104,7 +104,7 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
             self.results.append((truth, result))
 
     def _size_of(self, image_id: int, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size of a picture of the annotation file."""
+        """Return the size of an image of the annotation file."""
         if self._coco_api is None:
             return size
         check_ids([image_id], self._coco_api.imgs)
@@ -135,8 +135,8 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         """Gather the results of all processes and score them.
 
         Args:
-            size: Number of pictures; mmengine would cut the gathered results off there, and lose
-                pictures unless processes took turns. Here each picture counts once instead.
+            size: Number of images; mmengine would cut the gathered results off there, and lose
+                images unless processes took turns. Here each image counts once instead.
 
         Returns:
             The figures, by name.
@@ -144,20 +144,20 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         return super().evaluate(sys.maxsize)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Score the results of all pictures.
+        """Score the results of all images.
 
         Args:
-            results: What `process` made, in any order, pictures perhaps repeated.
+            results: What `process` made, in any order, images perhaps repeated.
 
         Returns:
             Figures such as `bbox_mAP`, 0 to 1; -1 where there is no truth.
         """
         logger = MMLogger.get_current_instance()
-        pictures = {result.image_id: (truth, result) for truth, result in reversed(results)}
-        detections = [pictures[key][1] for key in sorted(pictures)]
+        images = {result.image_id: (truth, result) for truth, result in reversed(results)}
+        detections = [images[key][1] for key in sorted(images)]
         if self._coco_api is None:
             with TemporaryDirectory() as folder:
-                made = [pictures[key][0] for key in sorted(pictures)]
+                made = [images[key][0] for key in sorted(images)]
                 self._coco_api = COCO(self.gt_to_coco_json(made, f"{folder}/made"))
             self.cat_ids = self._coco_api.get_cat_ids()
         self.img_ids = self._coco_api.get_img_ids()
@@ -176,19 +176,19 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         MessageHub.get_current_instance().update_info("nothing_detected", nothing)
         if nothing:
             logger.warning(
-                "Nothing was detected in any picture, so average precision is 0. Early in training "
+                "Nothing was detected in any image, so average precision is 0. Early in training "
                 "that is common; later, look at the loss, and at score_thr of test_cfg."
             )
         return found
 
-    def _write(self, detections: list[PictureResult]) -> None:
+    def _write(self, detections: list[ImageResult]) -> None:
         """Write COCO's result files."""
         write_results(f"{self.outfile_prefix}.bbox.json", detections, "bbox")
         if any(result.masks is not None for result in detections):
             write_results(f"{self.outfile_prefix}.segm.json", detections, "segm")
 
     def _figures(
-        self, kind: str, detections: list[PictureResult], logger: MMLogger
+        self, kind: str, detections: list[ImageResult], logger: MMLogger
     ) -> dict[str, float]:
         """Score boxes, masks, or boxes whatever their category ('proposal')."""
         if kind == "segm" and any(

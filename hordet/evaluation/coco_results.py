@@ -1,6 +1,6 @@
-"""Predictions of one picture in little memory: arrays, and masks as run lengths.
+"""Predictions of one image in little memory: arrays, and masks as run lengths.
 
-A picture of 100 detections takes about 20 kB, its dense masks of 480 x 640 would take 30 MB.
+An image of 100 detections takes about 20 kB, its dense masks of 480 x 640 would take 30 MB.
 """
 
 import json
@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hordet.evaluation.errors import EvaluationError
-from hordet.run_lengths import encode_mask
+from hordet.errors import EvaluationError
+from hordet.ops.run_lengths import encode_mask
 
 
 @dataclass
-class PictureResult:
-    """The detections of one picture.
+class ImageResult:
+    """The detections of one image.
 
     Attributes:
-        image_id: Id of the picture in the annotation file.
-        size: Height and width of the picture, in pixels.
+        image_id: Id of the image in the annotation file.
+        size: Height and width of the image, in pixels.
         boxes: Boxes (N, 4) as left, top, width, height, in pixels and double precision.
         scores: Confidences (N,).
         categories: Category ids (N,).
@@ -39,7 +39,7 @@ class PictureResult:
     mask_scores: NDArray[np.floating] | None = None
 
     def scores_of(self, iou_type: str) -> NDArray[np.floating]:
-        """Return the scores that rank this picture's boxes ('bbox') or masks ('segm')."""
+        """Return the scores that rank this image's boxes ('bbox') or masks ('segm')."""
         return self.scores if iou_type == "bbox" or self.mask_scores is None else self.mask_scores
 
     def run_lengths(self) -> list[dict[str, Any]]:
@@ -75,15 +75,15 @@ class PictureResult:
 
 
 def encode_masks(masks: Any, size: tuple[int, int], image_id: int) -> list[bytes]:
-    """Encode the masks of a picture; those that are run lengths already stay as they are.
+    """Encode the masks of an image; those that are run lengths already stay as they are.
 
     Args:
         masks: Dense masks (N, H, W), a tensor or array of bool or uint8, or N dicts of COCO.
-        size: Height and width of the picture.
-        image_id: Id of the picture, for the message.
+        size: Height and width of the image.
+        image_id: Id of the image, for the message.
 
     Raises:
-        EvaluationError: A mask has another size than the picture.
+        EvaluationError: A mask has another size than the image.
     """
     if hasattr(masks, "detach"):
         masks = masks.detach().cpu().numpy()
@@ -91,8 +91,8 @@ def encode_masks(masks: Any, size: tuple[int, int], image_id: int) -> list[bytes
     if sizes - {tuple(size)}:
         got = " and ".join(str(item) for item in sorted(sizes - {tuple(size)}))
         raise EvaluationError(
-            f"image {image_id}: masks of (height, width) {got}, but the picture has {tuple(size)}. "
-            "Predict masks at the original size (rescale=True), or correct the picture's height "
+            f"image {image_id}: masks of (height, width) {got}, but the image has {tuple(size)}. "
+            "Predict masks at the original size (rescale=True), or correct the image's height "
             "and width in the annotation file."
         )
     if len(masks) and isinstance(masks[0], Mapping):
@@ -102,8 +102,8 @@ def encode_masks(masks: Any, size: tuple[int, int], image_id: int) -> list[bytes
     return [encode_mask(mask)["counts"] for mask in dense]
 
 
-def as_coco(result: PictureResult, iou_type: str) -> Iterator[dict[str, Any]]:
-    """Yield COCO's result dicts of a picture; those of masks carry their box too."""
+def as_coco(result: ImageResult, iou_type: str) -> Iterator[dict[str, Any]]:
+    """Yield COCO's result dicts of an image; those of masks carry their box too."""
     boxes = result.boxes.tolist()
     scores = result.scores_of(iou_type).tolist()
     for i, category in enumerate(result.categories.tolist()):
@@ -116,7 +116,7 @@ def as_coco(result: PictureResult, iou_type: str) -> Iterator[dict[str, Any]]:
 
 
 class ResultFile:
-    """COCO's result file, a detection a line, written as pictures come.
+    """COCO's result file, a detection a line, written as images come.
 
     Args:
         path: The file; replaced.
@@ -129,8 +129,8 @@ class ResultFile:
         self._iou_type = iou_type
         self._separator = "[\n"
 
-    def add(self, result: PictureResult) -> None:
-        """Write the detections of a picture."""
+    def add(self, result: ImageResult) -> None:
+        """Write the detections of an image."""
         for item in as_coco(result, self._iou_type):
             self._file.write(self._separator + json.dumps(item))
             self._separator = ",\n"
@@ -141,7 +141,7 @@ class ResultFile:
         self._file.close()
 
 
-def write_results(path: str | Path, results: Iterable[PictureResult], iou_type: str) -> None:
+def write_results(path: str | Path, results: Iterable[ImageResult], iou_type: str) -> None:
     """Write COCO's result file without building the list in memory."""
     file = ResultFile(path, iou_type)
     for result in results:
@@ -165,16 +165,16 @@ def read_truth(path: str | Path) -> dict[str, Any]:
     return truth
 
 
-def read_results(path: str | Path, truth: dict[str, Any], iou_type: str) -> list[PictureResult]:
+def read_results(path: str | Path, truth: dict[str, Any], iou_type: str) -> list[ImageResult]:
     """Read COCO's result file of boxes or masks.
 
     Args:
         path: The file.
-        truth: Content of the annotation file, for the sizes of the pictures.
+        truth: Content of the annotation file, for the sizes of the images.
         iou_type: 'bbox' or 'segm': what each detection must have.
 
     Raises:
-        EvaluationError: The file is cut short, no result file, or of other pictures.
+        EvaluationError: The file is cut short, no result file, or of other images.
     """
     items = _read_json(path)
     if not isinstance(items, list):
@@ -218,7 +218,7 @@ def _read_json(path: str | Path) -> Any:
 
 
 def check_ids(image_ids: Iterable[int], known: Mapping[int, Any] | Sequence[int]) -> None:
-    """Refuse predictions for pictures that the annotation file does not have.
+    """Refuse predictions for images that the annotation file does not have.
 
     Raises:
         EvaluationError: There are such.
@@ -227,13 +227,13 @@ def check_ids(image_ids: Iterable[int], known: Mapping[int, Any] | Sequence[int]
     if strange:
         shown = ", ".join(map(str, strange[:5])) + (" ..." if len(strange) > 5 else "")
         raise EvaluationError(
-            f"{len(strange)} predicted pictures are not in the annotation file: image ids {shown}. "
-            "Score them against the annotation file of the pictures they were made on."
+            f"{len(strange)} predicted images are not in the annotation file: image ids {shown}. "
+            "Score them against the annotation file of the images they were made on."
         )
 
 
-def _of_items(image: dict[str, Any], items: list[dict], iou_type: str) -> PictureResult:
-    """Gather COCO's result dicts of one picture."""
+def _of_items(image: dict[str, Any], items: list[dict], iou_type: str) -> ImageResult:
+    """Gather COCO's result dicts of one image."""
     size = (image["height"], image["width"])
     masks = None
     boxes = np.zeros((len(items), 4))
@@ -241,7 +241,7 @@ def _of_items(image: dict[str, Any], items: list[dict], iou_type: str) -> Pictur
         masks = encode_masks([item["segmentation"] for item in items], size, image["id"])
     if all("bbox" in item for item in items):
         boxes = np.array([item["bbox"] for item in items], dtype=np.float64)
-    result = PictureResult(
+    result = ImageResult(
         image["id"],
         size,
         boxes,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from prettytable import PrettyTable
 from torch import Tensor
 
-from hordet.evaluation.errors import EvaluationError
+from hordet.errors import EvaluationError
 from hordet.registry import METRICS
 
 BOUNDARY = "mBoundaryIoU"
@@ -23,16 +23,16 @@ BOUNDARY = "mBoundaryIoU"
 class IoUMetric(mmseg.evaluation.IoUMetric):
     """mmseg's IoUMetric, from one confusion matrix of integers.
 
-    mmseg adds up pixels in single precision, which drops some beyond 2^24 of them (60 pictures of
-    ADE20K). Each picture counts once, whatever a padded sampler repeats in other processes.
+    mmseg adds up pixels in single precision, which drops some beyond 2^24 of them (60 images of
+    ADE20K). Each image counts once, whatever a padded sampler repeats in other processes.
 
     `confusion` holds the matrix (K, K) after an evaluation: rows are true, columns predicted.
 
     Args:
         iou_metrics: 'mIoU', 'mDice', 'mFscore', and 'mBoundaryIoU': the IoU of the pixels of each
             class within `boundary_ratio` of its border (Cheng et al., Boundary IoU, CVPR 2021,
-            section 4), added up over pictures as mIoU is.
-        boundary_ratio: Width of that border as a share of the picture's diagonal.
+            section 4), added up over images as mIoU is.
+        boundary_ratio: Width of that border as a share of the image's diagonal.
         **options: The others of mmseg's IoUMetric.
     """
 
@@ -42,7 +42,7 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
         boundary_ratio: float = 0.02,
         **options: Any,
     ) -> None:
-        """Start without a picture."""
+        """Start without an image."""
         asked = [iou_metrics] if isinstance(iou_metrics, str) else list(iou_metrics)
         allowed = ("mIoU", "mDice", "mFscore", BOUNDARY)
         if set(asked) - set(allowed):
@@ -68,14 +68,14 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
                 super().process(data_batch, [sample])
             except EvaluationError as error:
                 raise EvaluationError(f"{sample.get('img_path')}: {error}") from error
-            # Without a name, each is a picture of its own.
+            # Without a name, each is an image of its own.
             name = sample.get("img_path") or object()
             self.results[before:] = [(name, counts) for counts in self.results[before:]]
 
     def intersect_and_union(
         self, pred_label: Tensor, label: Tensor, num_classes: int, ignore_index: int
     ) -> tuple[Any, ...]:
-        """Return what a picture adds to the confusion matrix, and to that of boundaries.
+        """Return what an image adds to the confusion matrix, and to that of boundaries.
 
         Args:
             pred_label: Predicted classes (H, W).
@@ -99,15 +99,15 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
         """Gather the counts of all processes and score them.
 
         Args:
-            size: Number of pictures; not used, since each picture counts once.
+            size: Number of images; not used, since each image counts once.
         """
         return super().evaluate(sys.maxsize)
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Score the counts of all pictures.
+        """Score the counts of all images.
 
         Args:
-            results: What `process` made, pictures perhaps repeated.
+            results: What `process` made, images perhaps repeated.
 
         Returns:
             aAcc, mIoU, mAcc and the others asked for, in percent and rounded to 0.01, as mmseg's.
@@ -115,9 +115,9 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
         if self.format_only:
             return super().compute_metrics(results)
         classes = self.dataset_meta["classes"]
-        pictures = dict(reversed(results)).values()
+        images = dict(reversed(results)).values()
         matrix = np.zeros(len(classes) ** 2, dtype=np.int64)
-        for places, counts, _ in pictures:
+        for places, counts, _ in images:
             matrix[places] += counts
         self.confusion = matrix.reshape(len(classes), -1)
         right = self.confusion.diagonal()
@@ -128,7 +128,7 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
             [tuple(torch.tensor(a, dtype=torch.float64) for a in areas)]
         )
         if self.with_boundary:
-            shared, either = sum(edges for _, _, edges in pictures)
+            shared, either = sum(edges for _, _, edges in images)
             with np.errstate(invalid="ignore"):
                 overlap = 100 * shared / either
             table = PrettyTable(["Class", "BoundaryIoU"])
@@ -141,7 +141,7 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
 def confusion_matrix(
     predicted: Tensor, true: Tensor, num_classes: int, ignore_index: int
 ) -> NDArray[np.int64]:
-    """Count the pixels of a picture by true (row) and predicted (column) class.
+    """Count the pixels of an image by true (row) and predicted (column) class.
 
     Args:
         predicted: Predicted classes (H, W).
@@ -201,7 +201,7 @@ def boundary_areas(
         edges = []
         for labels in (predicted, true):
             mask = (labels == label).astype(np.uint8)
-            # The border of the picture is one of the mask too.
+            # The border of the image is one of the mask too.
             inner = cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
             edges.append((mask > inner) & counted)
         areas[:, label] = (edges[0] & edges[1]).sum(), (edges[0] | edges[1]).sum()

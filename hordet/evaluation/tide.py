@@ -1,4 +1,4 @@
-"""What a detector gets wrong: TIDE's kinds of error, matches, and a score for each picture.
+"""What a detector gets wrong: TIDE's kinds of error, matches, and a score for each image.
 
 Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, ECCV 2020.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from hordet.evaluation.coco_results import PictureResult
+from hordet.evaluation.coco_results import ImageResult
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # overlaps t_f and t_b of the paper, section 2.2
 KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
@@ -20,7 +20,7 @@ CONFUSION_SCORE = 0.3
 
 @dataclass
 class Errors:
-    """The errors of all pictures.
+    """The errors of all images.
 
     Attributes:
         counts: Number of each kind.
@@ -28,7 +28,7 @@ class Errors:
         ap50: AP50 as it is.
         confusion: Detections (K + 1, K + 1) of at least CONFUSION_SCORE by true (row) and predicted
             category; the last row is background, the last column missed objects.
-        quality: F1 of each picture at CONFUSION_SCORE, by image id.
+        quality: F1 of each image at CONFUSION_SCORE, by image id.
     """
 
     counts: dict[str, int]
@@ -50,7 +50,7 @@ class _Found:
 
 
 def find_errors(
-    truth: dict[str, Any], results: Sequence[PictureResult], categories: Sequence[int], kind: str
+    truth: dict[str, Any], results: Sequence[ImageResult], categories: Sequence[int], kind: str
 ) -> Errors:
     """Judge every detection.
 
@@ -109,9 +109,9 @@ def find_errors(
 
 
 def _judge(
-    key: int, objects: list[dict], result: PictureResult | None, size: tuple[int, int], kind: str
+    key: int, objects: list[dict], result: ImageResult | None, size: tuple[int, int], kind: str
 ) -> list[_Found]:
-    """Judge the detections of a picture, best score first; those on crowds are left out."""
+    """Judge the detections of an image, best score first; those on crowds are left out."""
     if result is None or not len(result.scores):
         return []
     overlaps = _overlaps(objects, result, size, kind)
@@ -159,7 +159,7 @@ def _wrong(
 
 
 def _overlaps(
-    objects: list[dict], result: PictureResult, size: tuple[int, int], kind: str
+    objects: list[dict], result: ImageResult, size: tuple[int, int], kind: str
 ) -> NDArray[np.float64]:
     """Return overlaps (N, M) of detections and true objects."""
     if not objects:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hordet.export.errors import ExportError
+from hordet.errors import ExportError
 from hordet.export.graphs import inputs_of, reference_of
 
 Outputs = dict[str, Tensor]
@@ -14,10 +14,10 @@ Outputs = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Comparison:
-    """One picture of an export beside the model.
+    """One image of an export beside the model.
 
     Attributes:
-        size: Height and width of the picture.
+        size: Height and width of the image.
         differences: The largest difference of each output: absolute; of classes, the share of
             pixels that differ.
         count: How many objects were found, or None for maps.
@@ -40,32 +40,32 @@ class Comparison:
 
 
 def compare(
-    run: Callable[..., Outputs], graph: nn.Module, pictures: list[Tensor]
+    run: Callable[..., Outputs], graph: nn.Module, images: list[Tensor]
 ) -> list[Comparison]:
-    """Run an export and the model on pictures.
+    """Run an export and the model on images.
 
     Args:
         run: The export: takes what the graph takes.
         graph: From `graph_of`, of the model as it was trained.
-        pictures: (N, 3, H, W) each.
+        images: (N, 3, H, W) each.
 
     Raises:
         ExportError: A detector found nothing on any of them, so that nothing was compared.
     """
     reference = reference_of(graph)
     rows = []
-    for picture in pictures:
-        inputs = inputs_of(graph, picture)
+    for image in images:
+        inputs = inputs_of(graph, image)
         with torch.no_grad():
             want = reference(*inputs)
         got = run(*inputs)
         count = len(want["boxes"]) if "boxes" in want else None
-        size = (picture.shape[2], picture.shape[3])
+        size = (image.shape[2], image.shape[3])
         rows.append(Comparison(size, differences(got, want), count))
     if all(row.count == 0 for row in rows):
         raise ExportError(
-            "the model finds nothing in the pictures to compare on, so nothing is compared: give "
-            "--picture FILE with objects in it"
+            "the model finds nothing in the images to compare on, so nothing is compared: give "
+            "--image FILE with objects in it"
         )
     return rows
 

@@ -9,14 +9,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from hordet.errors import ExportError
 from hordet.export.compare import Comparison, Outputs, compare
-from hordet.export.errors import ExportError
 from hordet.export.graphs import Part, exportable, graph_of, smallest_sides
-from hordet.export.pictures import picture_file, prepared, resized
+from hordet.export.images import image_file, prepared, resized
 from hordet.export.program import SUFFIXES, trace, write
 from hordet.export.runtime import OnnxFile
 
-# Sides of the pictures that an export of free size is compared on too, in those of the example.
+# Sides of the images that an export of free size is compared on too, in those of the example.
 SCALES = (0.73, 1.31)
 
 
@@ -27,10 +27,10 @@ class Settings:
     Attributes:
         part: 'whole', or 'features' for backbone and neck.
         labels: Of a segmentor, classes in place of logits.
-        dynamic: Leave height and width free, and of maps the number of pictures.
+        dynamic: Leave height and width free, and of maps the number of images.
         transform: How global filters compute: 'fft' is for one size.
-        size: Height and width of the example; by default those of the picture it is made of.
-        picture: A file to compare on; by default the first picture of the test data.
+        size: Height and width of the example; by default those of the image it is made of.
+        image: A file to compare on; by default the first image of the test data.
         limit: The largest difference to the model that is accepted; see `Comparison`.
     """
 
@@ -39,7 +39,7 @@ class Settings:
     dynamic: bool = True
     transform: Literal["fft", "dft"] = "dft"
     size: tuple[int, int] | None = None
-    picture: str | None = None
+    image: str | None = None
     limit: float = 1e-4
 
 
@@ -47,13 +47,13 @@ def export(model: nn.Module, cfg: Any, path: Path, settings: Settings) -> list[C
     """Write a model to a file, run the file, and keep it if it says what the model says.
 
     Args:
-        model: From `hordet.run.load_model`.
+        model: From `hordet.engine.runner.load_model`.
         cfg: Its config.
         path: An `.onnx` or `.pt2`; replaced only by a file that passed.
         settings: What and how.
 
     Returns:
-        The file beside the model, for each size of picture.
+        The file beside the model, for each size of image.
 
     Raises:
         ExportError: The model cannot be exported, or the export differs by more than the limit.
@@ -62,13 +62,13 @@ def export(model: nn.Module, cfg: Any, path: Path, settings: Settings) -> list[C
         raise ExportError(f"got {path}; allowed are files that end in {' or '.join(SUFFIXES)}")
     graph = graph_of(model, settings.part, settings.labels)
     ready = exportable(graph, settings.transform, settings.dynamic)
-    pictures = _pictures(graph, cfg, settings)
+    images = _images(graph, cfg, settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     unchecked = path.with_name(f"{path.stem}.unchecked{path.suffix}")
     try:
-        program = trace(ready, pictures[0], settings.dynamic)
+        program = trace(ready, images[0], settings.dynamic)
         write(program, unchecked, describe(graph, cfg))
-        rows = compare(_runner(unchecked), graph, pictures)
+        rows = compare(_runner(unchecked), graph, images)
         worst = max(row.worst for row in rows)
         if not worst <= settings.limit:
             raise ExportError(
@@ -89,7 +89,7 @@ def export_int8(model: nn.Module, cfg: Any, path: Path, count: int) -> tuple[Pat
         model: As in `export`.
         cfg: As in `export`.
         path: The exported file.
-        count: Training pictures that set the ranges of activations.
+        count: Training images that set the ranges of activations.
 
     Returns:
         The file, and how many operators compute in int8.
@@ -103,8 +103,8 @@ def export_int8(model: nn.Module, cfg: Any, path: Path, count: int) -> tuple[Pat
 
     detections = OnnxFile(path).metadata["kind"] == "detections"
     inputs = (
-        (picture, size) if detections else (picture,)
-        for picture, size in prepared(cfg, model, "train", count)
+        (image, size) if detections else (image,)
+        for image, size in prepared(cfg, model, "train", count)
     )
     target = path.with_suffix(".int8.onnx")
     return target, quantize(path, target, inputs)
@@ -127,20 +127,20 @@ def describe(graph: Any, cfg: Any) -> dict[str, Any]:
     }
 
 
-def _pictures(graph: nn.Module, cfg: Any, settings: Settings) -> list[Tensor]:
-    """Return what an export is compared on: one picture at the sizes it is for."""
-    if settings.picture:
-        picture = picture_file(graph.model, settings.picture)
+def _images(graph: nn.Module, cfg: Any, settings: Settings) -> list[Tensor]:
+    """Return what an export is compared on: one image at the sizes it is for."""
+    if settings.image:
+        image = image_file(graph.model, settings.image)
     else:
-        picture, _ = next(prepared(cfg, graph.model, "test", 1))
-    height, width = settings.size or tuple(picture.shape[2:])
-    example = resized(picture, (height, width))
+        image, _ = next(prepared(cfg, graph.model, "test", 1))
+    height, width = settings.size or tuple(image.shape[2:])
+    example = resized(image, (height, width))
     if not settings.dynamic:
         return [example]
     least = smallest_sides(graph, example)
     sizes = [(round(scale * height), round(scale * width)) for scale in SCALES]
     sizes = [(max(high, least[0]), max(wide, least[1])) for high, wide in sizes]
-    return [example, *(resized(picture, size) for size in sizes)]
+    return [example, *(resized(image, size) for size in sizes)]
 
 
 def _runner(path: Path) -> Callable[..., Outputs]:

@@ -10,21 +10,21 @@ from mmseg.models.segmentors import BaseSegmentor
 from torch import Tensor, nn
 from torch.export import Dim
 
-from hordet.deploy import switch_to_deploy
-from hordet.export.errors import ExportError
+from hordet.engine.modes import switch_to_deploy
+from hordet.errors import ExportError
 from hordet.export.pooling import AdaptiveAveragePool
 from hordet.export.two_stage import Detections, MmdetDetections
 from hordet.layers import GlobalLocalFilter
 
 Part = Literal["whole", "features"]
-LARGEST = 8192  # side of a picture, in pixels
+LARGEST = 8192  # side of an image, in pixels
 
 
 class Features(nn.Module):
     """Backbone and, if there is one, neck.
 
     Shape:
-        Pictures as the data preprocessor leaves them, (N, 3, H, W) -> one (N, C_i, H_i, W_i) a
+        Images as the data preprocessor leaves them, (N, 3, H, W) -> one (N, C_i, H_i, W_i) a
         level.
     """
 
@@ -35,9 +35,9 @@ class Features(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, picture: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Compute the pyramid."""
-        levels = self.model.extract_feat(picture)
+        levels = self.model.extract_feat(image)
         return {f"level_{i}": level for i, level in enumerate(levels)}
 
 
@@ -49,7 +49,7 @@ class Segmentation(nn.Module):
         labels: Give classes in place of logits.
 
     Shape:
-        Pictures as the data preprocessor leaves them, (N, 3, H, W) -> logits (N, classes, H, W), or
+        Images as the data preprocessor leaves them, (N, 3, H, W) -> logits (N, classes, H, W), or
         labels (N, H, W), int64.
     """
 
@@ -61,9 +61,9 @@ class Segmentation(nn.Module):
         self.model = model
         self.labels = labels
 
-    def forward(self, picture: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Classify every pixel."""
-        logits = self.model.encode_decode(picture, [dict(img_shape=picture.shape[2:])])
+        logits = self.model.encode_decode(image, [dict(img_shape=image.shape[2:])])
         if not self.labels:
             return {"logits": logits}
         if self.model.out_channels == 1:
@@ -112,7 +112,7 @@ def exportable(graph: nn.Module, transform: Literal["fft", "dft"], dynamic: bool
     Args:
         graph: From `graph_of`.
         transform: How global filters compute.
-        dynamic: Whether the graph is for pictures of any size.
+        dynamic: Whether the graph is for images of any size.
 
     Raises:
         ExportError: The model has global filters by FFT, which are of one size.
@@ -132,42 +132,42 @@ def exportable(graph: nn.Module, transform: Literal["fft", "dft"], dynamic: bool
     return graph
 
 
-def inputs_of(graph: nn.Module, picture: Tensor) -> tuple[Tensor, ...]:
-    """Return what a graph takes for pictures (N, 3, H, W): them, and for detections their size."""
+def inputs_of(graph: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
+    """Return what a graph takes for images (N, 3, H, W): them, and for detections their size."""
     if isinstance(graph, Detections):
-        return picture, torch.tensor(picture.shape[2:], dtype=picture.dtype)
-    return (picture,)
+        return image, torch.tensor(image.shape[2:], dtype=image.dtype)
+    return (image,)
 
 
-def smallest_sides(graph: nn.Module, picture: Tensor) -> tuple[int, int]:
+def smallest_sides(graph: nn.Module, image: Tensor) -> tuple[int, int]:
     """Return the least height and width for which a graph of free size is.
 
     torch.export takes a map of one row for a constant; so the coarsest level has at least two.
 
     Args:
         graph: From `graph_of`.
-        picture: An example, (1, 3, H, W).
+        image: An example, (1, 3, H, W).
 
     Raises:
         ExportError: The example is smaller.
     """
     with torch.no_grad():
-        coarsest = graph.model.extract_feat(picture)[-1].shape[2:]
+        coarsest = graph.model.extract_feat(image)[-1].shape[2:]
     if min(coarsest) < 2:
         raise ExportError(
-            f"got an example of {picture.shape[2]} x {picture.shape[3]} pixels, of which the "
+            f"got an example of {image.shape[2]} x {image.shape[3]} pixels, of which the "
             f"coarsest level has {coarsest[0]} x {coarsest[1]}; a graph of free size needs two "
             "rows and columns there: give a larger --size"
         )
     height, width = (
-        2 * math.ceil(side / few) for side, few in zip(picture.shape[2:], coarsest, strict=True)
+        2 * math.ceil(side / few) for side, few in zip(image.shape[2:], coarsest, strict=True)
     )
     return height, width
 
 
-def dynamic_shapes(graph: nn.Module, picture: Tensor) -> tuple[Any, ...]:
+def dynamic_shapes(graph: nn.Module, image: Tensor) -> tuple[Any, ...]:
     """Return which sizes of the inputs are free, as torch.export takes them; see the above."""
-    height, width = smallest_sides(graph, picture)
+    height, width = smallest_sides(graph, image)
     sides = {2: Dim("height", min=height, max=LARGEST), 3: Dim("width", min=width, max=LARGEST)}
     if isinstance(graph, Detections):
         return sides, None

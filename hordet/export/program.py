@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from hordet.export.errors import ExportError
+from hordet.errors import ExportError
 from hordet.export.graphs import dynamic_shapes, inputs_of
 
 # The key under which an ONNX file says what hordet needs to know of it.
@@ -16,22 +16,22 @@ METADATA = "hordet"
 SUFFIXES = (".onnx", ".pt2")
 
 
-def trace(graph: nn.Module, picture: Tensor, dynamic: bool) -> ExportedProgram:
+def trace(graph: nn.Module, image: Tensor, dynamic: bool) -> ExportedProgram:
     """Export a graph by torch.export.
 
     Args:
         graph: From `exportable`, on the CPU.
-        picture: An example, (1, 3, H, W).
-        dynamic: Leave height and width free, and of maps the batch; else the graph is for pictures
+        image: An example, (1, 3, H, W).
+        dynamic: Leave height and width free, and of maps the batch; else the graph is for images
             of this size alone.
 
     Raises:
         ExportError: torch.export cannot follow the model; the message has its words.
     """
-    free = dynamic_shapes(graph, picture) if dynamic else None
-    inputs = inputs_of(graph, picture)
+    free = dynamic_shapes(graph, image) if dynamic else None
+    inputs = inputs_of(graph, image)
     if dynamic and len(inputs) == 1:
-        inputs = (picture.repeat(2, 1, 1, 1),)  # torch.export takes a batch of one for constant
+        inputs = (image.repeat(2, 1, 1, 1),)  # torch.export takes a batch of one for constant
     try:
         with torch.no_grad():
             return torch.export.export(
@@ -65,7 +65,7 @@ def write(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -> Non
     try:
         onnx_program = torch.onnx.export(
             program,
-            input_names=["picture", "size"][: len(program.graph_signature.user_inputs)],
+            input_names=["image", "size"][: len(program.graph_signature.user_inputs)],
             output_names=list(program.call_spec.out_spec.context),
             verbose=False,
         )

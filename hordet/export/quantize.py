@@ -22,7 +22,7 @@ def quantize(source: Path, destination: Path, inputs: Iterable[tuple[Tensor, ...
     Args:
         source: A file of `hordet.export.program.write`.
         destination: The file to write.
-        inputs: What the graph takes, of some dozen typical pictures.
+        inputs: What the graph takes, of some dozen typical images.
 
     Returns:
         How many operators were quantised.

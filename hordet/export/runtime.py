@@ -13,7 +13,7 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from hordet.export.errors import ExportError
+from hordet.errors import ExportError
 from hordet.export.program import METADATA
 
 
@@ -134,7 +134,7 @@ def predict_with(model: nn.Module, path: str | Path) -> None:
             model.roi_head: ("bbox_head",),
         }
     else:
-        model.encode_decode = lambda pictures, metas: file(pictures)["logits"]
+        model.encode_decode = lambda images, metas: file(images)["logits"]
         emptied = {model: ("backbone", "neck", "auxiliary_head")}
     for owner, names in emptied.items():
         for name in names:
@@ -149,12 +149,12 @@ def _detect(
     batch_data_samples: list[DetDataSample],
     rescale: bool = True,
 ) -> list[DetDataSample]:
-    """Predict as mmdet's TwoStageDetector does, one picture at a time."""
+    """Predict as mmdet's TwoStageDetector does, one image at a time."""
     results = []
     head = model.roi_head
-    for picture, sample in zip(batch_inputs, batch_data_samples, strict=True):
+    for image, sample in zip(batch_inputs, batch_data_samples, strict=True):
         meta = sample.metainfo
-        found = file(picture[None], picture.new_tensor(meta["img_shape"][:2]))
+        found = file(image[None], image.new_tensor(meta["img_shape"][:2]))
         result = InstanceData(bboxes=found["boxes"], scores=found["scores"], labels=found["labels"])
         if head.with_mask:
             # The head chooses each object's class; there is one mask for all of them.

@@ -19,18 +19,18 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox2roi
 from torch import Tensor, nn
 
-from hordet.export.errors import ExportError
+from hordet.errors import ExportError
 
 
 class Detections(nn.Module):
-    """A whole two-stage detector for one picture.
+    """A whole two-stage detector for one image.
 
     Args:
         model: mmdet's FasterRCNN or MaskRCNN, with a StandardRoIHead.
 
     Shape:
-        picture, (1, 3, H, W) as the data preprocessor leaves it, and size, (2,), its height and
-        width without padding -> boxes (K, 4) as (x1, y1, x2, y2) in pixels of the picture, scores
+        image, (1, 3, H, W) as the data preprocessor leaves it, and size, (2,), its height and
+        width without padding -> boxes (K, 4) as (x1, y1, x2, y2) in pixels of the image, scores
         (K,), labels (K,), best first, and with a mask head mask_logits (K, h, w), each over its
         box.
 
@@ -46,9 +46,9 @@ class Detections(nn.Module):
         _check(model)
         self.model = model
 
-    def forward(self, picture: Tensor, size: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor, size: Tensor) -> dict[str, Tensor]:
         """Detect."""
-        levels = self.model.extract_feat(picture)
+        levels = self.model.extract_feat(image)
         proposals = self._propose(levels, size)
         boxes, scores, labels = self._classify(levels, proposals, size)
         found = {"boxes": boxes, "scores": scores, "labels": labels}
@@ -107,7 +107,7 @@ class Detections(nn.Module):
 
 
 def _decode(coder: DeltaXYWHBBoxCoder, boxes: Tensor, deltas: Tensor, size: Tensor) -> Tensor:
-    """Move boxes (N, 4) by deltas (N, 4 k) and clip them to the picture: (N, 4 k)."""
+    """Move boxes (N, 4) by deltas (N, 4 k) and clip them to the image: (N, 4 k)."""
     moved = onnx_delta2bbox(
         boxes,
         deltas,
@@ -186,12 +186,12 @@ class MmdetDetections(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, picture: Tensor, size: Tensor) -> dict[str, Tensor]:
+    def forward(self, image: Tensor, size: Tensor) -> dict[str, Tensor]:
         """Detect; see `Detections`."""
         head = self.model.roi_head
         shape = tuple(int(side) for side in size)
         sample = DetDataSample(metainfo=dict(img_shape=shape, scale_factor=(1.0, 1.0)))
-        levels = self.model.extract_feat(picture)
+        levels = self.model.extract_feat(image)
         proposals = self.model.rpn_head.predict(levels, [sample], rescale=False)
         found = head.predict_bbox(levels, [sample.metainfo], proposals, head.test_cfg)[0]
         result = {"boxes": found.bboxes, "scores": found.scores, "labels": found.labels}

@@ -1,8 +1,13 @@
 """Heads: feature pyramid -> prediction."""
 
-from hordet.heads.eseg_head import ESegHead
-from hordet.heads.hor_uper_head import HorUPerHead
-from hordet.heads.lraspp_head import LRASPPHead
-from hordet.heads.rle_mask_head import RleMaskHead
+import lazy_loader
 
-__all__ = ["ESegHead", "HorUPerHead", "LRASPPHead", "RleMaskHead"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "eseg_head": ["ESegHead"],
+        "hor_uper_head": ["HorUPerHead"],
+        "lraspp_head": ["LRASPPHead"],
+        "rle_mask_head": ["RleMaskHead"],
+    },
+)

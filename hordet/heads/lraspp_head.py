@@ -1,4 +1,4 @@
-"""LRASPPHead: mmseg's Lite R-ASPP for pictures of any size."""
+"""LRASPPHead: mmseg's Lite R-ASPP for images of any size."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from hordet.registry import MODELS
 
 @MODELS.register_module()
 class LRASPPHead(MmsegLRASPPHead):
-    """Lite R-ASPP whose gate looks at the whole picture (Howard et al., MobileNetV3, ICCV 2019).
+    """Lite R-ASPP whose gate looks at the whole image (Howard et al., MobileNetV3, ICCV 2019).
 
     mmseg's head pools windows of 49 x 49 cells, made for Cityscapes, and fails on smaller maps:
-    below pictures of 392 pixels a side at stride 8. Here the mean is global, as in torchvision's
+    below images of 392 pixels a side at stride 8. Here the mean is global, as in torchvision's
     Lite R-ASPP. The parameters are mmseg's.
 
     Args:

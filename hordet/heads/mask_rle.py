@@ -1,4 +1,4 @@
-"""Instance masks pasted into the picture and encoded at once, without a bitmap of the picture."""
+"""Instance masks pasted into the image and encoded at once, without a bitmap of the image."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hordet.run_lengths import encode_crop
+from hordet.ops.run_lengths import encode_crop
 
 
 def paste_encoded(
@@ -21,9 +21,9 @@ def paste_encoded(
 
     Args:
         masks: Probabilities, (N, h, w).
-        boxes: (x1, y1, x2, y2) in pixels of the picture, (N, 4).
-        height: Of the picture.
-        width: Of the picture.
+        boxes: (x1, y1, x2, y2) in pixels of the image, (N, 4).
+        height: Of the image.
+        width: Of the image.
         threshold: Least probability that belongs to the mask.
 
     Returns:
@@ -44,7 +44,7 @@ def paste_encoded(
 def _samples(start: float, end: float, size: int, count: int) -> tuple[Tensor, int]:
     """Return the matrix (pixels, count) that samples a mask along one axis, and its first pixel.
 
-    Pixels reach one beyond the box on each side, as far as the picture does.
+    Pixels reach one beyond the box on each side, as far as the image does.
     """
     first = max(int(np.floor(start)) - 1, 0)
     last = min(int(np.ceil(end)) + 1, size)

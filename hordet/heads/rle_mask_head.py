@@ -11,11 +11,11 @@ from hordet.registry import MODELS
 
 @MODELS.register_module()
 class RleMaskHead(FCNMaskHead):
-    """FCNMaskHead (He et al., ICCV 2017) for evaluation on large pictures.
+    """FCNMaskHead (He et al., ICCV 2017) for evaluation on large images.
 
     Predicted masks are a list of COCO run-length encodings, as mmdet's CocoMetric takes them,
-    instead of a boolean (N, H, W) of the picture's size: time and memory of the boxes, not of N
-    pictures. The same parameters, training and metrics.
+    instead of a boolean (N, H, W) of the image's size: time and memory of the boxes, not of N
+    images. The same parameters, training and metrics.
 
     Args:
         kwargs: FCNMaskHead's options.
@@ -34,7 +34,7 @@ class RleMaskHead(FCNMaskHead):
         rescale: bool = False,
         activate_map: bool = False,
     ) -> Any:
-        """Paste and encode the masks of one picture: (N, classes, h, w) -> N encodings."""
+        """Paste and encode the masks of one image: (N, classes, h, w) -> N encodings."""
         threshold = rcnn_test_cfg.mask_thr_binary
         if threshold < 0 or activate_map:  # grey masks for debugging; merged augmentations
             return super()._predict_by_feat_single(

@@ -23,7 +23,7 @@ class Block(nn.Module):
         order: Order of the gnConv.
         spatial: 'dw7x7' or 'gf'.
         gf_size: (h, w) of the learned filter ('gf' only).
-        drop_path: Probability that a branch is skipped for a picture in training.
+        drop_path: Probability that a branch is skipped for an image in training.
         layer_scale_init_value: Start of both layer scales; 0 builds none.
 
     Shape:
@@ -62,15 +62,15 @@ class Block(nn.Module):
         return x + self._drop(self._mlp(x))
 
     def _drop(self, branch: Tensor) -> Tensor:
-        """Drop a branch for some of the pictures, in training (Huang et al., ECCV 2016)."""
+        """Drop a branch for some of the images, in training (Huang et al., ECCV 2016)."""
         return self._drop_in_training(branch) if self.training and self.drop_path else branch
 
     @torch.compiler.disable
     def _drop_in_training(self, branch: Tensor) -> Tensor:
         """Outside of compiled code, which would be compiled anew for each block's probability."""
         kept = 1 - self.drop_path
-        pictures = branch.new_empty(len(branch), 1, 1, 1).bernoulli_(kept)
-        return branch * (pictures / kept if kept else pictures)
+        images = branch.new_empty(len(branch), 1, 1, 1).bernoulli_(kept)
+        return branch * (images / kept if kept else images)
 
     def _mix(self, x: Tensor) -> Tensor:
         """Let pixels interact: gamma1 * gnConv(norm(x))."""

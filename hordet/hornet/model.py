@@ -35,7 +35,7 @@ class HorNet(nn.Module):
         spatial: 'dw7x7' for every stage, or 'gf' for the global filter in the last two.
         gf_sizes: (h, w) of the filters of the last two stages. Published: ((14, 8), (7, 4)) for
             224 pixels; ((24, 13), (12, 7)) for the 384-pixel, L detection and ADE20K models.
-        in_channels: Channels of the picture.
+        in_channels: Channels of the image.
         drop_path_rate: Drop probability of the last block; the others grow linearly up to it.
         layer_scale_init_value: Start of the layer scales; 0 builds none.
         out_indices: Ascending stages to return, 0 to the last. Later stages are not built.
@@ -49,7 +49,7 @@ class HorNet(nn.Module):
     Attributes:
         depths: Blocks of each built stage.
         out_channels: Channels of each output.
-        out_strides: Stride of each output in pixels of the picture.
+        out_strides: Stride of each output in pixels of the image.
         feature_info: What timm says of its models: a dict(num_chs=, reduction=, module=) a stage.
         settings: The arguments it was built with, for `save_pretrained`.
 
@@ -59,7 +59,7 @@ class HorNet(nn.Module):
 
     Raises:
         ValueError: Unknown arch, an index outside the stages, a width that the order cannot
-            split; at forward, a picture smaller than the last stride.
+            split; at forward, an image smaller than the last stride.
     """
 
     def __init__(
@@ -212,8 +212,8 @@ class HorNet(nn.Module):
         stride = 4 * 2 ** (len(self.stages) - 1)
         if min(x.shape[-2:]) < stride:
             raise ValueError(
-                f"got a picture of {x.shape[-2]} x {x.shape[-1]} pixels; the last stage has stride "
-                f"{stride}, so each side needs at least {stride}: pad or enlarge the picture."
+                f"got an image of {x.shape[-2]} x {x.shape[-1]} pixels; the last stage has stride "
+                f"{stride}, so each side needs at least {stride}: pad or enlarge the image."
             )
         x = channels_last(x)
         outs = []

@@ -1,8 +1,17 @@
-"""Prediction in bounded memory: sliding windows, patches, test-time augmentation."""
+"""From images to predictions, in bounded memory: the predictor, sliding windows, tiles, views.
 
-from hordet.inference.detection_augmentation import DetTTAModel
-from hordet.inference.segmentation_augmentation import SegTTAModel
-from hordet.inference.segmentor import EncoderDecoder
-from hordet.inference.sliced_detector import SlicedDetector, slice_pictures
+`predictor` is the way in, for Python and for `hordet infer` alike.
+"""
 
-__all__ = ["DetTTAModel", "EncoderDecoder", "SegTTAModel", "SlicedDetector", "slice_pictures"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "detection_augmentation": ["DetTTAModel"],
+        "predictor": ["Predictor"],
+        "segmentation_augmentation": ["SegTTAModel"],
+        "segmentor": ["EncoderDecoder"],
+        "sliced_detector": ["SlicedDetector"],
+    },
+)

@@ -14,8 +14,8 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from hordet.ops.run_lengths import encode_mask
 from hordet.registry import MODELS
-from hordet.run_lengths import encode_mask
 
 # Axes of a mask (H, W) that each direction reverses.
 _FLIPS = {"horizontal": (1,), "vertical": (0,), "diagonal": (0, 1)}
@@ -39,13 +39,13 @@ class DetTTAModel(MmdetDetTTAModel):
         super().__init__(ConfigDict(tta_cfg), **options)
 
     def test_step(self, data: dict[str, Any]) -> list[DetDataSample]:
-        """Predict a batch of pictures.
+        """Predict a batch of images.
 
         Args:
-            data: `inputs` and `data_samples`: for each view a list over the pictures.
+            data: `inputs` and `data_samples`: for each view a list over the images.
 
         Returns:
-            Merged predictions, one for each picture.
+            Merged predictions, one for each image.
         """
         views = []
         for inputs, samples in zip(data["inputs"], data["data_samples"], strict=True):
@@ -56,7 +56,7 @@ class DetTTAModel(MmdetDetTTAModel):
         return self.merge_preds(list(zip(*views, strict=True)))
 
     def _merge_single_sample(self, data_samples: Sequence[DetDataSample]) -> DetDataSample:
-        """Merge the views of one picture."""
+        """Merge the views of one image."""
         if "masks" not in data_samples[0].pred_instances:
             return super()._merge_single_sample(data_samples)
         found = [sample.pred_instances for sample in data_samples]
@@ -85,7 +85,7 @@ class DetTTAModel(MmdetDetTTAModel):
 
 
 def _encode_masks(sample: DetDataSample) -> None:
-    """Turn the masks of a view into run lengths, as the picture lies, not flipped."""
+    """Turn the masks of a view into run lengths, as the image lies, not flipped."""
     found = sample.pred_instances
     if "masks" not in found:
         return

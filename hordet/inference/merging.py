@@ -1,4 +1,4 @@
-"""Detections of overlapping patches become those of their picture, by SAHI's rules."""
+"""Detections of overlapping patches become those of their image, by SAHI's rules."""
 
 from collections.abc import Sequence
 
@@ -45,11 +45,11 @@ class DetectionMerger:
         self.match_threshold = match_threshold
 
     def __call__(self, found: InstanceData) -> InstanceData:
-        """Merge the detections of one picture.
+        """Merge the detections of one image.
 
         Args:
             found: `bboxes` (N, 4), `scores`, `labels` and perhaps `masks`, run lengths; all in the
-                picture's pixels.
+                image's pixels.
 
         Returns:
             Those that are kept, best first.

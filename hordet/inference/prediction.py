@@ -1,4 +1,4 @@
-"""What a model says of one picture: objects, or a class for every pixel."""
+"""What a model says of one image: objects, or a class for every pixel."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -8,21 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from hordet.config import ConfigError
-from hordet.config_faults import near
-from hordet.evaluation.coco_results import PictureResult
-from hordet.visualization import Panel, outline
+from hordet.errors import ConfigError, did_you_mean
+from hordet.evaluation.coco_results import ImageResult
+from hordet.visualization.panels import Panel, outline
 
 NO_CLASS = 255
-SHOWN = 4  # classes named in a line about a picture
+SHOWN = 4  # classes named in a line about an image
 
 
 @dataclass(frozen=True)
 class Instances:
-    """The N objects found in a picture of H x W pixels, best first as the model gives them.
+    """The N objects found in an image of H x W pixels, best first as the model gives them.
 
     Attributes:
-        boxes: Left, top, right, bottom in pixels of the picture, float32 (N, 4).
+        boxes: Left, top, right, bottom in pixels of the image, float32 (N, 4).
         scores: Confidences, 0 to 1, float32 (N,).
         labels: Indices into `classes`, int64 (N,).
         masks: N run-length encodings of COCO, dict(size=[H, W], counts=bytes); None for a detector
@@ -86,16 +85,16 @@ class Instances:
         outlines = [outline(coco_mask.decode(mask)) for mask in self.masks or ()]
         return Panel("", self.boxes, self.labels, self.scores, outlines)
 
-    def coco_result(self, image_id: int, category_ids: Sequence[int]) -> PictureResult:
+    def coco_result(self, image_id: int, category_ids: Sequence[int]) -> ImageResult:
         """Return what `hordet.evaluation` scores and writes.
 
         Args:
-            image_id: Of the picture in the annotation file.
+            image_id: Of the image in the annotation file.
             category_ids: Of each class.
         """
         boxes = self.boxes.astype(np.float64)
         boxes[:, 2:] -= boxes[:, :2]
-        return PictureResult(
+        return ImageResult(
             image_id,
             self.size,
             boxes,
@@ -108,7 +107,7 @@ class Instances:
 
 @dataclass(frozen=True)
 class ClassMap:
-    """The class of every pixel of a picture of H x W pixels.
+    """The class of every pixel of an image of H x W pixels.
 
     Attributes:
         labels: Indices into `classes`, uint8 (H, W); 255 is no class.
@@ -133,7 +132,7 @@ class ClassMap:
         return replace(self, labels=np.where(kept, self.labels, np.uint8(NO_CLASS)))
 
     def shares(self) -> NDArray[np.float64]:
-        """Return the share of the picture that each class covers, 0 to 1, (K,)."""
+        """Return the share of the image that each class covers, 0 to 1, (K,)."""
         counts = np.bincount(self.labels.ravel(), minlength=NO_CLASS + 1)
         return counts[: len(self.classes)] / self.labels.size
 
@@ -160,7 +159,7 @@ def class_numbers(names: Iterable[str], classes: Sequence[str]) -> list[int]:
     for name in names:
         if name not in classes:
             known = ", ".join(classes[:8]) + (f" ... ({len(classes)})" if len(classes) > 8 else "")
-            raise ConfigError(f"class {name!r} is none of {known}{near(name, classes)}")
+            raise ConfigError(f"class {name!r} is none of {known}{did_you_mean(name, classes)}")
     return [classes.index(name) for name in names]
 
 

@@ -1,4 +1,4 @@
-"""From a picture to an answer in Python: a config's model and test pipeline without a data set."""
+"""From an image to an answer in Python: a config's model and test pipeline without a data set."""
 
 import copy
 from collections.abc import Sequence
@@ -15,19 +15,18 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import nn
 
-from hordet.config import ConfigError
-from hordet.datasets import DatasetError
+from hordet.engine.runner import load_model, read_config
+from hordet.errors import ConfigError, DatasetError
 from hordet.evaluation.coco_results import encode_masks
-from hordet.infer import settings
-from hordet.infer.prediction import NO_CLASS, ClassMap, Instances, Prediction
-from hordet.run import load_model, read_config
-from hordet.visualization import class_colours, predicted_classes
+from hordet.inference import settings
+from hordet.inference.prediction import NO_CLASS, ClassMap, Instances, Prediction
+from hordet.visualization.panels import class_colours, predicted_classes
 
-Picture = str | Path | NDArray | Image.Image
+ImageLike = str | Path | NDArray | Image.Image
 
 
 class Predictor:
-    """A detector or a segmentor that takes pictures and returns what is in them.
+    """A detector or a segmentor that takes images and returns what is in them.
 
     The model, weights, pipeline and so the numbers of `tools/test.py`. Of panoptic models the
     classes are answered, without borders between objects.
@@ -75,10 +74,10 @@ class Predictor:
         """Build a config's model and fill it from a checkpoint, of which no code is run.
 
         Args:
-            config: A config file, or what `hordet.run.read_config` made of it.
+            config: A config file, or what `hordet.engine.runner.read_config` made of it.
             checkpoint: A `.pth` or `.safetensors` file that fills the whole model.
             device: Such as 'cpu', 'cuda:1' or 'mps'; the first CUDA device where there is one.
-            tile: For large pictures and a segmentor: predict at the picture's own size, in
+            tile: For large images and a segmentor: predict at the image's own size, in
                 overlapping tiles of this many pixels, (height, width) or of both sides.
 
         Raises:
@@ -94,13 +93,13 @@ class Predictor:
         return cls(model.to(target), cfg, metainfo)
 
     def read(self, path: str | Path) -> NDArray[np.uint8]:
-        """Read a picture as the config's pipeline does.
+        """Read an image as the config's pipeline does.
 
         Returns:
             Blue, green, red, (H, W, 3).
 
         Raises:
-            DatasetError: The file is missing or no picture.
+            DatasetError: The file is missing or no image.
         """
         try:
             return self._loader.transform({"img_path": str(path)})["img"].astype(np.uint8)
@@ -109,36 +108,36 @@ class Predictor:
             if isinstance(cause, OSError) and cause.strerror:
                 raise DatasetError(f"cannot read {path}: {cause.strerror}") from error
             raise DatasetError(
-                f"{path} is no picture, or is cut short. Allowed are whole files of JPEG, PNG, "
+                f"{path} is no image, or is cut short. Allowed are whole files of JPEG, PNG, "
                 "WebP, BMP, TIFF and others that OpenCV reads: fetch or export it again"
             ) from error
 
-    def __call__(self, picture: Picture) -> Prediction:
-        """Predict one picture.
+    def __call__(self, image: ImageLike) -> Prediction:
+        """Predict one image.
 
         Args:
-            picture: A file, an array (H, W, 3) blue-green-red, or a picture of Pillow.
+            image: A file, an array (H, W, 3) blue-green-red, or an image of Pillow.
 
         Returns:
-            `Instances` (boxes, masks, labels, scores) or a `ClassMap`, in pixels of the picture.
+            `Instances` (boxes, masks, labels, scores) or a `ClassMap`, in pixels of the image.
 
         Raises:
-            DatasetError: The file is no picture, or the array of another form.
+            DatasetError: The file is no image, or the array of another form.
         """
-        return self.predict([picture])[0]
+        return self.predict([image])[0]
 
-    def predict(self, pictures: Sequence[Picture]) -> list[Prediction]:
-        """Predict several pictures, those of one size at once.
+    def predict(self, images: Sequence[ImageLike]) -> list[Prediction]:
+        """Predict several images, those of one size at once.
 
-        Pictures of different sizes are not padded to one, so that the answer to a picture does not
+        Images of different sizes are not padded to one, so that the answer to an image does not
         depend on its neighbours.
 
         Returns:
-            One answer a picture, in their order.
+            One answer an image, in their order.
         """
         groups: dict[Any, list[tuple[int, dict]]] = {}
-        for place, picture in enumerate(pictures):
-            packed = self._pipeline(self._loaded(picture))
+        for place, image in enumerate(images):
+            packed = self._pipeline(self._loaded(image))
             groups.setdefault(packed["inputs"].shape, []).append((place, packed))
         found: dict[int, Prediction] = {}
         for group in groups.values():
@@ -148,25 +147,30 @@ class Predictor:
                 samples = self.model.test_step(batch)
             for (place, _), sample in zip(group, samples, strict=True):
                 found[place] = self._answer(sample)
-        return [found[place] for place in range(len(pictures))]
+        return [found[place] for place in range(len(images))]
 
-    def _loaded(self, picture: Picture) -> dict[str, Any]:
-        """Return what the pipeline's loader would, for a picture from anywhere."""
-        if isinstance(picture, str | Path):
-            image = self.read(picture)
-        elif isinstance(picture, Image.Image):
-            image = np.array(ImageOps.exif_transpose(picture).convert("RGB"))[..., ::-1]
+    def _loaded(self, image: ImageLike) -> dict[str, Any]:
+        """Return what the pipeline's loader would, for an image from anywhere."""
+        if isinstance(image, str | Path):
+            pixels = self.read(image)
+        elif isinstance(image, Image.Image):
+            pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))[..., ::-1]
         else:
-            image = np.asarray(picture)
-            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            pixels = np.asarray(image)
+            if (
+                pixels.ndim != 3
+                or pixels.shape[2] != 3
+                or pixels.dtype != np.uint8
+                or not pixels.size
+            ):
                 raise DatasetError(
-                    f"got an array {image.shape} of {image.dtype}; allowed is (H, W, 3) of uint8, "
+                    f"got an array {pixels.shape} of {pixels.dtype}; allowed is (H, W, 3) of uint8, "
                     "blue, green, red as of OpenCV. Convert it, such as by cv2.cvtColor"
                 )
         if self._loader.to_float32:
-            image = image.astype(np.float32)
-        size = image.shape[:2]
-        return dict(img=np.ascontiguousarray(image), img_shape=size, ori_shape=size)
+            pixels = pixels.astype(np.float32)
+        size = pixels.shape[:2]
+        return dict(img=np.ascontiguousarray(pixels), img_shape=size, ori_shape=size)
 
     def _answer(self, sample: Any) -> Prediction:
         """Take an answer out of a data sample."""

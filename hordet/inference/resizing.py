@@ -1,4 +1,4 @@
-"""Bilinear resizing of a picture that comes in rows, as torch's `interpolate` does it."""
+"""Bilinear resizing of an image that comes in rows, as torch's `interpolate` does it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Axis:
-    """One side of a picture that is resized.
+    """One side of an image that is resized.
 
     Attributes:
         old: Its length before, in pixels.

@@ -18,15 +18,15 @@ class SegTTAModel(MmsegSegTTAModel):
     """The mean probability of all views, as mmseg's SegTTAModel has it.
 
     mmseg keeps the logits of every view until the last; here each is added to one sum. Where a
-    `hordet.EncoderDecoder` slides and a picture's maps are beyond its limit, the picture is
+    `hordet.EncoderDecoder` slides and an image's maps are beyond its limit, the image is
     predicted in bands: all views of one band, then of the next.
     """
 
     def test_step(self, data: dict[str, Any]) -> list[SegDataSample]:
-        """Predict a batch of pictures.
+        """Predict a batch of images.
 
         Args:
-            data: `inputs` and `data_samples`: for each view a list over the pictures.
+            data: `inputs` and `data_samples`: for each view a list over the images.
 
         Returns:
             The last view's data samples, with the `pred_sem_seg` of all.
@@ -39,18 +39,18 @@ class SegTTAModel(MmsegSegTTAModel):
         return predictions
 
     def _predict(self, views: list[tuple[Tensor, SegDataSample]]) -> SegDataSample:
-        """Predict one picture from its views."""
+        """Predict one image from its views."""
         first, last = views[0][1], views[-1][1]
         size = first.metainfo["ori_shape"][:2]
-        largest = max((picture.shape[1:] for picture, _ in views), key=lambda shape: shape.numel())
+        largest = max((image.shape[1:] for image, _ in views), key=lambda shape: shape.numel())
         banded = isinstance(self.module, EncoderDecoder)
         banded = banded and self.module.test_cfg.get("mode") == "slide"
         if banded and not self.module.fits(largest, size):
             classes = self._in_bands(views, largest, size)
         else:
             total: Tensor | float = 0.0
-            for picture, sample in views:
-                made = self.module.test_step({"inputs": [picture], "data_samples": [sample]})[0]
+            for image, sample in views:
+                made = self.module.test_step({"inputs": [image], "data_samples": [sample]})[0]
                 total = total + self._probability(made.seg_logits.data)
                 del made.seg_logits  # the sample lives as long as its batch
             classes = self._decide(total / len(views))
@@ -66,12 +66,12 @@ class SegTTAModel(MmsegSegTTAModel):
         largest: tuple[int, int],
         size: tuple[int, int],
     ) -> Tensor:
-        """Return the classes (H, W) of a picture whose maps are beyond the limit."""
+        """Return the classes (H, W) of an image whose maps are beyond the limit."""
         model = self.module
         classes: Tensor | None = None
         prepared = [
-            model.data_preprocessor({"inputs": [picture], "data_samples": [sample]}, False)
-            for picture, sample in views
+            model.data_preprocessor({"inputs": [image], "data_samples": [sample]}, False)
+            for image, sample in views
         ]
         for strip in model.strips(largest, size):
             for band in self._bands(strip):

@@ -19,7 +19,7 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Rectangle:
-    """A part of a picture: rows and columns from the first to before the last."""
+    """A part of an image: rows and columns from the first to before the last."""
 
     top: int
     bottom: int
@@ -32,7 +32,7 @@ class EncoderDecoder(MmsegEncoderDecoder):
     """mmseg's EncoderDecoder with a sliding window (`test_cfg.mode='slide'`) of bounded memory.
 
     While the maps of logits fit the limit, results are mmseg's, `seg_logits` included. Beyond it
-    the picture is predicted in strips, each from top to bottom, and only the classes are kept:
+    the image is predicted in strips, each from top to bottom, and only the classes are kept:
     `seg_logits` is then missing. Windows that cross from strip to strip are predicted again.
 
     Args:
@@ -48,11 +48,11 @@ class EncoderDecoder(MmsegEncoderDecoder):
         self.memory_limit = memory_limit
 
     def fits(self, size: tuple[int, int], out_size: tuple[int, int]) -> bool:
-        """Tell whether the logits of a whole picture fit the limit.
+        """Tell whether the logits of a whole image fit the limit.
 
         Args:
             size: Height and width of the network's input.
-            out_size: Those of the original picture.
+            out_size: Those of the original image.
         """
         maps = size[0] * size[1] + 2 * out_size[0] * out_size[1]
         return 4 * self.out_channels * maps <= self.memory_limit * GIB
@@ -61,7 +61,7 @@ class EncoderDecoder(MmsegEncoderDecoder):
         """Predict by sliding windows.
 
         Args:
-            inputs: Pictures (N, 3, H, W).
+            inputs: Images (N, 3, H, W).
             batch_img_metas: What is known of each.
 
         Returns:
@@ -70,10 +70,10 @@ class EncoderDecoder(MmsegEncoderDecoder):
         height, width = inputs.shape[2:]
         whole = Rectangle(0, height, 0, width)
         maps = []
-        for picture, meta in zip(inputs, batch_img_metas, strict=True):
+        for image, meta in zip(inputs, batch_img_metas, strict=True):
             logits = inputs.new_empty(self.out_channels, height, width)
             start = 0
-            for rows in self._rows(picture, meta, whole):
+            for rows in self._rows(image, meta, whole):
                 logits[:, start : start + rows.shape[1]] = rows
                 start += rows.shape[1]
             maps.append(logits)
@@ -85,7 +85,7 @@ class EncoderDecoder(MmsegEncoderDecoder):
         """Predict the class of every pixel.
 
         Args:
-            inputs: Pictures (N, 3, H, W).
+            inputs: Images (N, 3, H, W).
             data_samples: What is known of each.
 
         Returns:
@@ -93,14 +93,14 @@ class EncoderDecoder(MmsegEncoderDecoder):
         """
         if data_samples is None or self.test_cfg.get("mode") != "slide":
             return super().predict(inputs, data_samples)
-        for picture, sample in zip(inputs, data_samples, strict=True):
+        for image, sample in zip(inputs, data_samples, strict=True):
             size = sample.metainfo["ori_shape"][:2]
-            if self.fits(picture.shape[1:], size):
-                super().predict(picture[None], [sample])
+            if self.fits(image.shape[1:], size):
+                super().predict(image[None], [sample])
                 continue
             classes = torch.empty(1, *size, dtype=torch.long, device=inputs.device)
-            for part in self.strips(picture.shape[1:], size):
-                for place, logits in self.rectangle_rows(picture, sample.metainfo, part):
+            for part in self.strips(image.shape[1:], size):
+                for place, logits in self.rectangle_rows(image, sample.metainfo, part):
                     classes[0, place.top : place.bottom, place.left : place.right] = self.decide(
                         logits.sigmoid() if self.out_channels == 1 else logits
                     )
@@ -114,11 +114,11 @@ class EncoderDecoder(MmsegEncoderDecoder):
         return scores.argmax(dim=0)
 
     def strips(self, size: tuple[int, int], out_size: tuple[int, int]) -> list[Rectangle]:
-        """Divide a picture so that the buffer of windows takes up to half of the limit.
+        """Divide an image so that the buffer of windows takes up to half of the limit.
 
         Args:
             size: Height and width of the network's input.
-            out_size: Those of the original picture.
+            out_size: Those of the original image.
         """
         column = 4 * self.out_channels * min(self.test_cfg.crop_size[0], size[0])
         wide = max(1, int(self.memory_limit * GIB / 2 / column * out_size[1] / size[1]))
@@ -128,22 +128,22 @@ class EncoderDecoder(MmsegEncoderDecoder):
         return [Rectangle(0, out_size[0], left, right) for left, right in pairs]
 
     def rectangle_rows(
-        self, picture: Tensor, meta: dict[str, Any], part: Rectangle
+        self, image: Tensor, meta: dict[str, Any], part: Rectangle
     ) -> Iterator[tuple[Rectangle, Tensor]]:
-        """Predict a part of the original picture by sliding windows.
+        """Predict a part of the original image by sliding windows.
 
         Args:
-            picture: The network's input (3, H, W), perhaps padded, flipped and of another size.
+            image: The network's input (3, H, W), perhaps padded, flipped and of another size.
             meta: What is known of it, as mmseg's `postprocess_result` reads it.
-            part: Rows and columns of the original picture.
+            part: Rows and columns of the original image.
 
         Yields:
             Rows and columns of the original, and their logits (C, h, w).
         """
         padding = meta.get("img_padding_size", meta.get("padding_size", (0, 0, 0, 0)))
         before_left, after_right, before_top, after_bottom = padding
-        height = picture.shape[1] - before_top - after_bottom
-        width = picture.shape[2] - before_left - after_right
+        height = image.shape[1] - before_top - after_bottom
+        width = image.shape[2] - before_left - after_right
         rows, columns = (
             Axis(old, new, self.align_corners)
             for old, new in zip((height, width), meta["ori_shape"][:2], strict=True)
@@ -160,8 +160,7 @@ class EncoderDecoder(MmsegEncoderDecoder):
             first + before_top, last + before_top, start + before_left, end + before_left
         )
         narrow = (
-            resize_columns(piece, columns, left, right)
-            for piece in self._rows(picture, meta, source)
+            resize_columns(piece, columns, left, right) for piece in self._rows(image, meta, source)
         )
         done = top
         for logits in narrow if rows.old == rows.new else resize_rows(narrow, rows, top, bottom):
@@ -176,17 +175,17 @@ class EncoderDecoder(MmsegEncoderDecoder):
                 )
             yield place, logits
 
-    def _rows(self, picture: Tensor, meta: dict, part: Rectangle) -> Iterator[Tensor]:
+    def _rows(self, image: Tensor, meta: dict, part: Rectangle) -> Iterator[Tensor]:
         """Yield the logits of rows of a part of the network's input."""
         rows, columns = (
             Grid(length, crop, stride)
             for length, crop, stride in zip(
-                picture.shape[1:], self.test_cfg.crop_size, self.test_cfg.stride, strict=True
+                image.shape[1:], self.test_cfg.crop_size, self.test_cfg.stride, strict=True
             )
         )
 
         def predict(high: slice, wide: slice) -> Tensor:
-            crop = picture[None, :, high, wide]
+            crop = image[None, :, high, wide]
             # A torch.Size tells mmseg's heads that this is a window.
             return self.encode_decode(crop, [{**meta, "img_shape": crop.shape[2:]}])[0]
 

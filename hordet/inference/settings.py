@@ -8,8 +8,8 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 
-from hordet.config import ConfigError
 from hordet.datasets.roots import leaf_datasets
+from hordet.errors import ConfigError
 
 _SLIDING = ("EncoderDecoder", "mmseg.EncoderDecoder", "hordet.EncoderDecoder")
 OVERLAP = 1 / 3  # of a tile with the next, as in the published sliding windows of 512 by 341
@@ -22,7 +22,7 @@ def test_data(cfg: Config) -> ConfigDict:
         ConfigError: There is none, or it has no pipeline.
     """
     if not cfg.get("test_dataloader"):
-        raise ConfigError("the config has no test_dataloader, whose pipeline prepares pictures")
+        raise ConfigError("the config has no test_dataloader, whose pipeline prepares images")
     leaf = next(leaf_datasets(cfg.test_dataloader.dataset))
     if not leaf.get("pipeline"):
         raise ConfigError("test_dataloader.dataset of the config has no pipeline")
@@ -35,7 +35,7 @@ def build_pipeline(cfg: Config) -> tuple[LoadImageFromFile, list[Any]]:
     Those that load annotations are left out.
 
     Raises:
-        ConfigError: The first does not load a picture from a file.
+        ConfigError: The first does not load an image from a file.
     """
     steps = test_data(cfg).pipeline
     kept = [step for step in steps if not _name(step).endswith("Annotations")]
@@ -44,7 +44,7 @@ def build_pipeline(cfg: Config) -> tuple[LoadImageFromFile, list[Any]]:
     if not isinstance(loader, LoadImageFromFile):
         raise ConfigError(
             f"the test pipeline of the config begins with {_name(steps[0])}; it must begin with "
-            "hordet.LoadImageFromFile or another that loads a picture from a file"
+            "hordet.LoadImageFromFile or another that loads an image from a file"
         )
     return loader, others
 
@@ -74,7 +74,7 @@ def reduces_zero_label(cfg: Config) -> bool:
 
 
 def slide_over_tiles(cfg: Config, tile: int | tuple[int, int]) -> None:
-    """Make a segmentor predict pictures at their own size by overlapping tiles; changes `cfg`.
+    """Make a segmentor predict images at their own size by overlapping tiles; changes `cfg`.
 
     Args:
         cfg: The config.
@@ -89,7 +89,7 @@ def slide_over_tiles(cfg: Config, tile: int | tuple[int, int]) -> None:
     if _name(cfg.model) not in _SLIDING:
         raise ConfigError(
             f"got tiles for {_name(cfg.model)}; allowed are the segmentors {', '.join(_SLIDING)}. "
-            "Leave the tiles out: the picture is then resized as in the config"
+            "Leave the tiles out: the image is then resized as in the config"
         )
     stride = tuple(max(1, round(side * (1 - OVERLAP))) for side in size)
     cfg.model.type = "hordet.EncoderDecoder"  # of bounded memory

@@ -1,4 +1,4 @@
-"""Detection in large pictures: patch by patch and as a whole, merged."""
+"""Detection in large images: patch by patch and as a whole, merged."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from mmdet.structures import DetDataSample
-from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import BaseTTAModel
 from mmengine.structures import InstanceData
@@ -14,30 +13,28 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch import nn
 
-from hordet.config import ConfigError
-from hordet.datasets.roots import evaluator_configs
+from hordet.datasets.tiles import Patches
 from hordet.inference.merging import DetectionMerger
-from hordet.patches import Patches
+from hordet.ops.run_lengths import encode_crop, encode_mask
 from hordet.registry import MODELS
-from hordet.run_lengths import encode_crop, encode_mask
 
 
 @MODELS.register_module()
 class SlicedDetector(BaseTTAModel):
-    """A detector that looks at overlapping patches of a picture, and at the whole.
+    """A detector that looks at overlapping patches of an image, and at the whole.
 
     Small objects are seen at their own resolution, large ones as a whole (SAHI; Akyon et al., ICIP
-    2022). Each patch goes through the test pipeline as if it were a picture. Masks become run
-    lengths of the picture batch by batch, so memory is that of one batch of patches. In the look at
+    2022). Each patch goes through the test pipeline as if it were an image. Masks become run
+    lengths of the image batch by batch, so memory is that of one batch of patches. In the look at
     the whole the masks are dense before that, unless the mask head is a `hordet.RleMaskHead`.
 
     Args:
         module: The detector, or its config.
-        pipeline: Transforms of a picture that is loaded, up to its packing.
-        patch_size: Height and width of a patch in pixels of the picture, or one number for both.
+        pipeline: Transforms of an image that is loaded, up to its packing.
+        patch_size: Height and width of a patch in pixels of the image, or one number for both.
         patch_overlap_ratio: Share of a patch that its neighbour has too. An object smaller than
             that lies in one patch as a whole.
-        full_picture: Also look at the whole picture, for objects that no patch holds.
+        full_image: Also look at the whole image, for objects that no patch holds.
         merge_type: As DetectionMerger has it, and so the next two.
         match_metric: What measures the overlap of boxes.
         match_threshold: Least overlap of boxes that are one object's.
@@ -53,7 +50,7 @@ class SlicedDetector(BaseTTAModel):
         pipeline: Sequence[dict[str, Any]],
         patch_size: int | Sequence[int] = 640,
         patch_overlap_ratio: float = 0.25,
-        full_picture: bool = True,
+        full_image: bool = True,
         merge_type: str = "greedy_nmm",
         match_metric: str = "IOS",
         match_threshold: float = 0.5,
@@ -65,47 +62,47 @@ class SlicedDetector(BaseTTAModel):
         super().__init__(module)
         self.pipeline = Compose(pipeline)
         self.patches = Patches(patch_size, patch_overlap_ratio)
-        self.full_picture = full_picture
+        self.full_image = full_image
         self.merge = DetectionMerger(merge_type, match_metric, match_threshold)
         self.batch_size = batch_size
 
     def test_step(self, data: dict[str, Any]) -> list[DetDataSample]:
-        """Predict a batch of pictures.
+        """Predict a batch of images.
 
         Args:
-            data: `inputs`, pictures (C, H, W) as they were loaded, and `data_samples`.
+            data: `inputs`, images (C, H, W) as they were loaded, and `data_samples`.
 
         Returns:
             The data samples with `pred_instances`, whose masks are COCO's run lengths.
         """
         pairs = zip(data["inputs"], data["data_samples"], strict=True)
-        found = [self._look(picture.permute(1, 2, 0).numpy(), sample) for picture, sample in pairs]
+        found = [self._look(image.permute(1, 2, 0).numpy(), sample) for image, sample in pairs]
         for sample, merged in zip(data["data_samples"], self.merge_preds(found), strict=True):
             sample.pred_instances = merged
         return data["data_samples"]
 
     def merge_preds(self, data_samples_list: list[list[InstanceData]]) -> list[InstanceData]:
-        """Merge what was found in the patches of each picture, in the picture's pixels.
+        """Merge what was found in the patches of each image, in the image's pixels.
 
-        A picture that fits one patch is predicted as without patches: nothing is merged.
+        An image that fits one patch is predicted as without patches: nothing is merged.
         """
         return [
             self.merge(InstanceData.cat(found)) if len(found) > 1 else found[0]
             for found in data_samples_list
         ]
 
-    def _look(self, picture: NDArray[Any], sample: DetDataSample) -> list[InstanceData]:
-        """Find the objects in each patch of a picture (H, W, C), and in the whole."""
-        height, width = picture.shape[:2]
+    def _look(self, image: NDArray[Any], sample: DetDataSample) -> list[InstanceData]:
+        """Find the objects in each patch of an image (H, W, C), and in the whole."""
+        height, width = image.shape[:2]
         places = self.patches.of(height, width)
         batches = [places[i : i + self.batch_size] for i in range(0, len(places), self.batch_size)]
-        if self.full_picture and len(places) > 1:
+        if self.full_image and len(places) > 1:
             batches.append([(0, 0, width, height)])
         found = []
         for batch in batches:
             inputs = []
             for left, top, right, bottom in batch:
-                patch = np.ascontiguousarray(picture[top:bottom, left:right])
+                patch = np.ascontiguousarray(image[top:bottom, left:right])
                 size = patch.shape[:2]
                 known = dict(img_id=sample.img_id, img_path=sample.img_path)
                 inputs.append(self.pipeline(dict(known, img=patch, img_shape=size, ori_shape=size)))
@@ -118,7 +115,7 @@ class SlicedDetector(BaseTTAModel):
 def _moved(
     found: InstanceData, place: tuple[int, int, int, int], size: tuple[int, int]
 ) -> InstanceData:
-    """Move what was found in a patch to its place in a picture of (height, width)."""
+    """Move what was found in a patch to its place in an image of (height, width)."""
     left, top = place[:2]
     moved = InstanceData(**{key: value for key, value in found.items() if key != "masks"})
     moved.bboxes = found.bboxes + found.bboxes.new_tensor([left, top, left, top])
@@ -133,37 +130,3 @@ def _moved(
     else:  # of RleMaskHead; COCO's bitmaps lie in columns
         moved.masks = [encode_crop(coco_mask.decode(mask).T, left, top, *size) for mask in masks]
     return moved
-
-
-def slice_pictures(cfg: Config) -> None:
-    """Change a config so that its detector is tested in patches.
-
-    Args:
-        cfg: Its `sliced_model`, if any, has the options of SlicedDetector that are no defaults.
-
-    Raises:
-        ConfigError: It is no detector's, or an option is not what it may be.
-    """
-    metrics = [str(metric["type"]) for metric in evaluator_configs(cfg.test_evaluator)]
-    if not any(name.endswith("CocoMetric") for name in metrics):
-        raise ConfigError(
-            f"slices are for boxes and masks that a CocoMetric scores, and this config has "
-            f"{', '.join(metrics)}. A segmentor slides by test_cfg=dict(mode='slide', "
-            "crop_size=..., stride=...)"
-        )
-    options = {"type": "hordet.SlicedDetector", **cfg.get("sliced_model", {})}
-    stand_in = nn.Identity()
-    stand_in.test_step = None
-    try:  # before minutes go into building
-        MODELS.build(dict(options, module=stand_in, pipeline=[]))
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"sliced_model: {error}") from error
-    dataset = cfg.test_dataloader.dataset
-    loading, preparing = [], []
-    for step in dataset.pipeline:
-        loads = str(step["type"]).rpartition(".")[2].startswith("Load")
-        (loading if loads else preparing).append(step)
-    # True masks of a large picture take gigabytes, and metrics read them from the annotation file.
-    loading = [step | {"with_mask": False} if "with_mask" in step else step for step in loading]
-    dataset.pipeline = [*loading, preparing[-1]]
-    cfg.model = ConfigDict(**options, pipeline=preparing, module=cfg.model)

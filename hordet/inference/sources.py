@@ -1,4 +1,4 @@
-"""What to predict: pictures, folders, globs, videos, and lists of them; broken ones are told."""
+"""What to predict: images, folders, globs, videos, and lists of them; broken ones are told."""
 
 import glob
 from collections.abc import Callable, Iterable, Iterator
@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hordet.datasets import DatasetError
+from hordet.errors import DatasetError
 
-PICTURES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 STDIN = "-"
 # A container may state a few frames more than there are; less than this share is a broken file.
@@ -20,7 +20,7 @@ WHOLE = 0.95
 
 @dataclass(frozen=True)
 class Source:
-    """A file with one picture or a video.
+    """A file with one image or a video.
 
     Attributes:
         path: The file.
@@ -39,18 +39,18 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture, or a frame of a video.
+class InputImage:
+    """An image, or a frame of a video.
 
     Attributes:
         source: Where it is from.
-        image: Blue, green, red, uint8 (H, W, 3).
-        frame: Number of the frame from 0; None for a picture.
+        pixels: Blue, green, red, uint8 (H, W, 3).
+        frame: Number of the frame from 0; None for an image.
         frames_per_second: Of the video.
     """
 
     source: Source
-    image: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
     frame: int | None = None
     frames_per_second: float = 0.0
 
@@ -62,7 +62,7 @@ class Picture:
 
     @property
     def stem(self) -> str:
-        """Return what a file on this picture alone is called; frames have a folder."""
+        """Return what a file on this image alone is called; frames have a folder."""
         stem = self.source.stem
         return stem if self.frame is None else f"{stem}/{self.frame:06d}"
 
@@ -126,40 +126,40 @@ def _files(name: str) -> Iterator[tuple[Path, str]]:
 
 def _is_wanted(file: Path, root: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    return not hidden and file.suffix.lower() in PICTURES + VIDEOS and file.is_file()
+    return not hidden and file.suffix.lower() in IMAGES + VIDEOS and file.is_file()
 
 
 def _why_none(name: str) -> str:
     if Path(name).is_dir() or glob.has_magic(name):
         return (
-            f"{name}: no picture or video is there; endings that count are "
-            f"{' '.join(PICTURES + VIDEOS)}"
+            f"{name}: no image or video is there; endings that count are "
+            f"{' '.join(IMAGES + VIDEOS)}"
         )
     return f"{name}: no such file or folder"
 
 
-def read_pictures(source: Source, read: Callable[[Path], NDArray[np.uint8]]) -> Iterator[Picture]:
-    """Yield the picture of a source, or the frames of its video.
+def read_images(source: Source, read: Callable[[Path], NDArray[np.uint8]]) -> Iterator[InputImage]:
+    """Yield the image of a source, or the frames of its video.
 
     Args:
         source: The file.
-        read: Reads a file with one picture.
+        read: Reads a file with one image.
 
     Raises:
         DatasetError: The file cannot be read; of a video perhaps after some frames.
     """
     if not source.is_video:
-        yield Picture(source, read(source.path))
+        yield InputImage(source, read(source.path))
         return
     video = cv2.VideoCapture(str(source.path))
     stated, rate = video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FPS)
     number = 0
     try:
         while True:
-            whole, image = video.read()
+            whole, pixels = video.read()
             if not whole:
                 break
-            yield Picture(source, image, number, rate if rate > 0 else 25.0)
+            yield InputImage(source, pixels, number, rate if rate > 0 else 25.0)
             number += 1
     finally:
         video.release()

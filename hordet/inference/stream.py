@@ -1,11 +1,11 @@
-"""Many pictures through a predictor: in batches, past the broken ones."""
+"""Many images through a predictor: in batches, past the broken ones."""
 
 from collections.abc import Callable, Iterator, Sequence
 
-from hordet.datasets import DatasetError
-from hordet.infer.inputs import Picture, Source, read_pictures
-from hordet.infer.prediction import Prediction
-from hordet.infer.predictor import Predictor
+from hordet.errors import DatasetError
+from hordet.inference.prediction import Prediction
+from hordet.inference.predictor import Predictor
+from hordet.inference.sources import InputImage, Source, read_images
 
 
 def predict_sources(
@@ -13,24 +13,24 @@ def predict_sources(
     sources: Sequence[Source],
     report: Callable[[str], None],
     batch_size: int = 1,
-) -> Iterator[tuple[Picture, Prediction]]:
-    """Predict the pictures of all sources, in order.
+) -> Iterator[tuple[InputImage, Prediction]]:
+    """Predict the images of all sources, in order.
 
     Args:
         predictor: The model.
         sources: Files.
-        report: Takes a sentence about each picture that cannot be read or predicted, which is then
+        report: Takes a sentence about each image that cannot be read or predicted, which is then
             left out.
-        batch_size: Pictures that are predicted at once, if they have one size.
+        batch_size: Images that are predicted at once, if they have one size.
 
     Yields:
-        Each picture and its prediction.
+        Each image and its prediction.
     """
-    batch: list[Picture] = []
+    batch: list[InputImage] = []
     for source in sources:
         try:
-            for picture in read_pictures(source, predictor.read):
-                batch.append(picture)
+            for image in read_images(source, predictor.read):
+                batch.append(image)
                 if len(batch) == batch_size:
                     yield from _predict(predictor, batch, report)
                     batch = []
@@ -41,16 +41,16 @@ def predict_sources(
 
 
 def _predict(
-    predictor: Predictor, batch: list[Picture], report: Callable[[str], None]
-) -> Iterator[tuple[Picture, Prediction]]:
-    """Predict a batch, and if one of its pictures spoils it, each alone."""
+    predictor: Predictor, batch: list[InputImage], report: Callable[[str], None]
+) -> Iterator[tuple[InputImage, Prediction]]:
+    """Predict a batch, and if one of its images spoils it, each alone."""
     try:
-        answers = predictor.predict([picture.image for picture in batch])
-    except ValueError as error:  # what a model says of a picture, such as that it is too small
+        answers = predictor.predict([image.pixels for image in batch])
+    except ValueError as error:  # what a model says of an image, such as that it is too small
         if len(batch) == 1:
             report(f"{batch[0].source.path}: {error}")
             return
-        for picture in batch:
-            yield from _predict(predictor, [picture], report)
+        for image in batch:
+            yield from _predict(predictor, [image], report)
         return
     yield from zip(batch, answers, strict=True)

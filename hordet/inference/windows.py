@@ -1,6 +1,6 @@
 """Logits of sliding windows, row after row, in the memory of one row of windows.
 
-mmseg adds each window, padded to the size of the picture, to a map of the whole picture: twice
+mmseg adds each window, padded to the size of the image, to a map of the whole image: twice
 C x H x W numbers, 24 GB for 150 classes at 3648 x 5472. Here windows go into a buffer that is one
 window high; its rows leave as soon as no later window reaches them.
 """
@@ -17,7 +17,7 @@ PIECE = 32 * 2**20
 
 @dataclass(frozen=True)
 class Grid:
-    """Windows along one side of a picture, as mmseg places them.
+    """Windows along one side of an image, as mmseg places them.
 
     Attributes:
         length: Of the side, in pixels.
@@ -82,7 +82,7 @@ def window_rows(
                 weights = weights.to(logits)
             part = logits[:, :, max(left - start, 0) : right - start]
             place = slice(max(start - left, 0), end - left)
-            # Row y of the picture is row y modulo the height of the buffer.
+            # Row y of the image is row y modulo the height of the buffer.
             turn = height - first % height
             buffer[:, first % height :, place][:, :turn] += part[:, :turn]
             if turn < height:

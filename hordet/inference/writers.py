@@ -10,20 +10,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hordet.config import ConfigError
+from hordet.errors import ConfigError
 from hordet.evaluation.coco_results import ResultFile, read_truth
-from hordet.infer.inputs import Picture, Source
-from hordet.infer.prediction import NO_CLASS, ClassMap, Instances, Prediction
-from hordet.infer.predictor import Predictor
-from hordet.visualization import draw_overlay
+from hordet.inference.prediction import NO_CLASS, ClassMap, Instances, Prediction
+from hordet.inference.predictor import Predictor
+from hordet.inference.sources import InputImage, Source
+from hordet.visualization.drawing import draw_overlay
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """The ids that an annotation file gives to pictures and categories.
+    """The ids that an annotation file gives to images and categories.
 
     Attributes:
-        images: Id of each picture by its name in the file.
+        images: Id of each image by its name in the file.
         categories: Id of each class of the model.
     """
 
@@ -50,7 +50,7 @@ class Numbers:
         return cls(images, [ids[name] for name in classes])
 
     def require(self, sources: Sequence[Source]) -> None:
-        """Refuse pictures that the annotation file does not have, before they are predicted.
+        """Refuse images that the annotation file does not have, before they are predicted.
 
         Raises:
             ConfigError: There are such.
@@ -62,7 +62,7 @@ class Numbers:
         ]
         if strange:
             raise ConfigError(
-                f"{len(strange)} pictures are not in the annotation file, such as {strange[0]!r}; "
+                f"{len(strange)} images are not in the annotation file, such as {strange[0]!r}; "
                 f"it has {', '.join(list(self.images)[:3])}. Give the folder that its file_name "
                 "starts from, or leave --annotations out"
             )
@@ -80,7 +80,7 @@ class PredictionWriter:
     Args:
         folder: Made if it is not there; files of the same names are replaced.
         predictor: Where the predictions are from.
-        numbers: Ids of an annotation file; without one, pictures and classes count from 1.
+        numbers: Ids of an annotation file; without one, images and classes count from 1.
         overlays: Whether to draw.
     """
 
@@ -125,52 +125,52 @@ class PredictionWriter:
         text = json.dumps(listing, indent=1)
         (self.folder / "images.json").write_text(text, encoding="utf-8")
 
-    def write(self, picture: Picture, prediction: Prediction, drawn: Prediction) -> None:
-        """Write what is said of a picture.
+    def write(self, image: InputImage, prediction: Prediction, drawn: Prediction) -> None:
+        """Write what is said of an image.
 
         Args:
-            picture: The picture.
+            image: The image.
             prediction: Goes to the files of results.
             drawn: Goes to the overlay, such as the objects above a threshold.
         """
         if isinstance(prediction, Instances):
-            self._write_result(picture, prediction)
+            self._write_result(image, prediction)
         else:
-            self._write_labels(picture, prediction)
+            self._write_labels(image, prediction)
         if self.overlays:
-            rgb = cv2.cvtColor(picture.image, cv2.COLOR_BGR2RGB)
+            rgb = cv2.cvtColor(image.pixels, cv2.COLOR_BGR2RGB)
             overlay = draw_overlay(rgb, drawn.panel(), self.classes, self.colours)
-            self._write_overlay(picture, cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
+            self._write_overlay(image, cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
 
-    def _write_result(self, picture: Picture, prediction: Instances) -> None:
+    def _write_result(self, image: InputImage, prediction: Instances) -> None:
         number = len(self._images) + 1
         if self._numbers:
-            number = self._numbers.images[picture.file_name]
+            number = self._numbers.images[image.file_name]
         height, width = prediction.size
-        image = dict(id=number, file_name=picture.file_name, width=width, height=height)
-        self._images.append(image)
+        entry = dict(id=number, file_name=image.file_name, width=width, height=height)
+        self._images.append(entry)
         if self._results is None:
             kind = "bbox" if prediction.masks is None else "segm"
             self._results = ResultFile(self.folder / "results.json", kind)
         self._results.add(prediction.coco_result(number, self._categories))
 
-    def _write_labels(self, picture: Picture, prediction: ClassMap) -> None:
+    def _write_labels(self, image: InputImage, prediction: ClassMap) -> None:
         values = prediction.labels
         if self._reduced:
             values = np.where(values == NO_CLASS, np.uint8(0), values + 1)
-        _write_picture(self.folder / "labels" / f"{picture.stem}.png", values)
+        _write_image(self.folder / "labels" / f"{image.stem}.png", values)
 
-    def _write_overlay(self, picture: Picture, overlay: NDArray[np.uint8]) -> None:
-        path = self.folder / "overlays" / picture.source.stem
-        if picture.frame is None:
-            _write_picture(path.with_name(f"{path.name}.jpg"), overlay)
+    def _write_overlay(self, image: InputImage, overlay: NDArray[np.uint8]) -> None:
+        path = self.folder / "overlays" / image.source.stem
+        if image.frame is None:
+            _write_image(path.with_name(f"{path.name}.jpg"), overlay)
             return
-        if self._video is None or self._video[0] != picture.source:
+        if self._video is None or self._video[0] != image.source:
             self._end_video()
             path.parent.mkdir(parents=True, exist_ok=True)
             path = path.with_name(f"{path.name}.mp4")
-            video, size = _open_video(path, picture.frames_per_second, overlay)
-            self._video = (picture.source, video, size)
+            video, size = _open_video(path, image.frames_per_second, overlay)
+            self._video = (image.source, video, size)
         _, video, (width, height) = self._video
         # The legend may need more or fewer lines than in the first frame.
         canvas = np.full((height, width, 3), 255, dtype=np.uint8)
@@ -195,9 +195,9 @@ def _open_video(
     return video, size
 
 
-def _write_picture(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write a picture (blue, green, red, or one channel); a full disk is an error."""
+def _write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write an image (blue, green, red, or one channel); a full disk is an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix == ".jpg" else []
-    _, content = cv2.imencode(path.suffix, image, options)
+    _, content = cv2.imencode(path.suffix, pixels, options)
     path.write_bytes(content.tobytes())

@@ -22,7 +22,7 @@ def dft_filter(x: Tensor, weight: Tensor) -> Tensor:
     columns = width // 2 + 1
     cos_w, sin_w = _waves(width, columns, x)
     cos_h, sin_h = _waves(height, height, x)
-    # exp(-it) = cos t - i sin t, first along the rows, of which a real picture needs one half.
+    # exp(-it) = cos t - i sin t, first along the rows, of which a real image needs one half.
     even, odd = x @ cos_w, x @ sin_w
     real, imaginary = cos_h @ even - sin_h @ odd, -(sin_h @ even) - cos_h @ odd
     a, b = weight.unbind(-1)

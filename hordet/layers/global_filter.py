@@ -1,4 +1,4 @@
-"""The global filter of HorNet-GF: half of the channels see the whole picture through an FFT."""
+"""The global filter of HorNet-GF: half of the channels see the whole image through an FFT."""
 
 from collections import OrderedDict
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from hordet.layers.layout import exporting, pixels, planes
 from hordet.layers.norm import LayerNorm2d, layer_norm_2d
 
 # A resized filter of a large map takes tens of MB: a few sizes are enough for a test set whose
-# pictures repeat theirs, and a bound keeps one that never does from eating the memory.
+# images repeat theirs, and a bound keeps one that never does from eating the memory.
 MAX_CACHED_SIZES = 4
 # Values of a map that go through the FFT at once on a CPU: 4 MB of float32 and their spectrum stay
 # in the cache, where those of a whole large map are written to memory and read again four times.

@@ -1,6 +1,11 @@
 """Necks: feature pyramid -> feature pyramid."""
 
-from hordet.necks.graph_fpn import GraphFPN
-from hordet.necks.hor_fpn import HorFPN
+import lazy_loader
 
-__all__ = ["GraphFPN", "HorFPN"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "graph_fpn": ["GraphFPN"],
+        "hor_fpn": ["HorFPN"],
+    },
+)

@@ -5,8 +5,9 @@ of a level is that level's output. A new neck is one more function here, or a li
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any, NamedTuple
+
+from hordet.errors import did_you_mean
 
 
 class Node(NamedTuple):
@@ -92,7 +93,7 @@ def build_topology(
     if isinstance(topology, str):
         if topology not in TOPOLOGIES:
             raise ValueError(
-                f"got topology={topology!r}{_near(topology, TOPOLOGIES)}; allowed are "
+                f"got topology={topology!r}{did_you_mean(topology, TOPOLOGIES)}; allowed are "
                 f"{', '.join(map(repr, TOPOLOGIES))}, or a list of nodes."
             )
         return TOPOLOGIES[topology](num_levels)
@@ -115,7 +116,7 @@ def _read(index: int, node: Node | Mapping[str, Any]) -> Node:
         for key in node:
             if key not in Node._fields:
                 raise ValueError(
-                    f"node {index} of the topology has a key {key!r}{_near(key, Node._fields)}; "
+                    f"node {index} of the topology has a key {key!r}{did_you_mean(key, Node._fields)}; "
                     f"allowed are {', '.join(Node._fields)}."
                 )
         missing = [key for key in ("name", "level", "inputs") if key not in node]
@@ -150,7 +151,7 @@ def _faults(nodes: Sequence[Node], num_levels: int) -> list[str]:
                     f"{name!r} needs {node.name!r}, break the cycle"
                 )
             elif name not in known:
-                hint = _near(name, [*entering, *all_names])
+                hint = did_you_mean(name, [*entering, *all_names])
                 faults.append(f"{node.name!r} takes {name!r}, which does not exist{hint}")
         known.add(node.name)
     empty = set(range(num_levels)) - {node.level for node in nodes}
@@ -170,9 +171,3 @@ def _unused(nodes: Sequence[Node], num_levels: int) -> list[str]:
         for name in names
         if name not in used
     ]
-
-
-def _near(name: str, names: Sequence[str] | Mapping[str, Any]) -> str:
-    """Return `; did you mean 'x'?` for the nearest name, or nothing."""
-    found = get_close_matches(name, list(names), 1)
-    return f"; did you mean {found[0]!r}?" if found else ""

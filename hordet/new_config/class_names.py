@@ -3,9 +3,8 @@
 import json
 from pathlib import Path
 
-from hordet.datasets import DatasetError
-from hordet.datasets.errors import listed
-from hordet.datasets.loading import IGNORED
+from hordet.datasets.transforms import IGNORED
+from hordet.errors import DatasetError, list_first
 
 _NAME_FILES = ("objectInfo*.txt", "classes.txt", "labels.txt", "class_names.txt", "meta.json")
 
@@ -39,7 +38,7 @@ def classes_of(
     values = sorted(found - {IGNORED})
     if len(values) < 2:
         raise DatasetError(
-            f"The label maps of {root} hold the values {listed(sorted(found))}; "
+            f"The label maps of {root} hold the values {list_first(sorted(found))}; "
             f"{IGNORED} is left out as no class, so that nothing remains to be told apart. Number "
             "the classes 0, 1, 2, ... (a mask of 0 and 255: write 1 in place of 255)."
         )
@@ -53,6 +52,6 @@ def classes_of(
         wrong = [value for value in values if value >= len(names)]
         raise DatasetError(
             f"The names of classes are {len(names)}, but label maps of {root} hold the values "
-            f"{listed(wrong)}. Name every class, or write {IGNORED} where there is none."
+            f"{list_first(wrong)}. Name every class, or write {IGNORED} where there is none."
         )
     return tuple(names), reduce_zero_label

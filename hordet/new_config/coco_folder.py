@@ -1,4 +1,4 @@
-"""What a data set in COCO's form says of itself: splits, classes, sizes of pictures and objects."""
+"""What a data set in COCO's form says of itself: splits, classes, sizes of images and objects."""
 
 import json
 from collections import Counter
@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hordet.datasets import DatasetError
-from hordet.datasets.coco_file import category_faults, is_number, missing_files, read_coco
-from hordet.datasets.errors import listed
+from hordet.datasets.formats.coco import category_faults, is_number, missing_files, read_coco
+from hordet.errors import DatasetError, list_first
 from hordet.new_config.splits import hold_out, no_validation, split_of
 from hordet.new_config.words import describe_classes, span
 
@@ -23,7 +22,7 @@ class CocoSplit:
 
     Attributes:
         ann_file: Relative to the root; absolute if it was written beside the config.
-        images: Folder of the pictures, relative to the root; '' for the root.
+        images: Folder of the images, relative to the root; '' for the root.
         content: Of the annotation file.
     """
 
@@ -32,8 +31,8 @@ class CocoSplit:
     content: dict
 
     @property
-    def pictures(self) -> int:
-        """Number of pictures."""
+    def size(self) -> int:
+        """Number of images."""
         return len(self.content["images"])
 
 
@@ -47,12 +46,12 @@ class CocoFigures:
         val: Validation split.
         classes: Names in the order of the file.
         counts: Objects by class, classes without any included.
-        long_sides: Of each picture, pixels.
-        short_sides: Of each picture, pixels.
+        long_sides: Of each image, pixels.
+        short_sides: Of each image, pixels.
         sides: Square root of each box's area, pixels.
         ratios: Height / width of each box.
-        most_objects: On one picture, validation included.
-        median_objects: On a picture that has any.
+        most_objects: On one image, validation included.
+        median_objects: On an image that has any.
         with_mask: Whether every object has a segmentation, validation included.
         held_out: Annotation files that must be written for these splits, by name.
     """
@@ -76,11 +75,11 @@ class CocoFigures:
         low, middle, high = np.quantile(self.sides, [0.05, 0.5, 0.95])
         kind = "masks" if self.with_mask else "boxes alone"
         return [
-            f"train {self.train.pictures:,} pictures ({self.train.ann_file}), "
-            f"val {self.val.pictures:,} ({self.val.ann_file})",
-            f"pictures {span(self.long_sides)} x {span(self.short_sides)} pixels (long x short)",
+            f"train {self.train.size:,} images ({self.train.ann_file}), "
+            f"val {self.val.size:,} ({self.val.ann_file})",
+            f"images {span(self.long_sides)} x {span(self.short_sides)} pixels (long x short)",
             f"{len(self.sides):,} objects with {kind}: side {middle:.0f} (5 to 95 %: {low:.0f} to "
-            f"{high:.0f}) pixels, {self.median_objects} a picture, at most {self.most_objects}",
+            f"{high:.0f}) pixels, {self.median_objects} an image, at most {self.most_objects}",
             *describe_classes(self.counts, "without any object"),
         ]
 
@@ -88,16 +87,16 @@ class CocoFigures:
 def look_at_coco(
     root: Path, train: str | None = None, val: str | None = None, share: float | None = None
 ) -> CocoFigures:
-    """Look at a data set in COCO's form; no picture is opened.
+    """Look at a data set in COCO's form; no image is opened.
 
     Args:
         root: Its folder.
         train: Annotation file of training, relative to it; found by its name by default.
         val: The same for validation.
-        share: Of the pictures to hold out for validation where there is no split for it.
+        share: Of the images to hold out for validation where there is no split for it.
 
     Raises:
-        DatasetError: There are no annotations, no classes, no pictures or no validation split, or
+        DatasetError: There are no annotations, no classes, no images or no validation split, or
             several files may be meant.
     """
     files = _annotation_files(root)
@@ -106,7 +105,7 @@ def look_at_coco(
     if train_file is None:
         raise DatasetError(
             f"{root} has no COCO annotations of training; JSON files there: "
-            f"{listed([file.as_posix() for file in files]) or 'none'}. Name them as in "
+            f"{list_first([file.as_posix() for file in files]) or 'none'}. Name them as in "
             "annotations/instances_train.json, or give --train-ann FILE."
         )
     split = _split(root, train_file, "train")
@@ -138,7 +137,7 @@ def _choose(root: Path, files: list[Path], split: str, named: str | None) -> Pat
     if len(found) > 1:
         raise DatasetError(
             f"{root} has several annotation files for {split}: "
-            f"{listed([file.as_posix() for file in found])}. Name one with --{split}-ann."
+            f"{list_first([file.as_posix() for file in found])}. Name one with --{split}-ann."
         )
     return found[0] if found else None
 
@@ -161,7 +160,7 @@ def _split(root: Path, file: Path, split: str) -> CocoSplit:
 
 
 def _image_folder(root: Path, file: Path, names: list[str], split: str) -> str:
-    """The folder that holds the pictures, relative to the root: that which lacks the fewest."""
+    """The folder that holds the images, relative to the root: that which lacks the fewest."""
     stem = file.stem.removeprefix("instances_")
     usual = [stem, split, f"images/{stem}", f"images/{split}", file.parent, "images", "."]
     others = sorted(path for path in (*root.glob("*/"), *root.glob("*/*/")) if path.is_dir())
@@ -170,8 +169,8 @@ def _image_folder(root: Path, file: Path, names: list[str], split: str) -> str:
     best = min(folders, key=missing.__getitem__)
     if missing[best] == len(names):
         raise DatasetError(
-            f"None of the {len(names)} pictures of {root / file} was found in {root}, its folders "
-            f"and theirs: {listed(names, 3)}. Put the pictures there."
+            f"None of the {len(names)} images of {root / file} was found in {root}, its folders "
+            f"and theirs: {list_first(names, 3)}. Put the images there."
         )
     return "" if best == root else best.relative_to(root).as_posix()
 
@@ -206,13 +205,13 @@ def _figures(root: Path, train: CocoSplit, val: CocoSplit, held_out: dict) -> Co
         raise DatasetError(
             f"{root / train.ann_file} has {len(train.content['annotations'])} annotations, none of "
             "them an object with a box (x, y, width, height, of more than no pixels). There is "
-            "nothing to learn from: annotate the pictures, or export them again."
+            "nothing to learn from: annotate the images, or export them again."
         )
     names = {item["id"]: item["name"] for item in categories}
     counts = Counter(names.get(a.get("category_id")) for a in objects)
     everything = [*train.content["annotations"], *val.content["annotations"]]
-    per_picture = Counter(a.get("image_id") for a in objects)
-    # Ids of pictures of two files may be the same.
+    per_image = Counter(a.get("image_id") for a in objects)
+    # Ids of images of two files may be the same.
     crowd = max(Counter(a.get("image_id") for a in val.content["annotations"]).values(), default=0)
     sizes = np.array([(i["width"], i["height"]) for i in train.content["images"]], float)
     boxes = np.array([a["bbox"][2:] for a in objects], float)
@@ -226,8 +225,8 @@ def _figures(root: Path, train: CocoSplit, val: CocoSplit, held_out: dict) -> Co
         short_sides=sizes.min(1),
         sides=np.sqrt(boxes.prod(1)),
         ratios=boxes[:, 1] / boxes[:, 0],
-        most_objects=max(max(per_picture.values()), crowd),
-        median_objects=round(float(np.median(list(per_picture.values())))),
+        most_objects=max(max(per_image.values()), crowd),
+        median_objects=round(float(np.median(list(per_image.values())))),
         with_mask=all(a.get("segmentation") for a in everything if not a.get("iscrowd")),
         held_out=held_out,
     )

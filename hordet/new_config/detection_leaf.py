@@ -64,8 +64,8 @@ def detection_leaf(
 {note("Mask R-CNN" if masks else "Faster R-CNN", "HorFPN", figures, choices.schedule, backbone)}
 _base_ = {items(bases)}
 {data(figures)}
-# Objects have a side of {half:.0f} pixels at the middle; pictures are {middle(figures)}.
-scale = {choices.scale}  # pictures times {choices.enlarged:.2f}
+# Objects have a side of {half:.0f} pixels at the middle; images are {middle(figures)}.
+scale = {choices.scale}  # images times {choices.enlarged:.2f}
 model = dict(
 {model}    rpn_head=dict(
         anchor_generator=dict(
@@ -76,7 +76,7 @@ model = dict(
     ),
     roi_head=dict(
 {heads}    ),
-    # At most {figures.most_objects} objects a picture, {figures.median_objects} at the middle.
+    # At most {figures.most_objects} objects an image, {figures.median_objects} at the middle.
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=500, max_per_img=300),
         rcnn=dict(sampler=dict(num={choices.sampled})),
@@ -86,7 +86,7 @@ model = dict(
         rcnn=dict(max_per_img={choices.max_per_img}),
     ),
 )
-# Where up and down mean nothing (microscopy, aerial pictures), let RandomFlip turn them, too:
+# Where up and down mean nothing (microscopy, aerial images), let RandomFlip turn them, too:
 # prob=0.75, direction=["horizontal", "vertical", "diagonal"].
 {crop}train_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
@@ -141,7 +141,7 @@ tta_pipeline = [
     ),
 ]
 {steps(choices.schedule, backbone)}
-# {figures.train.pictures} pictures, {counted(number, "class")}; shorter if it overfits.
+# {figures.train.images} images, {counted(number, "class")}; shorter if it overfits.
 train_cfg = dict(max_epochs={choices.schedule.length}, val_interval={interval})
 default_hooks = dict(checkpoint=dict(save_best="coco/{"segm" if masks else "bbox"}_mAP"))
 """
@@ -153,7 +153,7 @@ def _scored_file(figures: CocoFigures) -> str:
 
 
 def _source(split: CocoSplit) -> str:
-    """Where a data set's annotations and pictures are."""
+    """Where a data set's annotations and images are."""
     return f"""\
         ann_file={quoted(split.ann_file)},
         data_prefix=dict(img={quoted(split.images)}),

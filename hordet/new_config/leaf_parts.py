@@ -10,7 +10,7 @@ from hordet.new_config.coco_folder import CocoFigures
 from hordet.new_config.map_folder import MapFigures
 from hordet.new_config.rules import Schedule
 from hordet.new_config.words import counted
-from hordet.visualization import class_colours
+from hordet.visualization.panels import class_colours
 
 CHANNELS = {"efficientnet-lite0": [24, 40, 112, 320], "hornet-nano": [32, 64, 128, 256]}
 
@@ -52,7 +52,7 @@ class Backbone:
 """
 
     def preprocessing(self) -> str:
-        """What the weights expect of pictures, within `data_preprocessor`."""
+        """What the weights expect of images, within `data_preprocessor`."""
         return "mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5]" if self.weights else ""
 
 
@@ -129,7 +129,7 @@ auto_scale_lr = dict(enable=False, base_batch_size={schedule.batch_size})"""
 
 
 def middle(figures: CocoFigures | MapFigures) -> str:
-    """Return the pictures' median sides, as in '640 x 480'."""
+    """Return the images' median sides, as in '640 x 480'."""
     return f"{int(np.median(figures.long_sides))} x {int(np.median(figures.short_sides))}"
 
 

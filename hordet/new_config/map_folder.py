@@ -1,4 +1,4 @@
-"""What pictures with label maps say of themselves: splits, names, sizes and classes in use."""
+"""What images with label maps say of themselves: splits, names, sizes and classes in use."""
 
 import re
 from collections import Counter
@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from hordet.datasets import DatasetError, LoadSegAnnotations
-from hordet.datasets.errors import listed
-from hordet.datasets.loading import IGNORED
+from hordet.datasets.transforms import IGNORED, LoadSegAnnotations
+from hordet.errors import DatasetError, list_first
 from hordet.new_config.class_names import class_names, classes_of
 from hordet.new_config.splits import hold_out, no_validation, split_of
 from hordet.new_config.words import describe_classes, span
@@ -26,9 +25,9 @@ class MapSplit:
     """One split.
 
     Attributes:
-        images: Folder of the pictures, relative to the root.
+        images: Folder of the images, relative to the root.
         maps: Folder of the label maps, relative to the root.
-        names: Of the pictures, relative to their folder and without suffix.
+        names: Of the images, relative to their folder and without suffix.
         ann_file: List of the names that was written beside the config; '' takes the whole folder.
     """
 
@@ -46,15 +45,15 @@ class MapFigures:
         root: Folder of the data.
         train: Training split.
         val: Validation split.
-        img_suffix: What the file names of pictures end in.
+        img_suffix: What the file names of images end in.
         seg_map_suffix: What those of label maps have in its place.
         classes: Names in the order of the labels.
         named_by: File that named them; None if no file does.
         counts: Pixels by class, classes without any included.
         ignored: Share of the pixels that no class has.
         reduce_zero_label: Whether 0 stands for no class, and classes begin at 1.
-        long_sides: Of each picture that was looked at, pixels.
-        short_sides: Of each picture that was looked at, pixels.
+        long_sides: Of each image that was looked at, pixels.
+        short_sides: Of each image that was looked at, pixels.
         held_out: Lists of names that must be written for these splits, by file name.
     """
 
@@ -78,9 +77,9 @@ class MapFigures:
         rare = min((n for n in self.counts.values() if n), default=0) / max(total, 1)
         zero = "0 is no class" if self.reduce_zero_label else "0 is the first class"
         return [
-            f"train {len(self.train.names):,} pictures ({self.train.images}), "
+            f"train {len(self.train.names):,} images ({self.train.images}), "
             f"val {len(self.val.names):,} ({self.val.images})",
-            f"pictures {span(self.long_sides)} x {span(self.short_sides)} pixels (long x short)",
+            f"images {span(self.long_sides)} x {span(self.short_sides)} pixels (long x short)",
             f"label maps: {zero}, {self.ignored:.1%} of the pixels are ignored, the rarest class "
             f"in use has {rare:.2%}",
             f"names of classes: {self.named_by or 'none found (classes.txt, labels.txt, ...)'}",
@@ -94,23 +93,23 @@ def look_at_maps(
     reduce_zero_label: bool = False,
     share: float | None = None,
 ) -> MapFigures:
-    """Look at pictures with label maps in ADE20K's layout; up to `MOST_MAPS` of a split are read.
+    """Look at images with label maps in ADE20K's layout; up to `MOST_MAPS` of a split are read.
 
     Args:
-        root: Folder with pictures in `images/` and maps in `annotations/` (or folders so called),
+        root: Folder with images in `images/` and maps in `annotations/` (or folders so called),
             each with folders for training and validation.
         classes_file: Names of the classes; looked for in the root by default.
         reduce_zero_label: 0 stands for no class. Found out where a file names the classes.
-        share: Of the pictures to hold out for validation where there is no split for it.
+        share: Of the images to hold out for validation where there is no split for it.
 
     Raises:
-        DatasetError: Pictures, maps, classes or the validation split are missing or unclear.
+        DatasetError: Images, maps, classes or the validation split are missing or unclear.
     """
     if not root.is_dir():
         raise DatasetError(f"There is no folder {root}. Name the folder that holds the data set.")
-    images, maps = _folder(root, _IMAGES, "pictures"), _folder(root, _MAPS, "label maps")
-    picture_folders, map_folders = _split_folders(images), _split_folders(maps)
-    folder = picture_folders.get("train", images)
+    images, maps = _folder(root, _IMAGES, "images"), _folder(root, _MAPS, "label maps")
+    image_folders, map_folders = _split_folders(images), _split_folders(maps)
+    folder = image_folders.get("train", images)
     img_suffix = _one_suffix(folder)
     names = _names(folder, img_suffix)
     map_folder = map_folders.get("train", maps)
@@ -118,8 +117,8 @@ def look_at_maps(
     relative = [folder.relative_to(root).as_posix(), map_folder.relative_to(root).as_posix()]
     train = MapSplit(*relative, names)
     held_out = {}
-    if "val" in picture_folders and "val" in map_folders:
-        folders = [picture_folders["val"], map_folders["val"]]
+    if "val" in image_folders and "val" in map_folders:
+        folders = [image_folders["val"], map_folders["val"]]
         val_names = _names(folders[0], img_suffix)
         val = MapSplit(*(path.relative_to(root).as_posix() for path in folders), val_names)
     elif share is not None:
@@ -161,7 +160,7 @@ def _folder(root: Path, names: tuple[str, ...], what: str) -> Path:
             return root / name
     held = sorted(entry.name for entry in root.iterdir())
     raise DatasetError(
-        f"{root} has no folder of {what} ({', '.join(names)}); it holds {listed(held, 10)}. "
+        f"{root} has no folder of {what} ({', '.join(names)}); it holds {list_first(held, 10)}. "
         "Lay the data out as images/{training,validation} and annotations/{training,validation}."
     )
 
@@ -172,15 +171,15 @@ def _split_folders(folder: Path) -> dict[str, Path]:
 
 
 def _one_suffix(folder: Path) -> str:
-    """The suffix of all pictures of a folder, for mmseg's data sets know one."""
+    """The suffix of all images of a folder, for mmseg's data sets know one."""
     known = Image.registered_extensions()
     files = [f for f in folder.rglob("*") if f.suffix.lower() in known and f.is_file()]
     suffixes = Counter(file.suffix for file in files)
     if len(suffixes) != 1:
         shown = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common())
         raise DatasetError(
-            f"{folder} must hold pictures of one suffix, and has {shown or 'none'}. Put the "
-            "pictures there, or convert them to one format."
+            f"{folder} must hold images of one suffix, and has {shown or 'none'}. Put the "
+            "images there, or convert them to one format."
         )
     return next(iter(suffixes))
 
@@ -189,14 +188,14 @@ def _names(folder: Path, suffix: str) -> list[str]:
     files = sorted(folder.rglob(f"*{suffix}"))
     if not files:
         raise DatasetError(
-            f"{folder} holds no picture that ends in {suffix!r}, as those of training do. Convert "
-            "all pictures to one format."
+            f"{folder} holds no image that ends in {suffix!r}, as those of training do. Convert "
+            "all images to one format."
         )
     return [file.relative_to(folder).as_posix().removesuffix(suffix) for file in files]
 
 
 def _map_suffix(folder: Path, names: list[str]) -> str:
-    """What follows a picture's name in its map's: '.png', or more, as in `_labels.png`."""
+    """What follows an image's name in its map's: '.png', or more, as in `_labels.png`."""
     parent = (folder / names[0]).parent
     stem = Path(names[0]).name
     found = [f.name for f in parent.glob("*") if f.name.startswith(stem)]
@@ -204,8 +203,8 @@ def _map_suffix(folder: Path, names: list[str]) -> str:
     ends = [end for end in ends if re.fullmatch(r"([_.-].*)?\.(png|bmp|tiff?|gif)", end)]
     if not ends:
         raise DatasetError(
-            f"The picture {names[0]} has no label map in {parent}. A map is a PNG of one channel "
-            "that holds indices, under the name of its picture."
+            f"The image {names[0]} has no label map in {parent}. A map is a PNG of one channel "
+            "that holds indices, under the name of its image."
         )
     return min(ends, key=len)
 
@@ -213,7 +212,7 @@ def _map_suffix(folder: Path, names: list[str]) -> str:
 def _read(
     root: Path, split: MapSplit, img_suffix: str, map_suffix: str
 ) -> tuple[Counter, np.ndarray]:
-    """Pixels by value, 255 for ignored ones, and (N, 2) sizes of the pictures."""
+    """Pixels by value, 255 for ignored ones, and (N, 2) sizes of the images."""
     load = LoadSegAnnotations(IGNORED)
     pixels: Counter = Counter()
     sizes = []
@@ -221,11 +220,11 @@ def _read(
         image = root / split.images / f"{name}{img_suffix}"
         path = root / split.maps / f"{name}{map_suffix}"
         try:
-            with Image.open(image) as picture:  # the header alone
-                sizes.append(picture.size)
+            with Image.open(image) as header:  # the header alone
+                sizes.append(header.size)
         except OSError as error:
             raise DatasetError(
-                f"Cannot decode the picture {image}: {error}. Fetch it again or take it out."
+                f"Cannot decode the image {image}: {error}. Fetch it again or take it out."
             ) from error
         values = load.transform(dict(seg_map_path=str(path), img_path=str(image)))["gt_seg_map"]
         numbers = np.bincount(values.ravel(), minlength=IGNORED + 1)

@@ -1,6 +1,6 @@
 """From figures of data to the numbers of a config, by rules that know no data set by name.
 
-Measured on a few hundred pictures, nuclei and CamVid, with a small model that trains for ten
+Measured on a few hundred images, nuclei and CamVid, with a small model that trains for ten
 minutes on two CPU cores. Other data may want other numbers; the config says where each is from.
 """
 
@@ -19,8 +19,8 @@ STRIDE = 32  # of the coarsest feature map: sizes are its multiples
 # Detection. The finest feature map has cells of 4 pixels: an object of 20 pixels covers five.
 GOOD_SIDE, MOST_ENLARGED = 20, 2.0
 FINEST_ANCHOR, COARSEST_ANCHOR = 4, 64
-# Pictures to see, times the root of the number of classes; passes over the data.
-PICTURES_TO_SEE, EPOCHS = 1500, (5, 50)
+# Images to see, times the root of the number of classes; passes over the data.
+IMAGES_TO_SEE, EPOCHS = 1500, (5, 50)
 USUAL_CROWD = 100
 
 # Segmentation: iterations times the root of the number of classes; passes over the data.
@@ -47,13 +47,13 @@ class DetectionChoices:
     """Numbers of a detector's config.
 
     Attributes:
-        scale: (long, short) side that pictures are resized to, pixels.
+        scale: (long, short) side that images are resized to, pixels.
         enlarged: By how much that enlarges them.
-        crop: Side of the crops to train on, pixels; None trains on whole pictures.
+        crop: Side of the crops to train on, pixels; None trains on whole images.
         anchor_scales: Sides of the anchors by the stride of their level.
         anchor_ratios: Height / width of the anchors.
-        max_per_img: Detections to keep on a picture.
-        sampled: Regions a picture from which the heads learn.
+        max_per_img: Detections to keep on an image.
+        sampled: Regions an image from which the heads learn.
         schedule: In epochs.
     """
 
@@ -71,7 +71,7 @@ class DetectionChoices:
         side = float(np.median(figures.sides)) * self.enlarged
         words = (
             f"half of the objects are below {side:.0f} pixels at {self.scale[0]} x {self.scale[1]}"
-            ", two cells of the finest feature map: cut the pictures with tools/slice_dataset.py "
+            ", two cells of the finest feature map: cut the images with tools/slice_dataset.py "
             "and make a config for the patches, or raise --max-side"
         )
         return [words] if side < 2 * FINEST_ANCHOR else []
@@ -82,7 +82,7 @@ class SegmentationChoices:
     """Numbers of a segmentor's config.
 
     Attributes:
-        scale: (long, short) side that pictures are resized to, pixels.
+        scale: (long, short) side that images are resized to, pixels.
         crop: (height, width) of the crops to train on, pixels.
         class_weight: What a pixel of each class counts in the loss.
         schedule: In iterations.
@@ -112,15 +112,15 @@ def detection_choices(
     Args:
         figures: Of the data.
         pretrained: Whether the backbone starts from weights.
-        batch_size: Pictures a step, at most those there are.
-        max_side: Longest side that a picture may be resized to, pixels: what the time allows.
+        batch_size: Images a step, at most those there are.
+        max_side: Longest side that an image may be resized to, pixels: what the time allows.
     """
     long, short = float(np.median(figures.long_sides)), float(np.median(figures.short_sides))
     wanted = min(max(1.0, GOOD_SIDE / float(np.median(figures.sides))), MOST_ENLARGED)
     enlarged = min(wanted, max_side / long)
     scaled_long = _multiple(long * enlarged)
     enlarged = scaled_long / long
-    # Both bound a picture: rounded down, the short side would shrink it more than the long one.
+    # Both bound an image: rounded down, the short side would shrink it more than the long one.
     scale = (scaled_long, math.ceil(short * enlarged / STRIDE) * STRIDE)
     crop = _multiple(math.sqrt(long * short)) if wanted > 1 and enlarged > 1 else None
     small, large = np.quantile(figures.sides, [0.1, 0.95]) * enlarged
@@ -137,10 +137,10 @@ def detection_choices(
         max_per_img=math.ceil(1.2 * figures.most_objects / 100) * 100 if crowded else USUAL_CROWD,
         sampled=64 if figures.median_objects > 8 else 32,
         schedule=_schedule(
-            PICTURES_TO_SEE * math.sqrt(len(figures.classes)) / figures.train.pictures,
+            IMAGES_TO_SEE * math.sqrt(len(figures.classes)) / figures.train.images,
             EPOCHS,
             pretrained,
-            min(batch_size, figures.train.pictures),
+            min(batch_size, figures.train.images),
         ),
     )
 
@@ -184,7 +184,7 @@ def segmentation_choices(
         crop=(crop[1], crop[0]),
         class_weight=_class_weight(np.array(list(figures.counts.values()), float)),
         schedule=_schedule(
-            # Fewer pictures a step, more steps.
+            # Fewer images a step, more steps.
             ITERATIONS * math.sqrt(len(figures.classes)) * BATCH_SIZE / batch_size,
             (PASSES[0] * passes, PASSES[1] * passes),
             pretrained,

@@ -35,7 +35,7 @@ def segmentation_leaf(
 {note("UperNet", "HorUPerHead", figures, choices.schedule, backbone)}
 _base_ = {items(bases)}
 {data(figures)}
-scale = {choices.scale}  # pictures are {middle(figures)}
+scale = {choices.scale}  # images are {middle(figures)}
 crop_size = {choices.crop}  # half of it: more and cheaper steps
 # A pixel counts by its class, 1 / sqrt(share of the pixels), so that rare classes are learned, too.
 class_weight = [
@@ -104,14 +104,14 @@ tta_pipeline = [
     ),
 ]
 {steps(choices.schedule, backbone)}
-# {len(figures.train.names)} pictures, {number} classes; rare classes are learned last.
+# {len(figures.train.names)} images, {number} classes; rare classes are learned last.
 train_cfg = dict(max_iters={choices.schedule.length}, val_interval={interval})
 default_hooks = dict(checkpoint=dict(interval={interval}, save_best="mIoU"))
 """
 
 
 def _source(split: MapSplit) -> str:
-    """Where a data set's pictures and maps are, and which of them are meant."""
+    """Where a data set's images and maps are, and which of them are meant."""
     listed = f"        ann_file={quoted(split.ann_file)},\n" if split.ann_file else ""
     folders = f"img_path={quoted(split.images)}, seg_map_path={quoted(split.maps)}"
     return f"{listed}        data_prefix=dict({folders}),\n"

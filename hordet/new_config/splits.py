@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hordet.datasets import DatasetError
+from hordet.errors import DatasetError
 
 WORDS = {"train": {"train", "training"}, "val": {"val", "valid", "validation"}}
 
@@ -22,23 +22,23 @@ def split_of(path: Path) -> str | None:
 
 
 def hold_out(names: Sequence[str], share: float) -> set[str]:
-    """Choose the names of pictures that are to validate; the same ones each time.
+    """Choose the names of images that are to validate; the same ones each time.
 
     They are the first by the hash of their names, so that neighbours in a folder are no more likely
     to be chosen together than any others.
 
     Args:
-        names: Of all pictures.
-        share: Of the pictures that are to validate, between 0 and 1.
+        names: Of all images.
+        share: Of the images that are to validate, between 0 and 1.
 
     Raises:
-        DatasetError: The share leaves one side without a picture.
+        DatasetError: The share leaves one side without an image.
     """
     number = max(1, round(share * len(names)))
     if not 0 < share < 1 or number >= len(names):
         raise DatasetError(
-            f"--hold-out {share} of {len(names)} pictures leaves one side empty: it is the share "
-            "that validates, between 0 and 1, and both sides need a picture."
+            f"--hold-out {share} of {len(names)} images leaves one side empty: it is the share "
+            "that validates, between 0 and 1, and both sides need an image."
         )
     return set(sorted(names, key=lambda name: hashlib.blake2b(name.encode()).digest())[:number])
 
@@ -46,8 +46,8 @@ def hold_out(names: Sequence[str], share: float) -> set[str]:
 def no_validation(root: Path, looked_for: str) -> DatasetError:
     """The error for data without a validation split, with the ways out."""
     return DatasetError(
-        f"{root} has no validation split (looked for {looked_for}). A figure on training pictures "
+        f"{root} has no validation split (looked for {looked_for}). A figure on training images "
         "says nothing about new ones. Give it one, or add --hold-out 0.2: a fifth of the training "
-        "pictures then validates, listed in files beside the config; the data are not touched. If "
-        "neighbouring pictures are alike, as frames of a video are, split by video yourself."
+        "images then validates, listed in files beside the config; the data are not touched. If "
+        "neighbouring images are alike, as frames of a video are, split by video yourself."
     )

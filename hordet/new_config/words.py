@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hordet.datasets.errors import listed
+from hordet.errors import list_first
 
 
 def span(values: np.ndarray) -> str:
@@ -21,5 +21,5 @@ def describe_classes(counts: dict[str, int], without: str) -> list[str]:
     most = sorted(counts.items(), key=lambda item: -item[1])
     named = [f"{name} {number:,}" for name, number in most if number]
     empty = [name for name, number in counts.items() if not number]
-    lines = [f"{counted(len(counts), 'class')}: {listed(named, 12)}"]
-    return lines + ([f"{len(empty)} {without}: {listed(empty, 12)}"] if empty else [])
+    lines = [f"{counted(len(counts), 'class')}: {list_first(named, 12)}"]
+    return lines + ([f"{len(empty)} {without}: {list_first(empty, 12)}"] if empty else [])

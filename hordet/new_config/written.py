@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
-from hordet.config import ConfigError, load_config
-from hordet.datasets.check import find_faults_of_data
-from hordet.datasets.errors import Findings
+from hordet.config.load import load_config
+from hordet.datasets.checks.before_training import find_faults_of_data
+from hordet.datasets.checks.findings import Findings
+from hordet.errors import ConfigError
 from hordet.new_config.coco_folder import CocoFigures
 from hordet.new_config.leaf_parts import Backbone
 from hordet.new_config.map_folder import MapFigures

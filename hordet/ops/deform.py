@@ -145,7 +145,7 @@ def _as_read(tensor: Tensor, output: Tensor) -> Tensor:
     """Returns the offset or mask as mmcv's compiled operator reads it: flat, at the output's size.
 
     That operator never looks at the height and width of an offset. DyHead hands it the offset of a
-    map larger than the output, and weights trained so expect the first values of each picture.
+    map larger than the output, and weights trained so expect the first values of each image.
     """
     size = torch.Size((tensor.shape[1], *output.shape[2:]))
     if tensor.shape[1:].numel() <= size.numel():

@@ -10,12 +10,8 @@ from typing import Any, NoReturn
 
 import torch
 
-from hordet.errors import UserError
+from hordet.errors import MissingOperatorError
 from hordet.ops import attention, boxes, deform, focal, neighbourhood, roi
-
-
-class MissingOperatorError(UserError, NotImplementedError):
-    """An operator of mmcv was called that only a compiled mmcv has."""
 
 
 def get_compiler_version() -> str:

@@ -25,7 +25,7 @@ def rgb2id(color: NDArray[np.integer]) -> NDArray[np.integer] | int:
     """Reads segment ids out of colours: R + 256 G + 256^2 B.
 
     Args:
-        color: (H, W, 3) picture or (3,) colour, RGB.
+        color: (H, W, 3) image or (3,) colour, RGB.
 
     Returns:
         (H, W) int32 ids, or one id.
@@ -57,7 +57,7 @@ class PQStatCat:
     fn: int = 0
 
     def __iadd__(self, other: PQStatCat) -> PQStatCat:
-        """Adds the counts of other pictures."""
+        """Adds the counts of other images."""
         self.iou += other.iou
         self.tp += other.tp
         self.fp += other.fp
@@ -74,7 +74,7 @@ class PQStatCat:
 
 
 class PQStat:
-    """Counts of every category, `stat[category_id]`; those of several pictures add up."""
+    """Counts of every category, `stat[category_id]`; those of several images add up."""
 
     def __init__(self) -> None:
         """Starts with no segment."""
@@ -85,7 +85,7 @@ class PQStat:
         return self.pq_per_cat[category]
 
     def __iadd__(self, other: PQStat) -> PQStat:
-        """Adds the counts of other pictures."""
+        """Adds the counts of other images."""
         for category, counts in other.pq_per_cat.items():
             self.pq_per_cat[category] += counts
         return self

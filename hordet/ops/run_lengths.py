@@ -1,4 +1,4 @@
-"""Masks as COCO's run lengths, without a bitmap of the picture; knows no other part of hordet."""
+"""Masks as COCO's run lengths, without a bitmap of the image; knows no other part of hordet."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from pycocotools import mask as coco_mask
 
 
 def encode_crop(crop: NDArray[Any], x: int, y: int, height: int, width: int) -> dict[str, Any]:
-    """Encode a mask that is nonzero in a part of its picture alone.
+    """Encode a mask that is nonzero in a part of its image alone.
 
     Args:
         crop: The part, transposed, for COCO counts down the columns: (columns, rows), bool or uint8
             of 0 and 1.
-        x: Its first column in the picture.
+        x: Its first column in the image.
         y: Its first row.
-        height: Of the picture.
-        width: Of the picture.
+        height: Of the image.
+        width: Of the image.
 
     Returns:
         COCO's compressed run lengths: dict(size=[height, width], counts=bytes).
@@ -40,7 +40,7 @@ def bitmap_of(segmentation: Any, size: tuple[int, int]) -> NDArray[np.uint8] | N
 
     Args:
         segmentation: As COCO has it: polygons, or run lengths, compressed or not.
-        size: (height, width) of the picture.
+        size: (height, width) of the image.
 
     Returns:
         0 and 1, (height, width); None if there is no polygon.
@@ -62,10 +62,10 @@ def encode_mask(
     """Encode a mask, four times faster than copying it to columns for pycocotools.
 
     Args:
-        mask: Bitmap (rows, columns), uint8 of 0 and 1, of the picture or of a part of it.
+        mask: Bitmap (rows, columns), uint8 of 0 and 1, of the image or of a part of it.
         x: First column of the part.
         y: Its first row.
-        size: (height, width) of the picture; the mask's by default.
+        size: (height, width) of the image; the mask's by default.
 
     Returns:
         COCO's compressed run lengths.

@@ -22,7 +22,7 @@ _HARMLESS = (
 )
 
 
-def quiet() -> None:
+def silence_warnings() -> None:
     """Silence warnings of the libraries that are harmless and that nobody here can act on."""
     for message in _HARMLESS:
         warnings.filterwarnings("ignore", message=message)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hordet.config import ConfigError, load_config
+from hordet.config.load import load_config
+from hordet.errors import ConfigError
 from hordet.report import plots
 from hordet.report.predictions import Findings, predict
 from hordet.report.run_folder import RunFolder, distinct_names, read_run, settings_difference
-from hordet.visualization import draw_sheet
+from hordet.visualization.drawing import draw_sheet
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -25,17 +26,17 @@ class Section:
     Attributes:
         run: The run.
         verdicts: Sentences that answer what one asks first.
-        images: Plots, each with its description.
+        plots: Plots, each with its description.
         errors: Kind, number and lost AP50 of each error.
         table: Heading and rows of the classes.
-        sheets: Titles, and pictures with the truth beside the prediction.
+        sheets: Titles, and images with the truth beside the prediction.
         settings: Key, base and run.
         base: What the settings are compared with.
     """
 
     run: RunFolder
     verdicts: list[str] = field(default_factory=list)
-    images: list[tuple[str, str]] = field(default_factory=list)
+    plots: list[tuple[str, str]] = field(default_factory=list)
     errors: list[tuple[str, int, float]] = field(default_factory=list)
     table: tuple[list[str], list[list[str]]] | None = None
     sheets: list[tuple[str, list[str]]] = field(default_factory=list)
@@ -49,7 +50,7 @@ def write_report(folders: Sequence[str | Path], out: str | Path, predictions: bo
     Args:
         folders: Work folders.
         out: The page's file.
-        predictions: Whether to run each run's checkpoint over its validation pictures.
+        predictions: Whether to run each run's checkpoint over its validation images.
 
     Returns:
         The file.
@@ -148,8 +149,8 @@ def _comparison(runs: Sequence[RunFolder]) -> str:
     if len(runs) < 2 or runs[0].headline is None:
         return ""
     sets = [(run.config.get("val_dataloader") or {}).get("dataset", {}) for run in runs]
-    if len({_pictures(part) for part in sets}) > 1:
-        return "The runs were validated on different pictures, so their figures do not compare."
+    if len({_images(part) for part in sets}) > 1:
+        return "The runs were validated on different images, so their figures do not compare."
     key, name, divisor = runs[0].headline
     best = {run.name: max(run.metric(key)[1]) / divisor for run in runs if run.metric(key)[1]}
     if len(best) < 2:
@@ -160,18 +161,18 @@ def _comparison(runs: Sequence[RunFolder]) -> str:
     return words + " One run each: seeds alone may differ by a point or two."
 
 
-def _pictures(dataset: dict[str, Any]) -> str:
-    """Name what a data set's pictures are, wherever its folder lies."""
+def _images(dataset: dict[str, Any]) -> str:
+    """Name what a data set's images are, wherever its folder lies."""
     root = Path(dataset.get("data_root") or "").name
     return repr([root, dataset.get("ann_file"), dataset.get("data_prefix")])
 
 
 def _add_findings(section: Section, found: Findings) -> None:
     """Add what the predictions show."""
-    section.verdicts.append(f"A picture takes {found.seconds:.2f} s to predict on this machine.")
+    section.verdicts.append(f"An image takes {found.seconds:.2f} s to predict on this machine.")
     for kind, figures in found.figures.items():
         text = "precision over recall"
-        section.images.append((text, plots.precision_recall(figures, found.classes, kind)))
+        section.plots.append((text, plots.precision_recall(figures, found.classes, kind)))
     if found.errors is not None:
         errors = found.errors
         worst = max(errors.gains, key=lambda name: errors.gains[name])
@@ -180,11 +181,11 @@ def _add_findings(section: Section, found: Findings) -> None:
             f"{errors.ap50:.3f}."
         )
         section.errors = [(k, errors.counts[k], errors.gains[k]) for k in errors.gains]
-        section.images.append(("lost AP50", plots.error_bars(errors.gains)))
+        section.plots.append(("lost AP50", plots.error_bars(errors.gains)))
         matrix = plots.confusion(
             errors.confusion, [*found.classes, "background"], [*found.classes, "missed"]
         )
-        section.images.append(("confusion matrix", matrix))
+        section.plots.append(("confusion matrix", matrix))
         section.table = _detection_table(found)
     if found.confusion is not None:
         section.table = _segmentation_table(found)
@@ -194,8 +195,8 @@ def _add_findings(section: Section, found: Findings) -> None:
             f"{found.summary['aAcc'] / 100:.3f}; the weakest class is {worst[0]}, IoU {worst[1]}."
         )
         matrix = plots.confusion(found.confusion, found.classes, found.classes)
-        section.images.append(("confusion matrix", matrix))
-    for title, pairs in found.pictures:
+        section.plots.append(("confusion matrix", matrix))
+    for title, pairs in found.images:
         # One by one, so that a telephone shows them large and a screen side by side.
         sheets = [draw_sheet([pair], found.classes, found.colours, "") for pair in pairs]
         section.sheets.append((title, [plots.embedded(sheet, "jpg") for sheet in sheets]))

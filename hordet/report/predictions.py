@@ -1,4 +1,4 @@
-"""Predict the validation pictures of a run with its best checkpoint, and score them."""
+"""Predict the validation images of a run with its best checkpoint, and score them."""
 
 import contextlib
 import copy
@@ -17,13 +17,14 @@ from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from hordet import run as runs
 from hordet.datasets.roots import evaluator_configs
+from hordet.engine import runner as runs
+from hordet.errors import ReportError
 from hordet.evaluation.coco_eval import CocoFigures, evaluate_coco
-from hordet.evaluation.coco_results import PictureResult
-from hordet.report.errors import CONFUSION_SCORE, Errors, find_errors
-from hordet.report.run_folder import ReportError, RunFolder
-from hordet.visualization import (
+from hordet.evaluation.coco_results import ImageResult
+from hordet.evaluation.tide import CONFUSION_SCORE, Errors, find_errors
+from hordet.report.run_folder import RunFolder
+from hordet.visualization.panels import (
     Pair,
     class_colours,
     predicted_objects,
@@ -31,7 +32,7 @@ from hordet.visualization import (
     true_objects,
 )
 
-SHOWN = 4  # pictures of each of: worst, best, random
+SHOWN = 4  # images of each of: worst, best, random
 
 
 @dataclass
@@ -41,8 +42,8 @@ class Findings:
     Attributes:
         classes: Names of the classes.
         colours: Their colours, 0 to 1.
-        seconds: Prediction of one picture, mean.
-        pictures: Truth and prediction of the worst, the best and random pictures, with a title.
+        seconds: Prediction of one image, mean.
+        images: Truth and prediction of the worst, the best and random images, with a title.
         figures: COCO's figures by 'bbox' and 'segm'; of detectors.
         errors: What a detector gets wrong.
         confusion: Pixels (K, K) of a segmentor by true (row) and predicted class.
@@ -52,7 +53,7 @@ class Findings:
     classes: list[str]
     colours: list[tuple[float, float, float]]
     seconds: float
-    pictures: list[tuple[str, list[Pair]]]
+    images: list[tuple[str, list[Pair]]]
     figures: dict[str, CocoFigures] = field(default_factory=dict)
     errors: Errors | None = None
     confusion: NDArray[np.int64] | None = None
@@ -60,14 +61,14 @@ class Findings:
 
 
 def predict(folder: RunFolder) -> Findings:
-    """Run a run's checkpoint over its validation pictures.
+    """Run a run's checkpoint over its validation images.
 
     Args:
         folder: The run, with a checkpoint.
 
     Raises:
         ReportError: The run is of a task that the report does not know.
-        DatasetError: The pictures are not where the config says.
+        DatasetError: The images are not where the config says.
     """
     cfg = copy.deepcopy(folder.config)
     metrics = evaluator_configs(cfg.get("val_evaluator"))
@@ -89,7 +90,7 @@ def predict(folder: RunFolder) -> Findings:
     cfg.log_level = "WARNING"
     with TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
         cfg.work_dir = scratch
-        runner = runs.test_runner(cfg, folder.checkpoint)
+        runner = runs.build_test_runner(cfg, folder.checkpoint)
         runner.load_or_resume()
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
             metric = METRICS.build(cfg.test_evaluator)
@@ -101,7 +102,7 @@ def predict(folder: RunFolder) -> Findings:
 
 
 def _run(model: torch.nn.Module, loader: Any, metric: Any) -> float:
-    """Feed a metric with predictions; return the mean seconds of a picture."""
+    """Feed a metric with predictions; return the mean seconds of an image."""
     model.eval()
     spent, number = 0.0, 0
     with torch.no_grad():
@@ -121,7 +122,7 @@ def _choose(quality: dict[Any, float]) -> list[tuple[str, list[Any]]]:
     worst, best = order[:number], order[number:][-number:][::-1]
     rest = [key for key in order if key not in {*worst, *best}]
     others = random.Random(0).sample(rest, min(number, len(rest)))
-    named = (("Worst pictures", worst), ("Best pictures", best), ("Random pictures", others))
+    named = (("Worst images", worst), ("Best images", best), ("Random images", others))
     return [(title, keys) for title, keys in named if keys]
 
 
@@ -143,7 +144,7 @@ def _detection(cfg: Config, dataset: Any, metric: Any, seconds: float) -> Findin
     labels = {category: order.index(names[category]) for category in categories}
     indices = {dataset.get_data_info(i)["img_id"]: i for i in range(len(dataset))}
     quality = {key: value for key, value in errors.quality.items() if key in indices}
-    pictures = [
+    images = [
         (title, [_pair(dataset, indices[key], results.get(key), labels) for key in keys])
         for title, keys in _choose(quality)
     ]
@@ -152,14 +153,14 @@ def _detection(cfg: Config, dataset: Any, metric: Any, seconds: float) -> Findin
         classes,
         class_colours(dataset.metainfo)[1],
         seconds,
-        pictures,
+        images,
         figures=figures,
         errors=errors,
     )
 
 
-def _pair(dataset: Any, index: int, result: PictureResult | None, labels: dict[int, int]) -> Pair:
-    """Gather the truth and the detections of a picture for drawing."""
+def _pair(dataset: Any, index: int, result: ImageResult | None, labels: dict[int, int]) -> Pair:
+    """Gather the truth and the detections of an image for drawing."""
     info = dataset.get_data_info(index)
     size = (info["height"], info["width"])
     found = InstanceData(
@@ -191,7 +192,7 @@ def _segmentation(runner: Any, metric: Any, seconds: float) -> Findings:
     results, metric.results = metric.results, []
     summary = metric.compute_metrics(results)
     indices = {dataset.get_data_info(i)["img_path"]: i for i in range(len(dataset))}
-    pictures = []
+    images = []
     for title, keys in _choose(quality):
         pairs = []
         for key in keys:
@@ -200,7 +201,5 @@ def _segmentation(runner: Any, metric: Any, seconds: float) -> Findings:
             with torch.no_grad():
                 sample = runner.model.test_step(batch)[0]
             pairs.append(Pair(indices[key], key, *semantic_panels(sample)))
-        pictures.append((title, pairs))
-    return Findings(
-        classes, colours, seconds, pictures, confusion=metric.confusion, summary=summary
-    )
+        images.append((title, pairs))
+    return Findings(classes, colours, seconds, images, confusion=metric.confusion, summary=summary)

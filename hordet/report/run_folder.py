@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from hordet.errors import UserError
+from hordet.errors import ReportError
 
 # Metrics by which a run is judged, the first that it has; their names, and what divides them.
 HEADLINES = {
@@ -20,10 +20,6 @@ HEADLINES = {
 }
 _NESTED = (dict, list, tuple)
 _ENVIRONMENT = ("Python", "PyTorch", "TorchVision", "MMEngine", "CUDA available", "GPU 0", "seed")
-
-
-class ReportError(UserError, ValueError):
-    """There is nothing to report on; the message says what is missing."""
 
 
 @dataclass

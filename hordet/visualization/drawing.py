@@ -1,4 +1,4 @@
-"""Pictures with what was found in them: sheets of prediction beside truth, and overlays."""
+"""Images with what was found in them: sheets of prediction beside truth, and overlays."""
 
 import colorsys
 from collections.abc import Iterable, Sequence
@@ -19,9 +19,9 @@ from hordet.visualization.panels import Colour, Pair, Panel
 
 PANEL_INCHES = 3.6
 DOTS_PER_INCH = 110
-LABELS_AT_MOST = 20  # objects of one panel; more labels would hide the picture
+LABELS_AT_MOST = 20  # objects of one panel; more labels would hide the image
 LEGEND_AT_MOST = 30  # classes, largest area first
-# Of one picture: the long side whatever its pixels, an entry of the legend, and pixels.
+# Of one image: the long side whatever its pixels, an entry of the legend, and pixels.
 OVERLAY_INCHES, LEGEND_INCHES = 6.0, 1.5
 SMALLEST_OVERLAY, LARGEST_OVERLAY = 800, 4000
 
@@ -29,11 +29,11 @@ SMALLEST_OVERLAY, LARGEST_OVERLAY = 800, 4000
 def draw_sheet(
     pairs: Sequence[Pair], classes: Sequence[str], colours: Sequence[Colour], title: str
 ) -> Figure:
-    """Lay out truth beside prediction, two pictures a row, with a legend for class maps."""
+    """Lay out truth beside prediction, two images a row, with a legend for class maps."""
     columns = min(len(pairs), 2)
     rows = -(-len(pairs) // columns)
     images = [mmcv.imread(pair.image_path, channel_order="rgb") for pair in pairs]
-    # One height for all panels: that of the typical picture, within reason.
+    # One height for all panels: that of the typical image, within reason.
     ratio = float(np.clip(np.median([i.shape[0] / i.shape[1] for i in images]), 0.4, 1.6))
     panels = [panel for pair in pairs for panel in (pair.truth, pair.prediction)]
     legend = _legend(panels, classes, colours)
@@ -65,7 +65,7 @@ def draw_panel(
     classes: Sequence[str],
     colours: Sequence[Colour],
 ) -> None:
-    """Draw one picture (H, W, 3) RGB with its objects or class map."""
+    """Draw one image (H, W, 3) RGB with its objects or class map."""
     if panel.semantic is not None:
         table = np.array([*colours, (1, 1, 1)])
         painted = panel.semantic < len(colours)
@@ -75,7 +75,7 @@ def draw_panel(
         blended = cv2.addWeighted(image, 0.4, overlay, 0.6, 0)
         image = np.where(painted[..., None], blended, image)
     axis.imshow(image)
-    axis.autoscale(False)  # boxes beyond the picture do not shrink it
+    axis.autoscale(False)  # boxes beyond the image do not shrink it
     for i, (box, label) in enumerate(zip(panel.boxes, panel.labels, strict=True)):
         # One class alone: a colour an object tells neighbours apart.
         by_object = colorsys.hsv_to_rgb(0.618 * i % 1, 0.85, 0.95)
@@ -111,9 +111,9 @@ def draw_overlay(
     with_legend: bool = True,
     largest: int = LARGEST_OVERLAY,
 ) -> NDArray[np.uint8]:
-    """Draw one picture alone.
+    """Draw one image alone.
 
-    Lines and words have the same share of every picture. Its long side becomes at least
+    Lines and words have the same share of every image. Its long side becomes at least
     SMALLEST_OVERLAY pixels, so that words are legible, and at most `largest`.
 
     Args:
@@ -121,7 +121,7 @@ def draw_overlay(
         panel: What is drawn over it.
         classes: Names of the classes.
         colours: Their colours.
-        with_legend: Put a legend below where colours are not named within the picture.
+        with_legend: Put a legend below where colours are not named within the image.
         largest: Most pixels of the long side; drawing takes time by them.
 
     Returns:
@@ -152,7 +152,7 @@ def draw_overlay(
 def _shrunk(
     image: NDArray[np.uint8], panel: Panel, factor: float
 ) -> tuple[NDArray[np.uint8], Panel]:
-    """Scale a picture down, and what is drawn over it."""
+    """Scale an image down, and what is drawn over it."""
     image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     semantic = panel.semantic
     if semantic is not None:

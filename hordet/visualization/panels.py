@@ -1,4 +1,4 @@
-"""What is drawn over a picture: true or predicted objects, or a class map."""
+"""What is drawn over an image: true or predicted objects, or a class map."""
 
 import colorsys
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ from mmdet.evaluation.functional import INSTANCE_OFFSET
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from hordet.run_lengths import bitmap_of
+from hordet.ops.run_lengths import bitmap_of
 
 Colour = tuple[float, float, float]
 
 
 @dataclass
 class Panel:
-    """One picture with objects or a semantic map drawn over it."""
+    """One image with objects or a semantic map drawn over it."""
 
     caption: str
     boxes: NDArray[np.floating] = field(default_factory=lambda: np.zeros((0, 4)))  # (n, 4) xyxy
@@ -29,7 +29,7 @@ class Panel:
 
 @dataclass
 class Pair:
-    """Truth and prediction of one picture."""
+    """Truth and prediction of one image."""
 
     index: int
     image_path: str
@@ -48,7 +48,7 @@ def class_colours(metainfo: dict[str, Any]) -> tuple[list[str], list[Colour]]:
 
 
 def true_objects(info: dict[str, Any], size: tuple[int, int]) -> Panel:
-    """Read the annotated objects of a picture of (height, width); crowds are left out."""
+    """Read the annotated objects of an image of (height, width); crowds are left out."""
     objects = [item for item in info.get("instances", ()) if not item.get("ignore_flag")]
     has_masks = any(item.get("mask") for item in objects)
     masks = [bitmap_of(item.get("mask", []), size) for item in objects] if has_masks else []

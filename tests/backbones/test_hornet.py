@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hordet.backbones import HorNet
-from hordet.checkpoints import CheckpointError
+from hordet.errors import CheckpointError
 
 ARCH = dict(base_channels=16, depths=(1, 2, 1, 1), orders=(2, 3, 4, 5))
 NORMS = {"norm0", "norm1"}
@@ -150,7 +150,7 @@ def test_bad_arguments(kwargs, words):
         HorNet(**kwargs)
 
 
-def test_picture_too_small():
+def test_image_too_small():
     with pytest.raises(ValueError, match="31 x 64 pixels.*at least 32"):
         HorNet(ARCH)(torch.randn(1, 3, 31, 64))
     assert HorNet(ARCH, out_indices=(0,))(torch.randn(1, 3, 31, 64))[0].shape == (1, 16, 7, 16)

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from hordet.backbones import TimmBackbone
-from hordet.checkpoints import CheckpointError
-from hordet.optim import LayerDecayOptimWrapperConstructor
+from hordet.engine import LayerDecayOptimWrapperConstructor
+from hordet.errors import CheckpointError
 
 SWIN = dict(
     model_name="swin_tiny_patch4_window7_224",
@@ -15,7 +15,7 @@ SWIN = dict(
 )
 
 
-def picture(height=64, width=96, channels=3):
+def image(height=64, width=96, channels=3):
     return torch.randn(2, channels, height, width, generator=torch.Generator().manual_seed(1))
 
 
@@ -40,7 +40,7 @@ def test_outputs_are_those_of_features_only(name):
     theirs.load_state_dict(dict(zip(theirs.state_dict(), weights, strict=True)))
     assert list(backbone.out_channels) == theirs.feature_info.channels()
     assert list(backbone.out_strides) == theirs.feature_info.reduction() == [4, 8, 16, 32]
-    for got, want in zip(backbone(picture()), theirs(picture()), strict=True):
+    for got, want in zip(backbone(image()), theirs(image()), strict=True):
         torch.testing.assert_close(got, want, rtol=0, atol=0)
 
 
@@ -48,7 +48,7 @@ def test_default_outputs_are_the_last_of_each_stride():
     assert TimmBackbone("test_resnet").out_indices == (1, 2, 3, 4)
     dilated = TimmBackbone("test_resnet", model_kwargs=dict(output_stride=16))
     assert (dilated.out_indices, dilated.out_strides) == ((1, 2, 4), (4, 8, 16))
-    assert [out.shape[-1] for out in dilated(picture())] == [24, 12, 6]
+    assert [out.shape[-1] for out in dilated(image())] == [24, 12, 6]
     assert TimmBackbone("test_resnet", out_indices=(0, 4)).out_strides == (2, 32)
 
 
@@ -58,7 +58,7 @@ def test_no_parameter_is_unused(name, indices):
     if "convnext" in name:
         indices = tuple(i - 1 for i in indices)  # no feature of stride 2
     backbone = TimmBackbone(name, out_indices=indices)
-    outs = train_step(backbone, picture())
+    outs = train_step(backbone, image())
     assert [out.shape[1] for out in outs] == list(backbone.out_channels)
     unused = [n for n, p in backbone.named_parameters() if p.grad is None or not p.grad.any()]
     assert not unused
@@ -73,7 +73,7 @@ def test_frozen_stages_and_norm_eval():
         assert not any(m.training for m in backbone.modules() if isinstance(m, nn.BatchNorm2d))
         backbone.eval().train()
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
-    train_step(backbone, picture())
+    train_step(backbone, image())
     trained = {n.split(".")[1] for n, p in backbone.named_parameters() if p.requires_grad}
     assert trained == {"layer3", "layer4"}
     assert all(torch.equal(before[n], b) for n, b in backbone.named_buffers())
@@ -100,7 +100,7 @@ def test_recomputation_changes_no_gradient():
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            outs = backbone(picture())
+            outs = backbone(image())
         kept.append(saved)
         sum(out.square().mean() for out in outs).backward()
     assert kept[1] < kept[0] / 2
@@ -116,7 +116,7 @@ def test_layers_for_layer_decay():
     assert backbone.get_layer_depth("model.stages.0.blocks.0.gamma") == (1, 11)
     assert backbone.get_layer_depth("model.stages.3.blocks.1.gamma") == (9, 11)
     assert backbone.get_layer_depth("norms.3.weight") == (10, 11)
-    # As hordet.optim numbers the stages of HorNet: stem, four stages, head.
+    # As hordet.engine numbers the stages of HorNet: stem, four stages, head.
     assert backbone.get_stage_depth("backbone.model.stem.0.weight", "backbone.") == (0, 6)
     assert backbone.get_stage_depth("model.stages.3.blocks.1.gamma") == (4, 6)
     assert backbone.get_stage_depth("norms.3.weight") == (5, 6)
@@ -158,8 +158,8 @@ def test_weights_from_timms_file(tmp_path, suffix, monkeypatch):
     backbone.init_weights()
     tensors = sum("num_batches" not in name for name in backbone.state_dict())
     assert f"{tensors} of {tensors} tensors match; unexpected: fc." in said[0]
-    want = classifier.forward_intermediates(picture(), indices=[1, 2, 3, 4])[1]
-    for a, b in zip(backbone(picture()), want, strict=True):
+    want = classifier.forward_intermediates(image(), indices=[1, 2, 3, 4])[1]
+    for a, b in zip(backbone(image()), want, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
@@ -228,13 +228,13 @@ def test_names_and_options_that_do_not_exist():
 def test_swin_takes_any_multiple_of_its_patch():
     backbone = TimmBackbone(**SWIN).eval()
     for height, width in ((64, 96), (36, 100)):
-        outs = backbone(picture(height, width))
+        outs = backbone(image(height, width))
         sizes = [(-(-height // s), -(-width // s)) for s in backbone.out_strides]
         assert [tuple(out.shape[1:]) for out in outs] == [
             (c, *size) for c, size in zip(backbone.out_channels, sizes, strict=True)
         ]
     with pytest.raises(ValueError, match="33 x 47 pixels, .*pad_size_divisor"):
-        backbone(picture(33, 47))
+        backbone(image(33, 47))
 
 
 def test_swin_is_that_of_mmdet():
@@ -260,7 +260,7 @@ def test_swin_is_that_of_mmdet():
     converted = {n.removeprefix("backbone."): v for n, v in swin_converter(official).items()}
     missing, unexpected = theirs.load_state_dict(converted, strict=False)
     assert not unexpected and all(n.startswith("norm") or "index" in n for n in missing)
-    x = picture(224, 448)
+    x = image(224, 448)
     for got, want in zip(backbone(x), theirs(x), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
 
@@ -268,27 +268,27 @@ def test_swin_is_that_of_mmdet():
 def test_attention_of_one_size():
     backbone = TimmBackbone("test_coatnet", img_size=(64, 96)).eval()
     assert backbone.img_size == (64, 96)
-    assert [tuple(out.shape[-2:]) for out in backbone(picture())] == [
+    assert [tuple(out.shape[-2:]) for out in backbone(image())] == [
         (16, 24), (8, 12), (4, 6), (2, 3)
     ]  # fmt: skip
     with pytest.raises(ValueError, match=r"64 x 64 pixels; .* made for 64 x 96.*img_size=\(H, W\)"):
-        backbone(picture(64, 64))
+        backbone(image(64, 64))
     assert TimmBackbone("test_coatnet").img_size == (160, 160)
     with pytest.raises(ValueError, match="64 x 96 pixels, which halonet26t cannot.*256 HaloNet"):
-        TimmBackbone("halonet26t", out_indices=(1, 3)).eval()(picture())
+        TimmBackbone("halonet26t", out_indices=(1, 3)).eval()(image())
 
 
 def test_sync_bn_keeps_activations():
     """torch's conversion drops the activation inside timm's norms; training puts it back."""
     backbone = TimmBackbone("test_efficientnet")
-    train_step(backbone, picture())
-    want = backbone.eval()(picture())
+    train_step(backbone, image())
+    want = backbone.eval()(image())
     converted = nn.SyncBatchNorm.convert_sync_batchnorm(backbone)
     assert any(isinstance(module, nn.SyncBatchNorm) for module in converted.modules())
-    for got, expected in zip(converted.train().eval()(picture()), want, strict=True):
+    for got, expected in zip(converted.train().eval()(image()), want, strict=True):
         torch.testing.assert_close(got, expected)
 
 
 def test_other_channels():
     backbone = TimmBackbone("test_resnet", in_channels=5)
-    assert len(backbone(picture(channels=5))) == 4
+    assert len(backbone(image(channels=5))) == 4

@@ -8,7 +8,7 @@ from torchvision import models
 from hordet.backbones import TorchvisionBackbone
 
 
-def picture(height=64, width=96):
+def image(height=64, width=96):
     return torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(1))
 
 
@@ -17,7 +17,7 @@ def test_shufflenet_is_torchvisions():
     assert backbone.out_strides == (4, 8, 16, 32)
     whole = models.shufflenet_v2_x1_0(weights=None).eval()
     whole.load_state_dict(backbone.model.state_dict(), strict=False)
-    x, maps = picture(), []
+    x, maps = image(), []
     outs = backbone(x)
     for name in ("conv1", "maxpool", "stage2", "stage3", "stage4", "conv5"):
         x = whole.get_submodule(name)(x)
@@ -30,14 +30,14 @@ def test_shufflenet_is_torchvisions():
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
 def test_other_models(name):
     backbone = TorchvisionBackbone(name)
-    assert [out.shape[1] for out in backbone(picture())] == list(backbone.out_channels)
-    assert [96 // out.shape[3] for out in backbone(picture())] == [4, 8, 16, 32]
+    assert [out.shape[1] for out in backbone(image())] == list(backbone.out_channels)
+    assert [96 // out.shape[3] for out in backbone(image())] == [4, 8, 16, 32]
 
 
 def test_no_parameter_is_unused():
     backbone = TorchvisionBackbone("shufflenet_v2_x0_5", out_indices=(2, 3))
     assert backbone.out_strides == (8, 16)
-    sum((out * torch.randn_like(out)).mean() for out in backbone(picture())).backward()
+    sum((out * torch.randn_like(out)).mean() for out in backbone(image())).backward()
     assert not [n for n, p in backbone.named_parameters() if p.grad is None]
     assert not any("stage4" in name for name, _ in backbone.named_parameters())
 

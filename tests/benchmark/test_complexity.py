@@ -11,8 +11,8 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from hordet.backbones import HorNet
-from hordet.config import load_config
-from hordet.evaluation.complexity import EmptyOnMeta, complexity_of, count, paper_shape
+from hordet.benchmark.complexity import EmptyOnMeta, complexity_of, count, paper_shape
+from hordet.config.load import load_config
 from hordet.layers import GlobalLocalFilter
 
 MMDET = Path(mmdet.__file__).parent / ".mim" / "configs"
@@ -77,7 +77,7 @@ def test_kinds_of_models(path):
     cost = complexity_of(cfg, (3, 128, 96))
     # Norms on one side, attention (a sixth of Mask2Former) on the other.
     assert 0.8 < cost.matrix_multiply_adds / cost.multiply_adds < 1.25
-    # Heads on RoIs cost the same at every size; the rest grows with the picture.
+    # Heads on RoIs cost the same at every size; the rest grows with the image.
     assert complexity_of(cfg, (3, 256, 96)).multiply_adds > cost.multiply_adds
 
 

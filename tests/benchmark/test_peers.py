@@ -6,8 +6,8 @@ import pytest
 import torch
 from mmengine.structures import PixelData
 
-from hordet.backbones.peers import PEERS
-from hordet.evaluation import backbone_table as table
+from hordet.benchmark import backbones as table
+from hordet.benchmark.peers import PEERS
 from hordet.registry import MODELS
 
 # Models that take their size at construction, and those whose windows need a multiple of it.

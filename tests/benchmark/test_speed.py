@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hordet.evaluation.contenders import Contender, config_of
-from hordet.evaluation.memory import peak_memory
-from hordet.evaluation.roofline import Roofline, measure_roofline
-from hordet.evaluation.speed import Row, Task, compare
-from hordet.evaluation.speed_report import markdown, plot
+from hordet.benchmark.candidates import Contender, config_of
+from hordet.benchmark.memory import peak_memory
+from hordet.benchmark.roofline import Roofline, measure_roofline
+from hordet.benchmark.speed import Row, Task, compare
+from hordet.benchmark.speed_report import markdown, plot
 
 NAIVE = Path(__file__).parents[1] / "references" / "naive_hornet.py"
 

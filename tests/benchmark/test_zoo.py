@@ -7,8 +7,8 @@ import sys
 import pytest
 import yaml
 
-from hordet.evaluation.complexity import Complexity
-from hordet.evaluation.zoo import Row, count_configs, markdown, read_metafiles
+from hordet.benchmark.complexity import Complexity
+from hordet.benchmark.zoo import Row, count_configs, markdown, read_metafiles
 
 CONFIG = """
 default_scope = "mmseg"

@@ -15,7 +15,6 @@ from hordet.backbones import HorNet
 from hordet.checkpoints import (
     SOURCES,
     TARGETS,
-    CheckpointError,
     convert,
     fill,
     load_checkpoint,
@@ -23,7 +22,8 @@ from hordet.checkpoints import (
     wrapped,
 )
 from hordet.checkpoints.layouts import FAMILIES
-from hordet.config import load_config
+from hordet.config.load import load_config
+from hordet.errors import CheckpointError
 from hordet.registry import MODELS
 
 ARCHS = ("tiny", "small", "base", "large")

@@ -8,7 +8,8 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from hordet.checkpoints import CheckpointError, CoverageHook, load_weights
+from hordet.checkpoints import CoverageHook, load_weights
+from hordet.errors import CheckpointError
 
 
 def network(width=4, classes=3):

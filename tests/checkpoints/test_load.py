@@ -10,7 +10,8 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
-from hordet.checkpoints import CheckpointError, load_checkpoint
+from hordet.checkpoints import load_checkpoint
+from hordet.errors import CheckpointError
 
 
 class Malicious:

@@ -7,13 +7,8 @@ import pytest
 import torch
 from mmengine.runner import CheckpointLoader
 
-from hordet.checkpoints import (
-    CheckpointError,
-    load_checkpoint,
-    save_checkpoint,
-    sha256_of,
-    split_sha256,
-)
+from hordet.checkpoints import load_checkpoint, save_checkpoint, sha256_of, split_sha256
+from hordet.errors import CheckpointError
 
 # FIPS 180-2, appendix B.1: the sum of the three bytes "abc".
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

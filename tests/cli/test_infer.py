@@ -1,4 +1,4 @@
-"""tools/infer.py as a person runs it: files, lines, exit codes, broken pictures."""
+"""tools/infer.py as a person runs it: files, lines, exit codes, broken images."""
 
 import json
 import os
@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hordet.config import ConfigError
-from hordet.infer import Predictor
+from hordet.errors import ConfigError
+from hordet.inference import Predictor
 
 DETECTION = "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
 SEGMENTATION = "configs/ade20k/upernet_hornet-nano_horuperhead_2k.py"
 
 
 @pytest.fixture
-def infer(pytestconfig, drawn_pictures, tmp_path):
+def infer(pytestconfig, drawn_images, tmp_path):
     """Run the tool in an empty folder."""
     root = pytestconfig.rootpath
-    environment = {**os.environ, "HORDET_CACHE": str(drawn_pictures), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "HORDET_CACHE": str(drawn_images), "OMP_NUM_THREADS": "1"}
 
     def run(leaf, *arguments, stdin=""):
         command = [sys.executable, root / "tools/infer.py", root / leaf, *arguments, "--tiny"]
@@ -39,32 +39,32 @@ def infer(pytestconfig, drawn_pictures, tmp_path):
     return run
 
 
-def test_a_broken_picture_is_told_and_the_others_are_predicted(infer, detector, tmp_path):
-    pictures = sorted(detector.pictures.iterdir())
+def test_a_broken_image_is_told_and_the_others_are_predicted(infer, detector, tmp_path):
+    images = sorted(detector.images.iterdir())
     folder = tmp_path / "photos"
     folder.mkdir()
-    (folder / "cut.png").write_bytes(pictures[0].read_bytes()[:2000])
-    (folder / "whole.png").write_bytes(pictures[1].read_bytes())
-    listed = f"{pictures[2]}\nnone.jpg\n"
+    (folder / "cut.png").write_bytes(images[0].read_bytes()[:2000])
+    (folder / "whole.png").write_bytes(images[1].read_bytes())
+    listed = f"{images[2]}\nnone.jpg\n"
     known = Predictor.from_config(detector.config, detector.checkpoint)
-    kind, number = Counter(known(pictures[1]).names).most_common(1)[0]
+    kind, number = Counter(known(images[1]).names).most_common(1)[0]
     options = ["--batch-size", "2", "--score-threshold", "0.99", "--classes", kind]
     result = infer(DETECTION, detector.checkpoint, folder, "-", *options, stdin=listed)
     assert result.returncode == 1, result.stderr[-3000:]
     assert "none.jpg: no such file or folder" in result.stderr
-    assert "cut.png is no picture, or is cut short" in result.stderr
+    assert "cut.png is no image, or is cut short" in result.stderr
     assert "Traceback" not in result.stderr and "Warning" not in result.stderr
     lines = [line for line in result.stdout.splitlines() if "  " in line]
     assert lines[0] == "whole.png  96 x 96  nothing found"
-    assert lines[1].startswith(pictures[2].name)
+    assert lines[1].startswith(images[2].name)
     assert lines[-1].startswith("2 predicted, 2 could not be read;")
     assert lines[-1].endswith("(predictions)")
     out = tmp_path / "predictions"
     assert sorted(p.name for p in (out / "overlays").iterdir()) == sorted(
-        ["whole.jpg", f"{pictures[2].stem}.jpg"]
+        ["whole.jpg", f"{images[2].stem}.jpg"]
     )
     listing = json.loads((out / "images.json").read_text())
-    assert [image["file_name"] for image in listing["images"]] == ["whole.png", pictures[2].name]
+    assert [image["file_name"] for image in listing["images"]] == ["whole.png", images[2].name]
     found = json.loads((out / "results.json").read_text())
     names = {item["id"]: item["name"] for item in listing["categories"]}
     assert {names[item["category_id"]] for item in found} == {kind}
@@ -100,12 +100,12 @@ def test_what_is_refused(detector, segmentor, pytestconfig, tmp_path, monkeypatc
     tool = runpy.run_path(str(pytestconfig.rootpath / "tools/infer.py"))
     monkeypatch.chdir(tmp_path)
     cases = [
-        (detector, [detector.pictures, "--classes", "stars"], "did you mean 'star'"),
-        (segmentor, [segmentor.pictures, "--score-threshold", "0.5"], "has neither scores"),
+        (detector, [detector.images, "--classes", "stars"], "did you mean 'star'"),
+        (segmentor, [segmentor.images, "--score-threshold", "0.5"], "has neither scores"),
         (
             detector,
             [segmentor.checkpoint, "--annotations", detector.annotations],
-            "1 pictures are not in the annotation file, such as 'random.pth'",
+            "1 images are not in the annotation file, such as 'random.pth'",
         ),
     ]
     for model, arguments, words in cases:

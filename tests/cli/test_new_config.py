@@ -52,7 +52,7 @@ def test_it_says_what_it_saw_and_what_comes_next_and_keeps_what_is_there(tool):
     # What training would refuse is said, with an exit code of its own.
     shutil.move(root / "train" / "train_0.png", tool.folder)
     lacking = tool("new_config.py", "--coco", root, "--force")
-    assert lacking.returncode == 1 and "error: 1 of 4 pictures" in lacking.stdout
+    assert lacking.returncode == 1 and "error: 1 of 4 images" in lacking.stdout
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ def test_a_detector_trains_on_its_data_and_dry(tool):
     assert tool("new_config.py", "--coco", root, "--out", "nuts.py").returncode == 0
     checked = tool("check_dataset.py", "nuts.py")
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "6 pictures, 0 errors, 0 warnings" in checked.stdout
+    assert "6 images, 0 errors, 0 warnings" in checked.stdout
     short = ["train_cfg.max_epochs=1", "train_cfg.val_interval=1"]
     for words in (["--tiny"], ["--cfg-options", *short]):
         trained = tool("train.py", "nuts.py", *words)

@@ -108,7 +108,7 @@ def test_detection_in_patches(tool, detector):
     assert set(numbers_of(tool("test.py", *arguments, *options))) == names
     found = json.loads((tool.folder / "sliced.segm.json").read_text())
     assert {tuple(item["segmentation"]["size"]) for item in found} == {(96, 96)}
-    # Patches begin at 0 and 32: objects lie where the picture has them.
+    # Patches begin at 0 and 32: objects lie where the image has them.
     ends = [item["bbox"][0] + item["bbox"][2] for item in found]
     assert max(ends) > 80 and max(ends) <= 96
     both = tool("test.py", *arguments, "--tta")
@@ -136,7 +136,7 @@ def test_the_report_of_a_detector_and_of_a_segmentor(tool, detector):
         "the loss ",  # whether it fell, four iterations cannot promise
         "localisation",
         "mask AP50",
-        "Worst pictures",
+        "Worst images",
         "image/jpeg",
         "PyTorch",
     ):
@@ -145,9 +145,9 @@ def test_the_report_of_a_detector_and_of_a_segmentor(tool, detector):
     assert result.returncode == 0, result.stderr[-3000:]
     page = (tool.folder / "both.html").read_text()
     for part in (
-        "validated on different pictures",
+        "validated on different images",
         "the weakest class is",
-        "Worst pictures",
+        "Worst images",
         "accuracy",
     ):
         assert part in page, part

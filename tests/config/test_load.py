@@ -6,8 +6,9 @@ import mmdet
 import mmseg
 import pytest
 
-from hordet.config import ConfigError, load_config, parse_options
-from hordet.signature import keywords
+from hordet.config.load import load_config, parse_options
+from hordet.config.signature import keywords
+from hordet.errors import ConfigError
 
 MMDET = Path(mmdet.__file__).parent / ".mim" / "configs"
 MMSEG = Path(mmseg.__file__).parent / ".mim" / "configs"

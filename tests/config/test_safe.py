@@ -2,8 +2,9 @@
 
 import pytest
 
-from hordet.config import ConfigError, load_config
-from hordet.config_safe import code_in
+from hordet.config.load import load_config
+from hordet.config.safe import code_in
+from hordet.errors import ConfigError
 
 RUNS = "import os; os.mkdir({made!r})"
 
@@ -61,7 +62,7 @@ def test_types_that_run_anything_are_refused(tmp_path, text):
 
 
 def test_the_recipes_are_data(repository):
-    """All but those which draw their own pictures, or look what is on the disk."""
+    """All but those which draw their own images, or look what is on the disk."""
     leaves = [*repository.glob("configs/coco/*.py"), *repository.glob("configs/ade20k/*.py")]
     refused = {path.name: list(code_in(path)) for path in leaves}
     assert len(leaves) > 50 and {name for name, found in refused.items() if found} == set()

@@ -11,7 +11,8 @@ from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from PIL import Image
 
-from hordet.config import ConfigError, load_config
+from hordet.config.load import load_config
+from hordet.errors import ConfigError
 
 MMDET = Path(mmdet.__file__).parent / ".mim" / "configs"
 MMSEG = Path(mmseg.__file__).parent / ".mim" / "configs"
@@ -19,7 +20,7 @@ MMSEG = Path(mmseg.__file__).parent / ".mim" / "configs"
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """Stand-in pictures go to a folder of the test."""
+    """Stand-in images go to a folder of the test."""
     monkeypatch.setenv("HORDET_CACHE", str(tmp_path / "cache"))
 
 

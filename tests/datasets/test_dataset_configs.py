@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from mmengine.registry import METRICS, DefaultScope
 
-from hordet.config import load_config
-from hordet.datasets import check_datasets, set_data_root, write_shapes
-from hordet.datasets.shapes import DEFAULT_CLASSES
+from hordet.config.load import load_config
+from hordet.datasets.checks.before_training import check_datasets
+from hordet.datasets.roots import set_data_root
+from hordet.datasets.shapes.files import DEFAULT_CLASSES, write_shapes
 from hordet.registry import DATASETS
 
 FOLDERS = {
@@ -63,9 +64,9 @@ def test_samples_to_train_and_to_test_on(load, request, name):
         metric = METRICS.build(cfg.val_evaluator)
         for dataset in (train, val):
             sample = dataset[0]
-            picture, truth = sample["inputs"], sample["data_samples"]
-            assert picture.dtype.itemsize == 1 and picture.shape[0] == 3
-            assert truth.img_shape == picture.shape[1:]
+            image, truth = sample["inputs"], sample["data_samples"]
+            assert image.dtype.itemsize == 1 and image.shape[0] == 3
+            assert truth.img_shape == image.shape[1:]
             if instances:
                 assert len(truth.gt_instances.bboxes) > 0
                 found = len(truth.gt_instances.masks) if "masks" in truth.gt_instances else None
@@ -84,7 +85,7 @@ def test_samples_to_train_and_to_test_on(load, request, name):
 
 
 def test_panoptic_samples(load, tmp_path):
-    """No panoptic picture of COCO is at hand, so shapes bear its names and folders."""
+    """No panoptic image of COCO is at hand, so shapes bear its names and folders."""
     from mmdet.datasets import CocoPanopticDataset
 
     cfg = load("coco_panoptic")
@@ -114,7 +115,7 @@ def test_panoptic_samples(load, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["shapes_semantic", "camvid_semantic", "ade20k"])
-def test_multi_scale_test_keeps_the_picture_and_the_truth(load, request, name):
+def test_multi_scale_test_keeps_the_image_and_the_truth(load, request, name):
     cfg = load(name)
     if name in FOLDERS:
         set_data_root(cfg, request.getfixturevalue("shared_data") / FOLDERS[name])

@@ -3,8 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from hordet.datasets import set_data_root
-from hordet.datasets.roots import evaluator_configs, leaf_datasets
+from hordet.datasets.roots import evaluator_configs, leaf_datasets, set_data_root
 
 
 def config(**more):

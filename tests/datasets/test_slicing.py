@@ -1,4 +1,4 @@
-"""Patches of a COCO data set hold what their part of the large picture holds."""
+"""Patches of a COCO data set hold what their part of the large image holds."""
 
 import json
 import subprocess
@@ -10,9 +10,9 @@ import pytest
 from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
 
-from hordet.datasets import DatasetError
 from hordet.datasets.slicing import slice_coco
-from hordet.patches import Patches
+from hordet.datasets.tiles import Patches
+from hordet.errors import DatasetError
 from hordet.registry import DATASETS
 
 SIZES = {"a.png": (67, 103), "deep/b.jpg": (30, 41)}
@@ -26,7 +26,7 @@ def ellipse(size, x, y, width, height):
 
 @pytest.fixture
 def data(tmp_path):
-    """Two pictures; polygons, run lengths of both kinds, a crowd, and objects of all sizes."""
+    """Two images; polygons, run lengths of both kinds, a crowd, and objects of all sizes."""
     draw = np.random.default_rng(2)
     root = tmp_path / "large"
     images, annotations = [], []
@@ -86,7 +86,7 @@ def loaded(root):
 @pytest.mark.parametrize(
     ("size", "ratio", "share"), [(32, 0.25, 0.1), ((20, 37), 0.5, 0.4), (33, 0, 0)]
 )
-def test_patches_hold_what_their_part_of_the_picture_holds(data, tmp_path, size, ratio, share):
+def test_patches_hold_what_their_part_of_the_image_holds(data, tmp_path, size, ratio, share):
     """Pixels, masks, classes and crowds, against crops of what mmdet loads of the large ones."""
     count = cut(data, tmp_path / "out", size, ratio, share)
     large, small = loaded(data), loaded(tmp_path / "out")
@@ -124,7 +124,7 @@ def test_patches_hold_what_their_part_of_the_picture_holds(data, tmp_path, size,
                     assert patch[key][got] == whole[key][index]
     assert not small
     assert {key: count[key] for key in number} == number and min(number.values()) > (share > 0) - 1
-    assert count["pictures"] == 2 and count["patches"] == sum(
+    assert count["images"] == 2 and count["patches"] == sum(
         len(Patches(size, ratio).of(*shape)) for shape in SIZES.values()
     )
 
@@ -146,7 +146,7 @@ def test_areas_of_parts_are_theirs_and_whole_objects_keep_their_own(data, tmp_pa
     assert 5 < polygons < len(content["annotations"]) - 5
 
 
-def test_a_picture_that_fits_one_patch_stays_as_it_is(data, tmp_path):
+def test_a_image_that_fits_one_patch_stays_as_it_is(data, tmp_path):
     count = cut(data, tmp_path / "out", 200)
     assert count["patches"] == 2 and count["parts"] == count["dropped"] == 0
     before, after = (
@@ -182,7 +182,7 @@ def test_what_cannot_be_cut(data, tmp_path):
     with pytest.raises(DatasetError, match="out/annotations/train.json is there already"):
         cut(data, tmp_path / "out")
     (data / "train" / "a.png").unlink()
-    with pytest.raises(DatasetError, match="cannot be cut:\n.*1 of 2 pictures .* are missing"):
+    with pytest.raises(DatasetError, match="cannot be cut:\n.*1 of 2 images .* are missing"):
         cut(data, tmp_path / "new")
     cv2.imwrite(str(data / "train" / "a.png"), np.zeros((9, 9, 3), np.uint8))
     with pytest.raises(DatasetError, match="is 9x9, but its annotations were made for 103x67"):
@@ -203,4 +203,4 @@ def test_the_tool(data, tmp_path, repository):
     made = run("--patch-size", "32", "40")
     assert made.returncode == 0, made.stderr
     number = len(Patches((32, 40), 0.25).of(67, 103)) + len(Patches((32, 40), 0.25).of(30, 41))
-    assert f"2 pictures -> {number} patches; annotated: " in made.stdout
+    assert f"2 images -> {number} patches; annotated: " in made.stdout

@@ -6,7 +6,9 @@ import time
 import pytest
 from mmengine import fileio
 
-from hordet.datasets import DatasetError, LoadImageFromFile, write_shapes
+from hordet.datasets.shapes.files import write_shapes
+from hordet.datasets.transforms import LoadImageFromFile
+from hordet.errors import DatasetError
 
 ARGUMENTS = dict(backend="hordet.timed", seconds=0.2)
 
@@ -31,7 +33,7 @@ def test_a_read_that_hangs_ends(tmp_path):
     assert time.monotonic() - began < 5
 
 
-def test_a_picture_is_loaded_through_it(tmp_path):
+def test_a_image_is_loaded_through_it(tmp_path):
     root = write_shapes(tmp_path / "d", num_train=1, num_val=1, size=(32, 48))
     load = LoadImageFromFile(backend_args=ARGUMENTS)
     assert load.transform(dict(img_path=str(root / "train/000001.png")))["img_shape"] == (32, 48)

@@ -1,4 +1,4 @@
-"""Training reads past a few broken pictures, and says in words why it stops."""
+"""Training reads past a few broken images, and says in words why it stops."""
 
 import os
 import re
@@ -8,10 +8,12 @@ import time
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
-from hordet.datasets import DatasetError, TolerantDataset, tolerant, worker_errors_in_words
+from hordet.datasets import tolerant
+from hordet.datasets.tolerant import TolerantDataset, worker_errors_in_words
+from hordet.errors import DatasetError
 
 
-class Pictures(Dataset):
+class Images(Dataset):
     """Ten numbers; some cannot be read, some only at the third attempt."""
 
     metainfo = dict(classes=("a",))
@@ -28,7 +30,7 @@ class Pictures(Dataset):
         if index == self.end:
             os.kill(os.getpid(), signal.SIGKILL)
         if index in self.broken:
-            raise DatasetError(f"Cannot decode the picture {index}.jpg")
+            raise DatasetError(f"Cannot decode the image {index}.jpg")
         if index in self.flaky and self.attempts[index] < 3:
             raise OSError("stale file handle")
         time.sleep(self.slow)
@@ -59,20 +61,20 @@ def read(dataset, **options):
 
 
 def test_what_can_be_read_is_left_alone(said):
-    dataset = TolerantDataset(Pictures())
+    dataset = TolerantDataset(Images())
     assert read(dataset) == list(range(10)) and said == []
     assert dataset.metainfo == dict(classes=("a",)) and len(dataset) == 10
 
 
 def test_storage_that_comes_back_is_read(said):
-    inner = Pictures(flaky=(4,))
+    inner = Images(flaky=(4,))
     assert read(TolerantDataset(inner)) == list(range(10)) and said == []
     assert inner.attempts[4] == 3
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_broken_picture_is_replaced_and_counted(said, workers):
-    dataset = TolerantDataset(Pictures(broken=(3, 6)), max_skipped=20)
+def test_a_broken_image_is_replaced_and_counted(said, workers):
+    dataset = TolerantDataset(Images(broken=(3, 6)), max_skipped=20)
     result = read(dataset, num_workers=workers)
     assert len(result) == 10 and not {3, 6} & set(result)
     assert [i for i in result if i in (0, 1, 2)][:3] == [0, 1, 2]
@@ -85,7 +87,7 @@ def test_a_broken_picture_is_replaced_and_counted(said, workers):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_too_many_stop_the_run_in_one_sentence(said, workers):
-    dataset = TolerantDataset(Pictures(broken=range(10)), max_skipped=2)
+    dataset = TolerantDataset(Images(broken=range(10)), max_skipped=2)
     with pytest.raises(DatasetError, match="could not be read, and train_cfg.max_skipped") as error:
         read(dataset, num_workers=workers)
     assert "Traceback" not in str(error.value) and "\n" not in str(error.value)
@@ -93,16 +95,16 @@ def test_too_many_stop_the_run_in_one_sentence(said, workers):
 
 def test_a_worker_that_is_killed_is_no_riddle():
     with pytest.raises(DatasetError, match=r"from outside \((is killed|exited).*num_workers"):
-        read(TolerantDataset(Pictures(end=4)), num_workers=1)
+        read(TolerantDataset(Images(end=4)), num_workers=1)
 
 
 def test_storage_that_hangs_is_timed_out():
     with pytest.raises(DatasetError, match="timed out after 1.*train_dataloader.timeout"):
-        read(TolerantDataset(Pictures(slow=30)), num_workers=1, timeout=1)
+        read(TolerantDataset(Images(slow=30)), num_workers=1, timeout=1)
 
 
-def test_a_mistake_in_code_is_no_broken_picture():
-    class Wrong(Pictures):
+def test_a_mistake_in_code_is_no_broken_image():
+    class Wrong(Images):
         def __getitem__(self, index):
             raise KeyError("gt_masks")
 

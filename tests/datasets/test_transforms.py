@@ -1,55 +1,56 @@
-"""Loading pictures and label maps: right values, and errors that name file, fault and cure."""
+"""Loading images and label maps: right values, and errors that name file, fault and cure."""
 
 import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from hordet.datasets import DatasetError, LoadImageFromFile, LoadSegAnnotations
+from hordet.datasets.transforms import LoadImageFromFile, LoadSegAnnotations
+from hordet.errors import DatasetError
 from hordet.registry import TRANSFORMS
 
 
 @pytest.fixture
-def picture(tmp_path):
-    path = tmp_path / "picture.png"
-    image = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
-    cv2.imwrite(str(path), image)
-    return path, image
+def image(tmp_path):
+    path = tmp_path / "image.png"
+    pixels = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    cv2.imwrite(str(path), pixels)
+    return path, pixels
 
 
 def sample(tmp_path, values, **more):
     path = tmp_path / "labels.png"
     Image.fromarray(np.asarray(values)).save(path)
-    return dict(seg_map_path=str(path), img_path="picture.jpg", seg_fields=[], **more)
+    return dict(seg_map_path=str(path), img_path="image.jpg", seg_fields=[], **more)
 
 
-def test_a_picture_is_loaded_through_the_registry(picture):
-    path, image = picture
+def test_a_image_is_loaded_through_the_registry(image):
+    path, pixels = image
     load = TRANSFORMS.build(dict(type="hordet.LoadImageFromFile"))
     results = load(dict(img_path=str(path), height=6, width=8, instances=[]))
-    np.testing.assert_array_equal(results["img"], image)
+    np.testing.assert_array_equal(results["img"], pixels)
     assert results["ori_shape"] == results["img_shape"] == (6, 8)
 
 
-def test_a_missing_picture(tmp_path):
-    with pytest.raises(DatasetError, match=r"Cannot read the picture .*none\.png.*data_root"):
+def test_a_missing_image(tmp_path):
+    with pytest.raises(DatasetError, match=r"Cannot read the image .*none\.png.*data_root"):
         LoadImageFromFile()(dict(img_path=str(tmp_path / "none.png")))
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture at all", b"\x89PNG\r\n\x1a\n broken"])
-def test_a_picture_that_cannot_be_decoded(tmp_path, content):
+@pytest.mark.parametrize("content", [b"", b"no image at all", b"\x89PNG\r\n\x1a\n broken"])
+def test_a_image_that_cannot_be_decoded(tmp_path, content):
     path = tmp_path / "broken.png"
     path.write_bytes(content)
-    with pytest.raises(DatasetError, match=r"Cannot decode the picture .*broken\.png.*fetch it"):
+    with pytest.raises(DatasetError, match=r"Cannot decode the image .*broken\.png.*fetch it"):
         LoadImageFromFile()(dict(img_path=str(path)))
 
 
-def test_a_picture_of_another_size_than_its_annotations(picture):
+def test_a_image_of_another_size_than_its_annotations(image):
     with pytest.raises(DatasetError, match="is 8x6, but its annotations were made for 6x8"):
-        LoadImageFromFile()(dict(img_path=str(picture[0]), height=8, width=6, instances=[]))
+        LoadImageFromFile()(dict(img_path=str(image[0]), height=8, width=6, instances=[]))
 
 
-def test_unreadable_pictures_can_be_skipped_on_demand(tmp_path):
+def test_unreadable_images_can_be_skipped_on_demand(tmp_path):
     load = LoadImageFromFile(ignore_empty=True)
     assert load(dict(img_path=str(tmp_path / "none.png"))) is None
 
@@ -99,9 +100,9 @@ def test_values_beyond_the_classes_whatever_their_type(tmp_path, dtype, wrong):
         LoadSegAnnotations(num_classes=3)(results)
 
 
-def test_a_map_of_another_size_than_its_picture(tmp_path):
+def test_a_map_of_another_size_than_its_image(tmp_path):
     results = sample(tmp_path, np.zeros((4, 6), np.uint8), ori_shape=(4, 5))
-    with pytest.raises(DatasetError, match=r"labels\.png is 6x4, its picture picture\.jpg is 5x4"):
+    with pytest.raises(DatasetError, match=r"labels\.png is 6x4, its image image\.jpg is 5x4"):
         LoadSegAnnotations(num_classes=3)(results)
 
 
@@ -121,7 +122,7 @@ def test_a_missing_map(tmp_path):
 def test_a_map_that_cannot_be_decoded(tmp_path):
     results = sample(tmp_path, np.zeros((40, 60), np.uint8))
     path = tmp_path / "labels.png"
-    for content in (b"no picture", path.read_bytes()[:50]):
+    for content in (b"no image", path.read_bytes()[:50]):
         path.write_bytes(content)
         with pytest.raises(DatasetError, match=r"Cannot decode the label map .*labels\.png"):
             LoadSegAnnotations(num_classes=3)(results)

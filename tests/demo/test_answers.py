@@ -1,4 +1,4 @@
-"""What the page shows of a picture, without a page: limits, views, legends, files."""
+"""What the page shows of an image, without a page: limits, views, legends, files."""
 
 import json
 from collections import Counter
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hordet.datasets import DatasetError
-from hordet.demo import Answers, Limits, model_names
-from hordet.infer import Predictor
-from hordet.visualization import draw_overlay
+from hordet.demo.answers import Answers, Limits, model_names
+from hordet.errors import DatasetError
+from hordet.inference import Predictor
+from hordet.visualization.drawing import draw_overlay
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +26,15 @@ def answers(predictors, tmp_path):
 
 @pytest.fixture
 def photo(answers, detector):
-    return answers.open(sorted(detector.pictures.iterdir())[0])
+    return answers.open(sorted(detector.images.iterdir())[0])
 
 
-def test_what_is_no_picture_is_refused_by_its_name_alone(answers, detector, tmp_path):
-    whole = sorted(detector.pictures.iterdir())[0].read_bytes()
+def test_what_is_no_image_is_refused_by_its_name_alone(answers, detector, tmp_path):
+    whole = sorted(detector.images.iterdir())[0].read_bytes()
     for name, content, words in (
-        ("words.png", b"none", r"^words\.png is no picture\. Allowed are"),
-        ("empty.jpg", b"", r"^empty\.jpg is no picture"),
-        ("cut.png", whole[:2000], r"^cut\.png is no picture, or is cut short"),
+        ("words.png", b"none", r"^words\.png is no image\. Allowed are"),
+        ("empty.jpg", b"", r"^empty\.jpg is no image"),
+        ("cut.png", whole[:2000], r"^cut\.png is no image, or is cut short"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DatasetError, match=words):
@@ -43,7 +43,7 @@ def test_what_is_no_picture_is_refused_by_its_name_alone(answers, detector, tmp_
 
 def test_pixels_are_counted_before_they_are_decoded(answers, tmp_path):
     Image.new("1", (1000, 1000)).save(tmp_path / "whole.png")
-    assert answers.open(tmp_path / "whole.png").picture.image.shape == (1000, 1000, 3)
+    assert answers.open(tmp_path / "whole.png").image.pixels.shape == (1000, 1000, 3)
     Image.new("1", (1700, 550)).save(tmp_path / "long.png")
     shown = answers.show(answers.open(tmp_path / "long.png"), "map")
     assert shown.overlay.shape == (518, 1600, 3)  # what is drawn; the labels have every pixel
@@ -59,14 +59,14 @@ def test_pixels_are_counted_before_they_are_decoded(answers, tmp_path):
 
 def test_objects_are_drawn_counted_and_written(answers, predictors, photo):
     model = predictors["objects"]
-    whole = model(photo.picture.image)
+    whole = model(photo.image.pixels)
     counts = Counter(whole.names)
     shown = answers.show(photo, "objects", 0.0)
     assert {item["name"]: item["amount"] for item in shown.legend} == {
         name: str(count) for name, count in counts.items()
     }
     assert all(item["shown"] and item["colour"].startswith("#") for item in shown.legend)
-    rgb = photo.picture.image[..., ::-1]
+    rgb = photo.image.pixels[..., ::-1]
     drawn = draw_overlay(rgb, whole.panel(), model.classes, model.colours)
     assert shown.overlay.shape == (800, 800, 3)
     np.testing.assert_array_equal(shown.overlay, drawn[:800])
@@ -112,7 +112,7 @@ def test_a_map_its_legend_and_its_label_file(answers, predictors, photo):
     hidden = answers.show(photo, "map", 0.3, {first})
     written = np.array(Image.open(hidden.files[1]))
     np.testing.assert_array_equal(written == 0, labels == names.index(first))
-    # The picture itself shows where its class is hidden.
+    # The image itself shows where its class is hidden.
     assert set(photo.predictions) == {"map"}
     assert np.abs(hidden.overlay.astype(int) - shown.overlay).max() > 20
 

@@ -18,9 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hordet.demo import DemoError, Limits, serve
-from hordet.infer import Predictor
-from hordet.visualization import draw_overlay
+from hordet.demo.answers import Limits
+from hordet.demo.server import serve
+from hordet.errors import DemoError
+from hordet.inference import Predictor
+from hordet.visualization.drawing import draw_overlay
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 DETECTION = "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
@@ -34,7 +36,7 @@ def free_port():
 
 
 @pytest.fixture
-def address(detector, segmentor, pytestconfig, drawn_pictures, tmp_path):
+def address(detector, segmentor, pytestconfig, drawn_images, tmp_path):
     """Serve two models by the tool; afterwards nothing of it may be left."""
     pytest.importorskip("gradio", reason="no Gradio here; pip install -e '.[demo]'")
     root, port = pytestconfig.rootpath, free_port()
@@ -47,7 +49,7 @@ def address(detector, segmentor, pytestconfig, drawn_pictures, tmp_path):
     temporary.mkdir()
     environment = {
         **os.environ,
-        "HORDET_CACHE": str(drawn_pictures),
+        "HORDET_CACHE": str(drawn_images),
         "OMP_NUM_THREADS": "1",
         "TMPDIR": str(temporary),
     }
@@ -97,7 +99,7 @@ def upload(page, path):
     clear = page.locator("#file .label-clear-button, #file [aria-label=Clear]")
     if clear.count():
         clear.first.click()
-        page.get_by_text("No picture yet.").wait_for()
+        page.get_by_text("No image yet.").wait_for()
     page.set_input_files("#file input[type=file]", path)
 
 
@@ -108,7 +110,7 @@ def legend(page, panel):
 
 
 def difference(page, panel, expected):
-    """Mean difference of the picture that the browser has to RGB that was packed as it is."""
+    """Mean difference of the image that the browser has to RGB that was packed as it is."""
     packed = io.BytesIO()
     Image.fromarray(expected).save(packed, "jpeg")
     source = page.locator(f"{panel} img").get_attribute("src")
@@ -117,8 +119,8 @@ def difference(page, panel, expected):
     return np.abs(given - wanted).mean() if given.shape == wanted.shape else 255
 
 
-def wait_for_picture(page, panel, expected):
-    """The words of an answer may be there a moment before its picture."""
+def wait_for_image(page, panel, expected):
+    """The words of an answer may be there a moment before its image."""
     for _ in range(50):
         if difference(page, panel, expected) < 0.5:
             return
@@ -127,13 +129,13 @@ def wait_for_picture(page, panel, expected):
 
 
 def test_the_page(page, address, detector, segmentor, tmp_path):
-    path = sorted(detector.pictures.iterdir())[0]
+    path = sorted(detector.images.iterdir())[0]
     objects = Predictor.from_config(detector.config, detector.checkpoint)
     semantic = Predictor.from_config(segmentor.config, segmentor.checkpoint)
     found, labels = objects(path), semantic(path)
 
-    # A picture, and all objects of the first model.
-    page.get_by_text("No picture yet.").wait_for()
+    # An image, and all objects of the first model.
+    page.get_by_text("No image yet.").wait_for()
     upload(page, path)
     page.get_by_text(f"{path.name}, 96 x 96 pixels").wait_for()
     page.locator("#one img").wait_for()
@@ -144,7 +146,7 @@ def test_the_page(page, address, detector, segmentor, tmp_path):
     assert legend(page, "#one") == {name: str(count) for name, count in counts.items()}
     rgb = objects.read(path)[..., ::-1]
     drawn = draw_overlay(rgb, found.panel(), objects.classes, objects.colours)[:800]
-    wait_for_picture(page, "#one", drawn)
+    wait_for_image(page, "#one", drawn)
 
     # A class is taken out.
     first = counts.most_common(1)[0][0]
@@ -152,7 +154,7 @@ def test_the_page(page, address, detector, segmentor, tmp_path):
     page.uncheck(f"#one input[data-name='{first}']")
     page.get_by_text(others.describe(), exact=True).wait_for()
     drawn = draw_overlay(rgb, others.panel(), objects.classes, objects.colours)[:800]
-    wait_for_picture(page, "#one", drawn)
+    wait_for_image(page, "#one", drawn)
     with page.expect_download() as download:
         page.locator("#one .downloads a[download='results.json']").click()
     assert len(json.loads(Path(download.value.path()).read_text())) == len(others)
@@ -164,7 +166,7 @@ def test_the_page(page, address, detector, segmentor, tmp_path):
     page.get_by_text(labels.describe(), exact=True).wait_for()
     shares = labels.shares()
     drawn = draw_overlay(rgb, labels.panel(), semantic.classes, semantic.colours)[:800]
-    wait_for_picture(page, "#two", drawn)
+    wait_for_image(page, "#two", drawn)
     names = [name.strip() for name in semantic.classes]  # mmseg has 'bed '
     assert legend(page, "#two") == {names[k]: f"{shares[k]:.1%}" for k in np.flatnonzero(shares)}
     for width in (1280, 400):
@@ -181,7 +183,7 @@ def test_the_page(page, address, detector, segmentor, tmp_path):
     # What is refused, in words.
     (tmp_path / "words.png").write_text("none")
     upload(page, tmp_path / "words.png")
-    page.get_by_text("words.png is no picture. Allowed are whole files of JPEG").wait_for()
+    page.get_by_text("words.png is no image. Allowed are whole files of JPEG").wait_for()
     assert not page.locator("#one img").is_visible()
     Image.new("1", (1001, 1000)).save(tmp_path / "more.png")
     upload(page, tmp_path / "more.png")

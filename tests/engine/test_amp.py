@@ -8,18 +8,16 @@ import torch
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
-from hordet import run
-from hordet.amp import Float32Hook, keep_float32
+from hordet.engine import runner as run
+from hordet.engine.amp import Float32Hook, keep_float32
 
-CONFIGS = Path(__file__).parents[1] / "configs"
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def test_amp_on_a_cpu_is_bfloat16():
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    wrapper = OPTIM_WRAPPERS.build(
-        {"type": "hordet.amp.CpuAmpOptimWrapper", "optimizer": optimizer}
-    )
+    wrapper = OPTIM_WRAPPERS.build({"type": "hordet.CpuAmpOptimWrapper", "optimizer": optimizer})
     before = model.weight.clone()
     with wrapper.optim_context(model):
         output = model(torch.ones(1, 2))
@@ -45,13 +43,13 @@ def test_amp_on_a_cpu_is_bfloat16():
 )
 def test_the_layers_of_a_config(leaf, expected):
     cfg = run.read_config(CONFIGS / leaf, tiny=True)
-    assert set(_kept(run.training_runner(cfg))) == expected
+    assert set(_kept(run.build_training_runner(cfg))) == expected
 
 
 def test_the_config_key():
     path = CONFIGS / "shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
     cfg = run.read_config(path, tiny=True, options={"float32_modules": ["*fc_cls"]})
-    assert _kept(run.training_runner(cfg)) == ["roi_head.bbox_head.fc_cls"]
+    assert _kept(run.build_training_runner(cfg)) == ["roi_head.bbox_head.fc_cls"]
 
 
 def _kept(runner):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hordet.deploy import switch_to_deploy
+from hordet.engine.modes import switch_to_deploy
 from hordet.layers import GnFusion
 from hordet.registry import MODELS
 

@@ -22,7 +22,7 @@ from hordet import checkpoints
 from hordet.checkpoints import load_checkpoint, newest_checkpoint
 from hordet.errors import Interrupted
 
-PICTURES, BATCH = 10, 2  # five batches an epoch
+IMAGES, BATCH = 10, 2  # five batches an epoch
 
 
 class Noisy(Dataset):
@@ -31,7 +31,7 @@ class Noisy(Dataset):
     metainfo = dict(classes=("thing",))
 
     def __len__(self):
-        return PICTURES
+        return IMAGES
 
     def __getitem__(self, index):
         import random
@@ -63,7 +63,7 @@ def mean_square(self, inputs, data_samples=None, mode="tensor"):
     if mode == "predict":
         return inputs
     self.seen.append([int(each[0]) for each in inputs])
-    values = torch.stack([each[:1].expand(4) for each in inputs]) / PICTURES
+    values = torch.stack([each[:1].expand(4) for each in inputs]) / IMAGES
     return dict(loss=((self.layers[2](values) - 1) ** 2).mean())
 
 
@@ -235,7 +235,7 @@ def test_the_scale_of_mixed_precision_goes_on(train, monkeypatch):
 
 
 def test_nothing_differs_from_the_loops_of_mmengine(train):
-    from hordet.loops import EpochBasedTrainLoop
+    from hordet.engine.loops import EpochBasedTrainLoop
 
     ours = train("ours")
     theirs_seen = Dropping.seen
@@ -312,7 +312,7 @@ def test_a_signal_saves_and_the_run_goes_on_from_there(train, tmp_path, name, by
 
 def test_a_second_signal_ends_the_process_at_once():
     """After the first one the kernel's own action is back: it waits for no Python code."""
-    from hordet.checkpoints.interrupt import Interruption
+    from hordet.engine.hooks.interrupt import Interruption
 
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
     interruption = Interruption()
@@ -362,7 +362,7 @@ def test_fewer_batches_in_a_pass(train, tmp_path):
 
     from torch.utils.data import DataLoader
 
-    from hordet.loops import EpochBasedTrainLoop
+    from hordet.engine.loops import EpochBasedTrainLoop
 
     runner = SimpleNamespace(seed=0, visualizer=SimpleNamespace())
     loop = EpochBasedTrainLoop(runner, DataLoader(Noisy(), batch_size=5), max_epochs=1)
@@ -372,7 +372,7 @@ def test_fewer_batches_in_a_pass(train, tmp_path):
 
 
 def test_an_infinite_sampler_begins_anywhere():
-    from hordet.datasets import PlacedBatchSampler
+    from hordet.datasets.batch_sampler import PlacedBatchSampler
 
     sampler = PlacedBatchSampler(InfiniteSampler(range(7), seed=1), batch_size=3)
     batches = iter(sampler)

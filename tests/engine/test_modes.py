@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hordet import compiled, run
+from hordet.engine import modes as compiled
+from hordet.engine import runner as run
 from hordet.registry import MODELS
 
 ARCH = dict(base_channels=16, depths=(1, 1, 2, 1), orders=(2, 3, 4, 5))
@@ -43,8 +44,8 @@ def test_regions_and_state_dict(monkeypatch):
 def test_the_config_key(monkeypatch, wanted):
     models = []
     monkeypatch.setattr(run, "compile_regions", models.append)
-    leaf = Path(__file__).parents[1] / "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
-    runner = run.training_runner(
+    leaf = Path(__file__).parents[2] / "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
+    runner = run.build_training_runner(
         run.read_config(leaf, tiny=True, options={"compile_regions": wanted})
     )
     assert models == [runner.model] * wanted

@@ -9,9 +9,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from hordet import processes
-from hordet.datasets import DatasetError
-from hordet.errors import UserError
+from hordet.engine import processes
+from hordet.errors import DatasetError, UserError
 
 
 def check_as_one_of_two(rank, folder, fault):

@@ -6,8 +6,9 @@ import mmdet
 import pytest
 import torch
 
-from hordet import run
-from hordet.config import ConfigError
+from hordet.engine import runner as run
+from hordet.errors import ConfigError
+from hordet.evaluation.headline import describe_metrics
 
 CONFIGS = Path(mmdet.__file__).parent / ".mim" / "configs"
 CONFIG = CONFIGS / "mask_rcnn" / "mask-rcnn_r50_fpn_1x_coco.py"
@@ -73,21 +74,21 @@ def test_a_gpu_keeps_the_config_as_it_is(no_launcher, monkeypatch):
 
 def test_summary():
     coco = {"coco/bbox_mAP": 0.668, "coco/bbox_mAP_50": 0.84, "coco/segm_mAP": 0.6514}
-    assert run.summary(coco) == "box AP 0.668  box AP50 0.840  mask AP 0.651"
-    assert run.summary({"aAcc": 95.0, "mIoU": 87.04}) == "mIoU 0.870  aAcc 0.950"
+    assert describe_metrics(coco) == "box AP 0.668  box AP50 0.840  mask AP 0.651"
+    assert describe_metrics({"aAcc": 95.0, "mIoU": 87.04}) == "mIoU 0.870  aAcc 0.950"
     quality = {"coco_panoptic/PQ": 39.4, "coco_panoptic/SQ": 77.8, "coco_panoptic/PQ_st": 29.5}
-    assert run.summary(quality) == "PQ 0.394  PQ of stuff 0.295"
-    assert run.summary({"val/coco/bbox_mAP": 0.5}) == "box AP 0.500"
-    assert run.summary({"pascal_voc/AP50": 0.3}) == "pascal_voc/AP50 0.3"
-    assert run.summary({}) == ""
+    assert describe_metrics(quality) == "PQ 0.394  PQ of stuff 0.295"
+    assert describe_metrics({"val/coco/bbox_mAP": 0.5}) == "box AP 0.500"
+    assert describe_metrics({"pascal_voc/AP50": 0.3}) == "pascal_voc/AP50 0.3"
+    assert describe_metrics({}) == ""
 
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_channels_last_in_training_and_in_prediction(no_launcher, cache_folder, tmp_path, wanted):
-    leaf = Path(__file__).parents[1] / "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
+    leaf = Path(__file__).parents[2] / "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
     options = {"channels_last": wanted, "model.neck.spatial": "gf"}
     cfg = run.read_config(leaf, tiny=True, options=options, work_dir=str(tmp_path))
-    runner = run.training_runner(cfg)
+    runner = run.build_training_runner(cfg)
     runner.train()
     assert run.last_validation(runner)
     predicting = run.load_model(cfg, tmp_path / "epoch_1.pth")
@@ -102,6 +103,6 @@ def test_channels_last_in_training_and_in_prediction(no_launcher, cache_folder, 
 def test_out_must_fit_the_task(no_launcher):
     cfg = run.read_config(CONFIG)
     with pytest.raises(ConfigError, match=r"--out maps: detection writes a \.pkl"):
-        run.test_runner(cfg, "x.pth", out="maps")
+        run.build_test_runner(cfg, "x.pth", out="maps")
     with pytest.raises(ConfigError, match="needs a tta_pipeline"):
-        run.test_runner(cfg, "x.pth", tta=True)
+        run.build_test_runner(cfg, "x.pth", tta=True)

@@ -11,14 +11,12 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import FlexibleRunner, Runner
 
-from hordet import run
 from hordet.checkpoints import load_checkpoint, newest_checkpoint
-from hordet.config import ConfigError
-from hordet.errors import Interrupted
-from hordet.hooks.finite import NotFiniteError
-from hordet.random_state import seed_sample
+from hordet.datasets.seeding import seed_sample
+from hordet.engine import runner as run
+from hordet.engine.sharding import SHARDED, FullyShardedStrategy, runner_class
+from hordet.errors import ConfigError, Interrupted, NotFiniteError
 from hordet.registry import MODELS
-from hordet.sharding import SHARDED, FullyShardedStrategy, runner_class
 
 pytestmark = pytest.mark.usefixtures("cache_folder", "installed")
 CONFIG = "configs/shapes/upernet_hornet-nano_horuperhead_1k.py"
@@ -71,7 +69,7 @@ def one_of_two(rank, root, name, options, resume, hook):
     cfg.custom_hooks = [dict(type="hordet.FiniteLossHook")]
     cfg.randomness = dict(seed=0)
     cfg.load_from = str(root / "start.pth")
-    runner = run.training_runner(cfg, resume=resume and str(resume))
+    runner = run.build_training_runner(cfg, resume=resume and str(resume))
     runner.register_hook(Seed())
     if hook:
         runner.register_hook(hook)

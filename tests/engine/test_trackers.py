@@ -3,10 +3,11 @@
 import pytest
 from mmengine.config import Config, ConfigDict
 
-from hordet import tracking
-from hordet.config import ConfigError, load_config
-from hordet.run import read_config, training_runner
-from hordet.tracking import add_trackers
+from hordet.config.load import load_config
+from hordet.engine import trackers as tracking
+from hordet.engine.runner import build_training_runner, read_config
+from hordet.engine.trackers import add_trackers
+from hordet.errors import ConfigError
 
 LEAF = "configs/shapes/upernet_hornet-nano_horuperhead_1k.py"
 pytestmark = pytest.mark.usefixtures("cache_folder")
@@ -64,7 +65,7 @@ def test_tensorboard_gets_the_losses_and_the_rate_follows_the_batch(repository, 
     options |= {"param_scheduler": None, "auto_scale_lr.base_batch_size": 8}
     # A dry run takes batches of 2: a quarter of the 8 that the rate of 1.5e-3 is for.
     cfg = read_config(repository / LEAF, options=options, tiny=True, work_dir=str(tmp_path))
-    runner = training_runner(cfg, seed=0, auto_scale_lr=True)
+    runner = build_training_runner(cfg, seed=0, auto_scale_lr=True)
     runner.train()
     rates = {group["lr"] for group in runner.optim_wrapper.optimizer.param_groups}
     assert rates == {1.5e-3 * 2 / 8}
@@ -81,4 +82,4 @@ def test_tensorboard_gets_the_losses_and_the_rate_follows_the_batch(repository, 
 def test_scaling_without_a_base_is_refused():
     cfg = Config(dict(auto_scale_lr=ConfigDict(enable=False)))
     with pytest.raises(ConfigError, match=r"set auto_scale_lr\.base_batch_size"):
-        training_runner(cfg, auto_scale_lr=True)
+        build_training_runner(cfg, auto_scale_lr=True)

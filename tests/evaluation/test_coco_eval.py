@@ -14,17 +14,18 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hordet.evaluation import coco_benchmark, coco_eval
+from hordet.benchmark import evaluation as coco_benchmark
+from hordet.errors import EvaluationError
+from hordet.evaluation import coco_eval
 from hordet.evaluation.coco_eval import evaluate_coco
 from hordet.evaluation.coco_results import (
-    PictureResult,
+    ImageResult,
     as_coco,
     encode_masks,
     read_results,
     read_truth,
     write_results,
 )
-from hordet.evaluation.errors import EvaluationError
 
 
 def by_pycocotools(truth, items, kind, max_detections=(1, 10, 100)):
@@ -59,7 +60,7 @@ def disturbed(truth, seed=0):
             masks.append(np.roll(true.annToMask(annotation), draw.integers(-3, 4, 2), (0, 1)))
         number = len(boxes)
         dense = np.array(masks, dtype=bool).reshape(number, *size)
-        yield PictureResult(
+        yield ImageResult(
             image["id"],
             size,
             np.array(boxes).reshape(number, 4),
@@ -70,7 +71,7 @@ def disturbed(truth, seed=0):
 
 
 def small_truth(**changes):
-    """Two pictures and two categories; three objects, one of them a crowd."""
+    """Two images and two categories; three objects, one of them a crowd."""
     shape = dict(segmentation=dict(size=[32, 48], counts=[100, 5, 27, 5, 1399]), area=10)
     box = dict(bbox=[3.0, 4.0, 2.0, 5.0], **shape)
     truth = dict(
@@ -88,7 +89,7 @@ def small_truth(**changes):
 def guess(image_id=7, category=2, score=0.5, number=1):
     """The detection of the first object of the small truth, once or several times."""
     mask = coco_mask.frPyObjects(dict(size=[32, 48], counts=[100, 5, 27, 5, 1399]), 32, 48)
-    return PictureResult(
+    return ImageResult(
         image_id,
         (32, 48),
         np.array([[3.0, 4.0, 2.0, 5.0]] * number),
@@ -172,7 +173,7 @@ def test_masks_are_encoded_as_pycocotools_does():
     assert encode_masks(masks[:0], (13, 17), 1) == []
 
 
-def test_masks_of_another_size_than_their_picture():
+def test_masks_of_another_size_than_their_image():
     for masks in (np.zeros((2, 8, 9), bool), [dict(size=[8, 9], counts=b"04")]):
         with pytest.raises(EvaluationError, match=r"image 5: masks .* \(8, 9\), but .* \(8, 10\)"):
             encode_masks(masks, (8, 10), 5)
@@ -216,7 +217,7 @@ def test_result_files_that_are_no_such(tmp_path):
     item = json.loads(whole)[0]
     with pytest.raises(EvaluationError, match="detection 1 lacks segmentation"):
         read([item | dict(segmentation=dict(size=[32, 48], counts="P`1")), item], "segm")
-    with pytest.raises(EvaluationError, match="1 predicted pictures .* image ids 8"):
+    with pytest.raises(EvaluationError, match="1 predicted images .* image ids 8"):
         read([item | dict(image_id=8)])
     with pytest.raises(EvaluationError, match=r"category ids \[0\], which .* has \[2, 4\]"):
         read([item | dict(category_id=0)])
@@ -227,7 +228,7 @@ def test_result_files_that_are_no_such(tmp_path):
 
 
 def test_the_benchmark_measures_and_compares():
-    rows = coco_benchmark.measure(pictures=4, detections=10)
+    rows = coco_benchmark.measure(images=4, detections=10)
     assert [row.kind for row in rows] == ["bbox", "segm"]
     assert all(row.difference <= 1e-12 and min(row.seconds) > 0 for row in rows)
     assert coco_benchmark.markdown(rows).count("\n") == 4

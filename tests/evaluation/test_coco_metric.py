@@ -11,15 +11,15 @@ from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import METRICS
 
-from hordet.evaluation.errors import EvaluationError
-from hordet.run import summary
+from hordet.errors import EvaluationError
+from hordet.evaluation.headline import describe_metrics
 
 CLASSES = ("round", "square")
 
 
 @pytest.fixture
 def truth(tmp_path):
-    """The annotation file of five pictures of 40 x 60, seven objects."""
+    """The annotation file of five images of 40 x 60, seven objects."""
     draw = np.random.default_rng(3)
     images = [dict(id=10 + k, file_name=f"{k}.png", height=40, width=60) for k in range(5)]
     annotations = []
@@ -44,11 +44,11 @@ def truth(tmp_path):
     return path
 
 
-def sample(truth, picture, number=3, **changes):
-    """What mmdet hands a metric for one picture: true objects, moved, and others."""
-    draw = torch.Generator().manual_seed(picture)
+def sample(truth, image, number=3, **changes):
+    """What mmdet hands a metric for one image: true objects, moved, and others."""
+    draw = torch.Generator().manual_seed(image)
     content = json.loads(truth.read_text())
-    items = [item for item in content["annotations"] if item["image_id"] == 10 + picture]
+    items = [item for item in content["annotations"] if item["image_id"] == 10 + image]
     corners = [[x, y, x + w, y + h] for x, y, w, h in (item["bbox"] for item in items)]
     boxes = torch.tensor(corners[:number] + [[5, 5, 20, 30]] * (number - len(corners[:number])))
     boxes = boxes.reshape(-1, 4) + torch.rand(number, 4, generator=draw) * 2
@@ -63,7 +63,7 @@ def sample(truth, picture, number=3, **changes):
         labels=torch.tensor(labels, dtype=torch.long),
         masks=masks,
     )
-    return dict(img_id=10 + picture, ori_shape=(40, 60), pred_instances=found | changes)
+    return dict(img_id=10 + image, ori_shape=(40, 60), pred_instances=found | changes)
 
 
 def metric(truth, kind="hordet.CocoMetric", **options):
@@ -131,9 +131,8 @@ def test_nothing_detected_is_an_average_precision_of_0(truth, caplog):
     assert found["coco/bbox_mAP"] == found["coco/segm_mAP"] == 0
     hub = MessageHub.get_current_instance()
     assert hub.get_info("nothing_detected") is True
-    runner = type("Runner", (), {"message_hub": hub})
     line = "box AP 0.000  box AP50 0.000  mask AP 0.000  mask AP50 0.000  (nothing was detected)"
-    assert summary(found, runner) == line
+    assert describe_metrics(found, hub.get_info("nothing_detected")) == line
 
 
 def test_results_are_small(truth):
@@ -163,7 +162,7 @@ def refused(truth, match, options=None, **changes):
 
 
 def test_predictions_that_do_not_fit(truth):
-    refused(truth, "1 predicted pictures are not in the annotation file: image ids 99", img_id=99)
+    refused(truth, "1 predicted images are not in the annotation file: image ids 99", img_id=99)
     labels = torch.tensor([0, 1, 2])
     refused(
         truth, "a predicted label is 2, but the data set has 2 classes", found=dict(labels=labels)
@@ -171,7 +170,7 @@ def test_predictions_that_do_not_fit(truth):
     scores = torch.tensor([0.5, float("nan"), 0.1])
     refused(truth, "image 10: 1 of 3 scores are NaN", found=dict(scores=scores))
     masks = torch.zeros(3, 20, 30, dtype=torch.bool)
-    refused(truth, r"\(20, 30\), but the picture has \(40, 60\)", found=dict(masks=masks))
+    refused(truth, r"\(20, 30\), but the image has \(40, 60\)", found=dict(masks=masks))
     with pytest.raises(EvaluationError, match="needs masks, and the model predicts none"):
         item = sample(truth, 0)
         del item["pred_instances"]["masks"]
@@ -185,7 +184,7 @@ def test_predictions_that_do_not_fit(truth):
 
 
 def as_one_of_two(rank, folder, order, device):
-    """Score a share of the pictures in a process of two, as a padded sampler deals them."""
+    """Score a share of the images in a process of two, as a padded sampler deals them."""
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
     )
@@ -193,8 +192,8 @@ def as_one_of_two(rank, folder, order, device):
     made = metric(truth, collect_device=device)
     if device == "cpu":
         made.collect_dir = str(folder / "parts")
-    for picture in order[rank]:
-        made.process({}, [sample(truth, picture)])
+    for image in order[rank]:
+        made.process({}, [sample(truth, image)])
     found = made.evaluate(5)
     (folder / f"{rank}.json").write_text(json.dumps(found))
 

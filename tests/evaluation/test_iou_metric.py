@@ -10,7 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import METRICS
 
-from hordet.evaluation.errors import EvaluationError
+from hordet.errors import EvaluationError
 from hordet.evaluation.iou_metric import boundary_areas, confusion_matrix
 
 CLASSES = ("sky", "road", "car", "never")
@@ -135,7 +135,7 @@ def test_maps_that_do_not_fit():
 
 
 def as_one_of_two(rank, folder):
-    """Score three of five pictures in a process of two; one picture is in both."""
+    """Score three of five images in a process of two; one image is in both."""
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
     )

@@ -44,10 +44,10 @@ def config(text, name="c.py"):
 
 
 def data(edit=None, *, change="", segmentation=False):
-    """Make shapes of a few pictures, spoil them, and return a config that reads them."""
+    """Make shapes of a few images, spoil them, and return a config that reads them."""
 
     def make(folder):
-        from hordet.datasets import write_shapes
+        from hordet.datasets.shapes.files import write_shapes
 
         write_shapes(folder / "data", num_train=3, num_val=2, size=(64, 64))
         base = SEGMENTATION if segmentation else DETECTION
@@ -223,10 +223,10 @@ CASES = [
         "no COCO annotation file",
     ),
     (
-        "a missing picture",
+        "a missing image",
         TRAIN,
         data(lambda root: (root / "train" / "000001.png").unlink()),
-        "1 of 3 pictures .* are missing",
+        "1 of 3 images .* are missing",
     ),
     (
         "categories spelt otherwise",
@@ -242,7 +242,7 @@ CASES = [
         "several categories of one id",
     ),
     (
-        "a picture id twice",
+        "an image id twice",
         TRAIN,
         annotations(lambda content: content["images"][1].update(id=1)),
         "stand at several images",
@@ -254,11 +254,11 @@ CASES = [
         "repeat the id",
     ),
     ("a box without area", TRAIN, first(bbox=[3, 3, 0, 5]), "box with no area"),
-    ("a box outside", TRAIN, first(bbox=[900, 3, 5, 5]), "box outside its picture"),
+    ("a box outside", TRAIN, first(bbox=[900, 3, 5, 5]), "box outside its image"),
     ("a box of words", TRAIN, first(bbox=["a", 1, 2, 3]), "hold no numbers"),
     ("a polygon of two points", TRAIN, first(segmentation=[[1, 1, 2, 2]]), "three x, y pairs"),
     ("an RLE of another size", TRAIN, first(**RLE), "RLE of another size"),
-    ("an annotation of no picture", TRAIN, first(image_id=99), "image_id that no picture"),
+    ("an annotation of no image", TRAIN, first(image_id=99), "image_id that no image"),
     ("an annotation of no category", TRAIN, first(category_id=99), "category_id that no category"),
     ("no mask where masks are trained", TRAIN, first(segmentation=[]), "have no segmentation"),
     ("an evaluator of another file", TRAIN, data(change=OTHER_FILE), "does not lie in the data"),

@@ -30,7 +30,7 @@ import torch
 
 from hordet import checkpoints
 from hordet.checkpoints import load_checkpoint, newest_checkpoint
-from hordet.harmless import quiet
+from hordet.ops.upstream import silence_warnings
 
 ROOT = Path(__file__).resolve().parents[2]
 INTERVAL = 2  # iterations between checkpoints; an epoch has 4
@@ -69,7 +69,7 @@ NANO = dict(base_channels=8, depths=(1, 1, 1, 1), orders=(2, 3, 3, 3))
 
 def config_of(task, folder, seed):
     """Return the config of one training."""
-    from hordet import run
+    from hordet.engine import runner as run
 
     path, options, loop = TASKS[task]
     cfg = run.read_config(ROOT / path, options=options, work_dir=str(folder), tiny=True)
@@ -88,8 +88,8 @@ def train(task, folder, seed, report):
     """Train, from the newest checkpoint if there is one, and report each event as a word."""
     from mmengine.hooks import Hook
 
-    from hordet import run
     from hordet.checkpoints import backend
+    from hordet.engine import runner as run
 
     class Reporter(Hook):
         priority = "HIGHEST"  # an iteration counts as done before its checkpoint is written
@@ -108,8 +108,8 @@ def train(task, folder, seed, report):
         report("saved")
 
     backend.write_verified = reporting_write
-    quiet()
-    runner = run.training_runner(config_of(task, folder, seed), resume="auto")
+    silence_warnings()
+    runner = run.build_training_runner(config_of(task, folder, seed), resume="auto")
     runner.register_hook(Reporter())
     runner.train()
 
@@ -296,7 +296,7 @@ def main():
     inside, lost, seed, began = 0, 0, arguments.seed, time.monotonic()
     tasks = arguments.task or list(TASKS)
     for task in tasks:
-        config_of(task, "unused", 0)  # draws the pictures
+        config_of(task, "unused", 0)  # draws the images
     while total.total() < arguments.kills:
         task = tasks[(seed - arguments.seed) % len(tasks)]
         folder = Path(tempfile.mkdtemp(prefix="kills-"))

@@ -1,12 +1,9 @@
 """Whatever is put in, the user reads a sentence: what was got, what is allowed, what to do."""
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from bad_inputs import CASES, message_of
 
 pytestmark = pytest.mark.usefixtures("cache_folder")
@@ -34,19 +31,19 @@ def test_debug_shows_the_traceback(tmp_path):
     def make(folder):
         return ["none.py", "--debug"]
 
-    from hordet.config import ConfigError
+    from hordet.errors import ConfigError
 
     with pytest.raises(ConfigError):
         message_of("train.py", make, tmp_path)
 
 
 def test_an_unforeseen_error_is_one_line_and_keeps_its_traceback(capsys):
-    from hordet.command_line import run_tool
+    from hordet.cli.main import run_in_words
 
     def body():
         raise ZeroDivisionError("no\nnumber")
 
-    assert run_tool(body) == 1
+    assert run_in_words(body) == 1
     text = capsys.readouterr().err
     assert text.startswith("error: ZeroDivisionError: no number\nThis was not foreseen.")
     kept = Path(re.search(r"is in (\S+);", text)[1])

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from hordet import checkpoints
-from hordet.checkpoints import CheckpointError, CheckpointWriteError, newest_checkpoint
+from hordet.checkpoints import newest_checkpoint
 from hordet.checkpoints.backend import FileQueue
 from hordet.checkpoints.save import remove_passing, write_verified
+from hordet.errors import CheckpointError, CheckpointWriteError
 
 PLACES = 50
 WRITE = """

@@ -10,8 +10,8 @@ import pytest
 @pytest.mark.parametrize(
     "kills", [2, pytest.param(200, marks=pytest.mark.slow)], ids=["a few", "200"]
 )
-def test_killed_and_resumed_is_the_same_run(repository, drawn_pictures, monkeypatch, kills):
-    monkeypatch.setenv("HORDET_CACHE", str(drawn_pictures))
+def test_killed_and_resumed_is_the_same_run(repository, drawn_images, monkeypatch, kills):
+    monkeypatch.setenv("HORDET_CACHE", str(drawn_images))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     script = repository / "tests" / "faults" / "kills.py"
     command = [sys.executable, str(script), "--kills", str(kills), "--seed", "2"]

@@ -13,8 +13,9 @@ import pytest
 import torch
 from mmengine.logging import HistoryBuffer
 
-from hordet.checkpoints import CheckpointError, load, load_checkpoint, trust_pickle
-from hordet.checkpoints.hook import _keep_within
+from hordet.checkpoints import load, load_checkpoint, trust_pickle
+from hordet.engine.hooks.checkpoint import _keep_within
+from hordet.errors import CheckpointError
 
 
 class Calls:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from hordet.datasets import write_shapes
+from hordet.datasets.shapes.files import write_shapes
 
 # A module that the config imports. The process that finds the marker of the kill was started again.
 KILLER = """

@@ -1,4 +1,4 @@
-"""ESegHead over P2 to P9: equal to its equation, inside a segmentor on small pictures, errors."""
+"""ESegHead over P2 to P9: equal to its equation, inside a segmentor on small images, errors."""
 
 import pytest
 import torch
@@ -84,19 +84,19 @@ def samples(size):
 
 @pytest.mark.parametrize("size", [(32, 32), (65, 97), (180, 240)], ids=lambda s: f"{s[0]}x{s[1]}")
 @pytest.mark.parametrize("fusion", ["separable", "gnconv"])
-def test_small_pictures(size, fusion):
-    """P9 has a stride of 512: on these pictures it is one cell."""
+def test_small_images(size, fusion):
+    """P9 has a stride of 512: on these images it is one cell."""
     torch.manual_seed(0)
     model = segmentor(fusion=fusion).train()
-    picture = torch.randn(2, 3, *size)
-    assert model.extract_feat(picture)[-1].shape[-2:] == (1, 1)
-    losses = model.loss(picture, samples(size))
+    image = torch.randn(2, 3, *size)
+    assert model.extract_feat(image)[-1].shape[-2:] == (1, 1)
+    losses = model.loss(image, samples(size))
     losses["decode.loss_ce"].backward()
     assert 1 < losses["decode.loss_ce"].item() < 3  # ln 5 = 1.6
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
     with torch.no_grad():
-        found = model.eval().predict(picture, samples(size))
+        found = model.eval().predict(image, samples(size))
     assert found[0].pred_sem_seg.data.shape == (1, *size)
 
 

@@ -1,4 +1,4 @@
-"""LRASPPHead takes pictures of any size and mmseg's weights."""
+"""LRASPPHead takes images of any size and mmseg's weights."""
 
 import pytest
 import torch

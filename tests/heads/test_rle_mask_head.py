@@ -13,7 +13,7 @@ from pycocotools import mask as coco_mask
 from hordet.heads.mask_rle import paste_encoded
 from hordet.registry import MODELS
 
-# Inside, over every border of the picture, thin, covering the whole, tiny, of no size.
+# Inside, over every border of the image, thin, covering the whole, tiny, of no size.
 BOXES = [
     [10.3, 5.2, 40.7, 60.1],
     [-8, -3.5, 20, 30],
@@ -75,7 +75,7 @@ def test_runs_that_touch_across_columns_are_one():
     assert got == [coco_mask.encode(full)]
 
 
-def test_a_box_outside_of_the_picture_has_an_empty_mask():
+def test_a_box_outside_of_the_image_has_an_empty_mask():
     boxes = torch.tensor([[90.0, 90, 99, 99], [-9.0, -9, -5, -5]])
     got = paste_encoded(torch.ones(2, 28, 28), boxes, 20, 12, 0.5)
     assert coco_mask.decode(got).shape == (20, 12, 2) and not coco_mask.area(got).any()
@@ -89,7 +89,7 @@ def test_nothing_and_grey():
     assert grey.dtype == torch.uint8 and grey.shape == (7, HEIGHT, WIDTH)
 
 
-def test_a_hundred_masks_of_a_large_picture_fit_in_little_memory():
+def test_a_hundred_masks_of_a_large_image_fit_in_little_memory():
     """100 masks of 4000 x 6000, whose bitmaps take 2.4 GB, in less than 1 GiB."""
     code = """
 import resource, torch

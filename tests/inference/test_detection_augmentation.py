@@ -9,7 +9,7 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 import hordet.registry  # noqa: F401
-from hordet.run_lengths import encode_mask
+from hordet.ops.run_lengths import encode_mask
 
 SIZE = (20, 30)
 FLIPS = {"horizontal": [2], "vertical": [1], "diagonal": [1, 2]}

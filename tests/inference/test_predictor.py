@@ -1,4 +1,4 @@
-"""The predictor: the numbers of a test run, whatever form the picture has."""
+"""The predictor: the numbers of a test run, whatever form the image has."""
 
 import copy
 import json
@@ -9,19 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from hordet import run
-from hordet.checkpoints import CheckpointError
-from hordet.config import ConfigError
-from hordet.datasets import DatasetError
-from hordet.infer import (
-    ClassMap,
-    Instances,
-    Numbers,
-    PredictionWriter,
-    Predictor,
-    find_sources,
-    predict_sources,
-)
+from hordet.engine import runner as run
+from hordet.errors import CheckpointError, ConfigError, DatasetError
+from hordet.inference import Predictor
+from hordet.inference.prediction import ClassMap, Instances
+from hordet.inference.sources import find_sources
+from hordet.inference.stream import predict_sources
+from hordet.inference.writers import Numbers, PredictionWriter
 
 
 @pytest.fixture(scope="module")
@@ -35,21 +29,21 @@ def segment(segmentor):
 
 
 def predict_folder(predictor, model, out, batch_size):
-    sources, problems = find_sources([str(model.pictures)])
+    sources, problems = find_sources([str(model.images)])
     assert len(sources) == 4 and not problems
     numbers = None
     if not predictor.is_semantic:
         numbers = Numbers.read(model.annotations, predictor.classes)
     with PredictionWriter(out, predictor, numbers) as writer:
-        for picture, found in predict_sources(predictor, sources, problems.append, batch_size):
-            writer.write(picture, found, found)
+        for image, found in predict_sources(predictor, sources, problems.append, batch_size):
+            writer.write(image, found, found)
     assert not problems
 
 
 def test_a_runner(model, out):
     cfg = copy.deepcopy(model.config)
     cfg.update(work_dir=str(out.parent / "work"), log_level="ERROR")
-    run.test_runner(cfg, model.checkpoint, out=str(out)).test()
+    run.build_test_runner(cfg, model.checkpoint, out=str(out)).test()
 
 
 test_a_runner.__test__ = False
@@ -61,7 +55,7 @@ def test_objects_are_those_of_a_test_run(detector, detect, tmp_path):
     assert len(tested) > 100 and detector.config.test_dataloader.batch_size == 2
     predict_folder(detect, detector, tmp_path / "two", batch_size=2)
     assert json.loads((tmp_path / "two" / "results.json").read_text()) == tested
-    # Another number of pictures at once is another order of sums within the layers.
+    # Another number of images at once is another order of sums within the layers.
     predict_folder(detect, detector, tmp_path / "one", batch_size=1)
     found = json.loads((tmp_path / "one" / "results.json").read_text())
     scores = [sorted(item["score"] for item in items) for items in (found, tested)]
@@ -82,8 +76,8 @@ def test_class_maps_are_those_of_a_test_run(segmentor, segment, tmp_path):
     assert not (tmp_path / "out" / "results.json").exists()
 
 
-def test_an_array_and_a_picture_of_pillow_are_the_file(detect, detector):
-    path = sorted(detector.pictures.iterdir())[0]
+def test_an_array_and_a_image_of_pillow_are_the_file(detect, detector):
+    path = sorted(detector.images.iterdir())[0]
     found = detect(path)
     assert isinstance(found, Instances) and len(found) > 10
     assert found.boxes.shape == (len(found), 4) and found.boxes.dtype == np.float32
@@ -99,9 +93,9 @@ def test_an_array_and_a_picture_of_pillow_are_the_file(detect, detector):
 
 def test_a_turned_photo_is_turned_back(segment):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    picture = Image.fromarray(pixels)
-    picture.getexif()[0x0112] = 6  # the camera was held upright
-    assert segment(picture).size == (60, 40)
+    image = Image.fromarray(pixels)
+    image.getexif()[0x0112] = 6  # the camera was held upright
+    assert segment(image).size == (60, 40)
 
 
 def test_selection():
@@ -130,17 +124,17 @@ def test_selection_of_a_map():
     assert found.select([]).describe() == "none of the classes"
 
 
-def test_large_pictures_by_tiles(make_model, segmentor):
-    """Tiles at the picture's own size; of one that fits a tile, the whole map at once."""
+def test_large_images_by_tiles(make_model, segmentor):
+    """Tiles at the image's own size; of one that fits a tile, the whole map at once."""
     tiled = Predictor.from_config(segmentor.config, segmentor.checkpoint, tile=64)
-    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     mean, std = (getattr(tiled.model.data_preprocessor, key) for key in ("mean", "std"))
-    inputs = torch.from_numpy(picture[..., ::-1].copy()).permute(2, 0, 1)[None]
+    inputs = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)[None]
     with torch.no_grad():
         logits = tiled.model.encode_decode((inputs - mean) / std, [dict(img_shape=(64, 64))])
-    np.testing.assert_array_equal(tiled(picture).labels, logits[0].argmax(0).numpy())
+    np.testing.assert_array_equal(tiled(image).labels, logits[0].argmax(0).numpy())
     assert tiled.model.test_cfg.stride == (43, 43)
-    assert tiled(np.tile(picture, (3, 4, 1))).size == (192, 256)
+    assert tiled(np.tile(image, (3, 4, 1))).size == (192, 256)
 
 
 def test_what_is_refused(detector, segmentor, detect, tmp_path):
@@ -159,8 +153,8 @@ def test_what_is_refused(detector, segmentor, detect, tmp_path):
         detect(np.zeros((4, 4)))
     with pytest.raises(DatasetError, match=r"cannot read .*none\.jpg: No such file"):
         detect(tmp_path / "none.jpg")
-    (tmp_path / "text.jpg").write_text("no picture")
-    with pytest.raises(DatasetError, match=r"text\.jpg is no picture, or is cut short"):
+    (tmp_path / "text.jpg").write_text("no image")
+    with pytest.raises(DatasetError, match=r"text\.jpg is no image, or is cut short"):
         detect(tmp_path / "text.jpg")
     cfg = copy.deepcopy(detector.config)
     cfg.test_dataloader.dataset.pipeline = cfg.test_dataloader.dataset.pipeline[1:]

@@ -18,7 +18,7 @@ from hordet.inference.resizing import Axis, resize_columns, resize_rows
 from hordet.inference.segmentor import Rectangle
 from hordet.inference.windows import Grid, window_rows
 
-TINY = 4e-4  # GiB: beyond it are all pictures here, which take two strips or so
+TINY = 4e-4  # GiB: beyond it are all images here, which take two strips or so
 
 
 def segmentor(
@@ -63,10 +63,10 @@ def segmentor(
 
 
 def batch(size=(133, 150), original=(90, 171), flip=None, number=1):
-    """Pictures as a test pipeline hands them over."""
+    """Images as a test pipeline hands them over."""
     draw = torch.Generator().manual_seed(sum(size))
     smooth = torch.rand(number, 3, 9, 9, generator=draw)
-    pictures = torch.nn.functional.interpolate(smooth, size=size, mode="bilinear") * 255
+    images = torch.nn.functional.interpolate(smooth, size=size, mode="bilinear") * 255
     samples = [
         SegDataSample(
             metainfo=dict(
@@ -76,7 +76,7 @@ def batch(size=(133, 150), original=(90, 171), flip=None, number=1):
         )
         for _ in range(number)
     ]  # fmt: skip
-    return dict(inputs=list(pictures), data_samples=samples)
+    return dict(inputs=list(images), data_samples=samples)
 
 
 def same_classes(found, expected, probability):
@@ -114,10 +114,10 @@ def test_logits_of_a_part(size, part, flip):
     whole = segmentor("mmseg.EncoderDecoder").test_step(batch(size, flip=flip))[0]
     expected = whole.seg_logits.data
     model = segmentor()
-    picture = model.data_preprocessor(sample, False)["inputs"][0]
+    image = model.data_preprocessor(sample, False)["inputs"][0]
     meta = sample["data_samples"][0].metainfo
     covered = torch.zeros(90, 171)
-    for place, logits in model.rectangle_rows(picture, meta, Rectangle(*part)):
+    for place, logits in model.rectangle_rows(image, meta, Rectangle(*part)):
         rows, columns = slice(place.top, place.bottom), slice(place.left, place.right)
         assert (logits - expected[:, rows, columns]).abs().max() < 1e-4
         covered[rows, columns] += 1
@@ -126,7 +126,7 @@ def test_logits_of_a_part(size, part, flip):
 
 
 @torch.no_grad()
-def test_padded_pictures_and_one_channel():
+def test_padded_images_and_one_channel():
     options = dict(classes=1, pre=dict(test_cfg=dict(size_divisor=64)))
     expected = segmentor("mmseg.EncoderDecoder", **options).test_step(batch())[0]
     found = segmentor(memory_limit=TINY, **options).test_step(batch())[0]
@@ -146,12 +146,12 @@ def views(ratios=(0.5, 0.75, 1.0, 1.25, 1.5, 1.75)):
     ]
     for item in batches:
         if item["data_samples"][0].flip:
-            item["inputs"] = [picture.flip(2) for picture in item["inputs"]]
+            item["inputs"] = [image.flip(2) for image in item["inputs"]]
     return {key: [item[key] for item in batches] for key in ("inputs", "data_samples")}
 
 
 def mean_probability(model):
-    """The mean of softmax over views of mmseg's own segmentor, a picture at a time."""
+    """The mean of softmax over views of mmseg's own segmentor, an image at a time."""
     total = 0
     for inputs, samples in zip(*views().values(), strict=True):
         predicted = model.test_step(dict(inputs=inputs, data_samples=samples))
@@ -170,8 +170,8 @@ def augmented(model):
         return found, torch.stack(decided), 0
     means = decided[0].new_full((2, 5, 90, 171), torch.nan)
     for number, (band, mean) in enumerate(zip(bands, decided, strict=True)):
-        picture = means[2 * number // len(bands)]
-        picture[:, band.top : band.bottom, band.left : band.right] = mean
+        image = means[2 * number // len(bands)]
+        image[:, band.top : band.bottom, band.left : band.right] = mean
     return found, means, len(bands)
 
 
@@ -212,18 +212,18 @@ def test_windows_and_resizing_by_themselves():
     assert Grid(100, 40, 30).spans == [(0, 40), (30, 70), (60, 100)]
     assert Grid(95, 40, 30).spans == [(0, 40), (30, 70), (55, 95)]
     assert Grid(20, 40, 30).spans == [(0, 20)]
-    picture = torch.rand(2, 95, 101)
-    args = (lambda rows, columns: picture[:, rows, columns], Grid(95, 40, 30), Grid(101, 20, 7))
+    image = torch.rand(2, 95, 101)
+    args = (lambda rows, columns: image[:, rows, columns], Grid(95, 40, 30), Grid(101, 20, 7))
     found = torch.cat(list(window_rows(*args, 13, 90, 5, 99)), dim=1)
-    assert (found - picture[:, 13:90, 5:99]).abs().max() < 1e-6
+    assert (found - image[:, 13:90, 5:99]).abs().max() < 1e-6
     for size in ((50, 60), (200, 333), (1, 1)):
         for align in (False, True):
             expected = torch.nn.functional.interpolate(
-                picture[None], size=size, mode="bilinear", align_corners=align
+                image[None], size=size, mode="bilinear", align_corners=align
             )[0]
             rows, columns = Axis(95, size[0], align), Axis(101, size[1], align)
             (top, bottom), (left, right) = rows.needed(0, size[0]), columns.needed(0, size[1])
-            parts = picture[:, top:bottom, left:right].split(9, dim=1)
+            parts = image[:, top:bottom, left:right].split(9, dim=1)
             narrow = [resize_columns(part, columns, 0, size[1]) for part in parts]
             found = torch.cat(list(resize_rows(narrow, rows, 0, size[0])), dim=1)
             assert (found - expected).abs().max() < 1e-5
@@ -243,9 +243,9 @@ torch.set_num_threads(1)
 model = MODELS.build(cfg).eval()
 size = (3648, 5472)
 sample = SegDataSample(metainfo=dict(ori_shape=size, img_shape=size, pad_shape=size))
-picture = (torch.rand(3, *size) * 255).byte()
+image = (torch.rand(3, *size) * 255).byte()
 with torch.no_grad():
-    found = model.test_step(dict(inputs=[picture], data_samples=[sample]))[0]
+    found = model.test_step(dict(inputs=[image], data_samples=[sample]))[0]
 assert found.pred_sem_seg.data.shape == (1, *size)
 lines = open("/proc/self/status").read().splitlines()
 print("GiB", next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 2**20)
@@ -254,7 +254,7 @@ print("GiB", next(int(line.split()[1]) for line in lines if line.startswith("VmH
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of memory from /proc")
-def test_a_large_picture_of_150_classes_in_6_gib(repository):
+def test_a_large_image_of_150_classes_in_6_gib(repository):
     run = subprocess.run(
         [sys.executable, "-c", LARGE],
         cwd=repository,
@@ -264,7 +264,7 @@ def test_a_large_picture_of_150_classes_in_6_gib(repository):
     )
     assert run.returncode == 0, run.stderr
     peak = float(re.search(r"GiB ([\d.]+)", run.stdout).group(1))
-    # mmseg adds each window, padded to the picture's size, to a map of all: two such in float32.
+    # mmseg adds each window, padded to the image's size, to a map of all: two such in float32.
     need = 2 * 4 * 150 * np.prod((3648, 5472)) / 2**30
     print(f"peak {peak:.2f} GiB; the maps of mmseg's own slide alone take {need:.1f} GiB")
     assert peak < 6 < need

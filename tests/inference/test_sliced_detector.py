@@ -1,4 +1,4 @@
-"""Detections of patches, merged, are those of the whole picture."""
+"""Detections of patches, merged, are those of the whole image."""
 
 import numpy as np
 import pytest
@@ -11,11 +11,11 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
 import hordet.registry  # noqa: F401
-from hordet.config import ConfigError
-from hordet.inference import slice_pictures
+from hordet.datasets.tiles import Patches
+from hordet.engine.prepare import slice_images
+from hordet.errors import ConfigError
 from hordet.inference.merging import DetectionMerger
-from hordet.patches import Patches
-from hordet.run_lengths import encode_crop, encode_mask
+from hordet.ops.run_lengths import encode_crop, encode_mask
 
 HEIGHT, WIDTH = 97, 131
 # Left, top, right, bottom, class: boxes that do not overlap, of one pixel and up to a long one.
@@ -23,7 +23,7 @@ OBJECTS = [
     (2, 1, 9, 8, 0),
     (35, 3, 50, 12, 1),  # over a border of patches of 40
     (60, 0, 78, 40, 0),
-    (0, 44, 131, 58, 1),  # as wide as the picture
+    (0, 44, 131, 58, 1),  # as wide as the image
     (100, 60, 131, 97, 0),
     (20, 80, 21, 81, 1),
     (30, 61, 95, 95, 0),  # larger than a patch
@@ -31,15 +31,15 @@ OBJECTS = [
 
 
 def drawn(objects=OBJECTS):
-    """A picture (3, H, W): number of the object and its class, as ellipses."""
-    picture = torch.zeros(3, HEIGHT, WIDTH, dtype=torch.uint8)
+    """An image (3, H, W): number of the object and its class, as ellipses."""
+    image = torch.zeros(3, HEIGHT, WIDTH, dtype=torch.uint8)
     rows, columns = torch.meshgrid(torch.arange(HEIGHT), torch.arange(WIDTH), indexing="ij")
     for number, (left, top, right, bottom, label) in enumerate(objects, 1):
         x = (2 * columns + 1 - left - right) / (right - left)
         y = (2 * rows + 1 - top - bottom) / (bottom - top)
         inside = x**2 + y**2 <= 1
-        picture[0][inside], picture[1][inside] = number, label
-    return picture
+        image[0][inside], image[1][inside] = number, label
+    return image
 
 
 class Seeing(BaseModel):
@@ -52,18 +52,18 @@ class Seeing(BaseModel):
         self.seen = []
 
     def test_step(self, data):
-        for picture, sample in zip(data["inputs"], data["data_samples"], strict=True):
-            assert sample.ori_shape == picture.shape[1:]
-            self.seen.append(tuple(picture.shape[1:]))
-            numbers = picture[0].unique().tolist()[int(0 in picture[0]) :]
-            masks = torch.stack([picture[0] == n for n in numbers] or [picture[0] > 255])
+        for image, sample in zip(data["inputs"], data["data_samples"], strict=True):
+            assert sample.ori_shape == image.shape[1:]
+            self.seen.append(tuple(image.shape[1:]))
+            numbers = image[0].unique().tolist()[int(0 in image[0]) :]
+            masks = torch.stack([image[0] == n for n in numbers] or [image[0] > 255])
             masks = masks[: len(numbers)]
             boxes = [[i.min(), j.min(), i.max() + 1, j.max() + 1] for i, j in map(places, masks)]
             shares = [mask.sum() / self.areas[n] for mask, n in zip(masks, numbers, strict=True)]
             sample.pred_instances = InstanceData(
                 bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
                 scores=torch.tensor(shares) * (1 - 0.01 * torch.tensor(numbers)),
-                labels=torch.tensor([int(picture[1][mask][0]) for mask in masks]).long(),
+                labels=torch.tensor([int(image[1][mask][0]) for mask in masks]).long(),
                 masks=[encode_mask(m.byte().numpy()) for m in masks] if self.run_lengths else masks,
             )
         return data["data_samples"]
@@ -83,11 +83,11 @@ def sliced(module, **options):
     return MODELS.build(kind | options)
 
 
-def detect(model, picture):
+def detect(model, image):
     sample = DetDataSample(
-        metainfo=dict(img_id=7, img_path="a.png", ori_shape=tuple(picture.shape[1:]))
+        metainfo=dict(img_id=7, img_path="a.png", ori_shape=tuple(image.shape[1:]))
     )
-    (found,) = model.test_step(dict(inputs=[picture], data_samples=[sample]))
+    (found,) = model.test_step(dict(inputs=[image], data_samples=[sample]))
     assert found.img_id == 7
     order = found.pred_instances.scores.sort(descending=True).indices
     return found.pred_instances[order]
@@ -104,7 +104,7 @@ def dense(masks):
     ("patch_size", "ratio", "batch_size"),
     [(40, 0.25, 1), ((33, 50), 0.5, 3), (64, 0.0, 2), ((200, 31), 0.2, 1), (500, 0.25, 1)],
 )
-def test_the_objects_are_those_of_the_whole_picture(patch_size, ratio, batch_size, run_lengths):
+def test_the_objects_are_those_of_the_whole_image(patch_size, ratio, batch_size, run_lengths):
     """Whole in a patch, cut by borders or larger than a patch: each is found once, as it is."""
     expected = detect(Seeing(), drawn())
     assert len(expected) == len(OBJECTS)
@@ -121,13 +121,13 @@ def test_the_objects_are_those_of_the_whole_picture(patch_size, ratio, batch_siz
         assert found.masks == [encode_mask(mask) for mask in dense(expected.masks).view(np.uint8)]
 
 
-def test_without_the_whole_picture_small_objects_are_still_found_once():
+def test_without_the_whole_image_small_objects_are_still_found_once():
     small = [item for item in OBJECTS if item[2] - item[0] <= 20 and item[3] - item[1] <= 20]
     module = Seeing()
     module.areas = torch.bincount(drawn(small)[0].flatten().long(), minlength=20)
     expected = detect(module, drawn(small))
     module.seen.clear()
-    options = dict(patch_size=40, patch_overlap_ratio=0.5, full_picture=False)
+    options = dict(patch_size=40, patch_overlap_ratio=0.5, full_image=False)
     found = detect(sliced(module, **options), drawn(small))
     assert (HEIGHT, WIDTH) not in module.seen
     assert torch.equal(found.bboxes, expected.bboxes) and len(found) == len(small)
@@ -204,7 +204,7 @@ def test_a_part_that_scores_best_takes_the_whole_and_by_nmm_its_other_parts():
 
 
 def test_crops_are_encoded_where_they_lie():
-    """Against pycocotools and the crop pasted into a bitmap of the picture."""
+    """Against pycocotools and the crop pasted into a bitmap of the image."""
     draw = np.random.default_rng(1)
     size = (13, 17)
     for case in range(60):
@@ -219,7 +219,7 @@ def test_crops_are_encoded_where_they_lie():
         assert encode_mask(crop, x, y, size) == expected
 
 
-def test_patches_cover_odd_sizes_and_the_last_ends_with_the_picture():
+def test_patches_cover_odd_sizes_and_the_last_ends_with_the_image():
     for height, width, size, ratio in ((97, 131, 40, 0.25), (10, 300, (64, 31), 0.9), (5, 5, 9, 0)):
         patches = Patches(size, ratio)
         covered = np.zeros((height, width), dtype=bool)
@@ -257,7 +257,7 @@ def test_a_config_is_tested_in_patches(repository):
     cfg = read("nuclei/mask-rcnn_hornet-nano_horfpn_14e.py")
     detector = cfg.model
     cfg.sliced_model = dict(patch_size=100)
-    slice_pictures(cfg)
+    slice_images(cfg)
     assert cfg.model.type == "hordet.SlicedDetector" and cfg.model.patch_size == 100
     assert cfg.model.module == detector
     kinds = [step["type"] for step in cfg.model.pipeline]
@@ -274,7 +274,7 @@ def test_a_config_is_tested_in_patches(repository):
         cfg = read("nuclei/mask-rcnn_hornet-nano_horfpn_14e.py")
         cfg.sliced_model = options
         with pytest.raises(ConfigError, match=words):
-            slice_pictures(cfg)
+            slice_images(cfg)
     cfg = read("camvid/upernet_hornet-nano_horuperhead_3k.py")
     with pytest.raises(ConfigError, match="this config has hordet.IoUMetric. A segmentor slides"):
-        slice_pictures(cfg)
+        slice_images(cfg)

@@ -4,9 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hordet.datasets import DatasetError
-from hordet.infer import find_sources, read_pictures
-from hordet.infer.inputs import Source
+from hordet.errors import DatasetError
+from hordet.inference.sources import Source, find_sources, read_images
 
 
 @pytest.fixture
@@ -52,8 +51,8 @@ def test_words_that_mean_nothing(folder):
     sources, missing = find_sources(words)
     assert names(sources) == ["b.png"]
     assert missing[0].endswith("none.png: no such file or folder")
-    assert "no picture or video is there; endings that count are .bmp" in missing[1]
-    assert "no picture or video is there" in missing[2]
+    assert "no image or video is there; endings that count are .bmp" in missing[1]
+    assert "no image or video is there" in missing[2]
 
 
 def write_video(path, frames):
@@ -66,13 +65,13 @@ def write_video(path, frames):
 def test_frames_of_a_video(tmp_path):
     write_video(tmp_path / "film.mp4", 6)
     (source,), _ = find_sources([str(tmp_path)])
-    pictures = list(read_pictures(source, None))
-    assert [picture.file_name for picture in pictures] == [f"film.mp4#{i}" for i in range(6)]
-    assert pictures[3].stem == "film/000003" and pictures[3].frames_per_second == 10
-    assert [round(p.image.mean() / 20) for p in pictures] == list(range(6))
+    images = list(read_images(source, None))
+    assert [image.file_name for image in images] == [f"film.mp4#{i}" for i in range(6)]
+    assert images[3].stem == "film/000003" and images[3].frames_per_second == 10
+    assert [round(p.pixels.mean() / 20) for p in images] == list(range(6))
 
 
 def test_broken_videos(tmp_path):
     (tmp_path / "text.mp4").write_text("no film")
     with pytest.raises(DatasetError, match="is no video that OpenCV reads"):
-        list(read_pictures(Source(tmp_path / "text.mp4", "text.mp4", "text"), None))
+        list(read_images(Source(tmp_path / "text.mp4", "text.mp4", "text"), None))

@@ -2,9 +2,8 @@
 
 import copy
 import pickle
-import sys
-from pathlib import Path
 
+import naive_gnconv
 import numpy as np
 import pytest
 import torch
@@ -12,9 +11,6 @@ from torch import nn
 
 from hordet.layers import GlobalLocalFilter, GnConv, GnFusion, LayerNorm2d, global_filter
 from hordet.layers.global_filter import MAX_CACHED_SIZES
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "references"))
-import naive_gnconv  # noqa: E402
 
 
 def randomised(module, seed=0):

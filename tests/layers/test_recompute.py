@@ -1,18 +1,13 @@
 """What training keeps: less than the plain equations, with the same gradients."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
+from naive_hornet import naive
 from torch.autograd.graph import saved_tensors_hooks
 
 from hordet.hornet import Block
 from hordet.layers.layout import pixels, planes
 from hordet.layers.recompute import recomputed
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "references"))
-from naive_hornet import naive  # noqa: E402
 
 
 def block(spatial="dw7x7"):

@@ -1,16 +1,11 @@
 """GraphFPN: equal to plain loops and to mmdet's necks; initialisation, levels, errors."""
 
-import sys
-from pathlib import Path
-
+import naive_bifpn
 import pytest
 import torch
 
 from hordet.layers import WeightedSum
 from hordet.registry import MODELS
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "references"))
-import naive_bifpn  # noqa: E402
 
 PANET = dict(topology="pafpn", fusion="conv", weight_method="sum", downsample="conv")
 PLAIN = dict(norm_cfg=None, act_cfg=None)
@@ -239,8 +234,8 @@ def test_levels_of_the_backbone_that_are_used():
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-def test_p2_to_p9_of_a_small_picture():
-    """Stride 512 of a picture of 64 pixels: the last levels are single cells."""
+def test_p2_to_p9_of_a_small_image():
+    """Stride 512 of an image of 64 pixels: the last levels are single cells."""
     neck = graph_fpn(in_channels=[3, 5, 6, 7], out_channels=4, num_outs=8)
     maps = [
         torch.randn(2, c, 64 // s, 64 // s)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from own_data import edit, write_coco
 
-from hordet.config import ConfigError, load_config
-from hordet.datasets import DatasetError
-from hordet.datasets.check import find_faults_of_data
+from hordet.config.load import load_config
+from hordet.datasets.checks.before_training import find_faults_of_data
+from hordet.errors import ConfigError, DatasetError
 from hordet.new_config import (
     Backbone,
     bases_for,
@@ -41,7 +41,7 @@ def test_figures_are_those_of_the_data(bolts):
     figures = look_at_coco(bolts)
     assert figures.classes == ("bolt", "nut")
     assert figures.counts == {"bolt": 9, "nut": 9}
-    assert (figures.train.pictures, figures.val.pictures) == (6, 2)
+    assert (figures.train.images, figures.val.images) == (6, 2)
     assert (figures.train.images, figures.val.ann_file) == ("train", "annotations/val.json")
     assert sorted(set(figures.sides)) == [10, 20, 40] and set(figures.ratios) == {1, 0.25}
     assert set(figures.long_sides) == {200} and set(figures.short_sides) == {100}
@@ -57,7 +57,7 @@ def test_choices_follow_from_the_figures(bolts):
     assert choices.anchor_scales == [2]
     assert choices.anchor_ratios == [0.25, 1.0]
     assert choices.max_per_img == 100 and choices.sampled == 32
-    # 1500 * sqrt(2) / 6 pictures is beyond 50 passes.
+    # 1500 * sqrt(2) / 6 images is beyond 50 passes.
     assert choices.schedule.length == 50 and choices.schedule.val_interval == 17
     assert choices.schedule.learning_rate == 1.5e-3
     assert detection_choices(look_at_coco(bolts), pretrained=False).schedule.length == 75
@@ -65,7 +65,7 @@ def test_choices_follow_from_the_figures(bolts):
     assert halved.schedule.learning_rate == 0.75e-3
 
 
-def test_small_objects_enlarge_pictures_and_crowds_keep_more(tmp_path):
+def test_small_objects_enlarge_images_and_crowds_keep_more(tmp_path):
     boxes = [(x, 0, 8, 8) for x in range(150)]
     figures = look_at_coco(write_coco(tmp_path, dict(train=(2, boxes), val=(1, boxes))))
     choices = detection_choices(figures, pretrained=True)
@@ -141,7 +141,7 @@ def test_without_validation_nothing_is_guessed_and_a_share_can_be_held_out(tmp_p
     names = [{image["file_name"] for image in content["images"]} for content in files]
     assert [len(part) for part in names] == [7, 3] and not names[0] & names[1]
     assert [len(content["annotations"]) for content in files] == [21, 9]
-    # The same pictures each time, and the data are as they were.
+    # The same images each time, and the data are as they were.
     again = look_at_coco(root, share=0.3)
     assert {i["file_name"] for i in again.val.content["images"]} == names[1]
     assert before == {file: file.read_bytes() for file in root.rglob("*") if file.is_file()}
@@ -177,7 +177,7 @@ def no_sizes(content):
     del content["images"][0]["width"]
 
 
-def other_pictures(content):
+def other_images(content):
     for image in content["images"]:
         image["file_name"] = "x" + image["file_name"]
 
@@ -190,7 +190,7 @@ def other_pictures(content):
         (no_categories, "has no categories"),
         (one_name_twice, "several categories of one name: bolt"),
         (no_sizes, "each with file_name, width and height"),
-        (other_pictures, "None of the 6 pictures"),
+        (other_images, "None of the 6 images"),
     ],
 )
 def test_bad_annotations_are_refused_in_words(bolts, change, words):
@@ -206,7 +206,7 @@ def test_missing_and_several_annotation_files(bolts, tmp_path):
     shutil.copy(file, bolts / "annotations" / "train_old.json")
     with pytest.raises(DatasetError, match="several annotation files for train.*--train-ann"):
         look_at_coco(bolts)
-    assert look_at_coco(bolts, train="annotations/train.json").train.pictures == 6
+    assert look_at_coco(bolts, train="annotations/train.json").train.images == 6
     shutil.rmtree(bolts / "annotations")
     with pytest.raises(DatasetError, match="no COCO annotations of training"):
         look_at_coco(bolts)
@@ -221,7 +221,7 @@ def test_classes_of_the_splits_must_agree(bolts):
 def test_faults_that_training_refuses_are_returned(bolts, tmp_path):
     (bolts / "train" / "train_0.png").unlink()
     found = write(look_at_coco(bolts), tmp_path / "leaf.py")
-    assert "1 of 6 pictures" in found.errors[0] and (tmp_path / "leaf.py").is_file()
+    assert "1 of 6 images" in found.errors[0] and (tmp_path / "leaf.py").is_file()
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import torch
 from own_data import write_maps
 from PIL import Image
 
-from hordet.config import load_config
-from hordet.datasets import DatasetError
+from hordet.config.load import load_config
+from hordet.errors import DatasetError
 from hordet.new_config import (
     Backbone,
     bases_for,
@@ -57,7 +57,7 @@ def test_figures_are_those_of_the_data(fields):
 def test_choices_follow_from_the_figures(fields):
     figures = look_at_maps(fields)
     choices = segmentation_choices(figures, pretrained=True)
-    # At most 200 passes over 5 pictures in batches of 4.
+    # At most 200 passes over 5 images in batches of 4.
     assert choices.schedule.length == 250 and choices.schedule.val_interval == 100
     # Half, a quarter and a quarter of the pixels that have a class, in some order.
     shares = np.array(list(figures.counts.values())) / sum(figures.counts.values())
@@ -197,7 +197,7 @@ def test_missing_parts_are_named(fields):
     with pytest.raises(DatasetError, match="has no label map"):
         look_at_maps(fields)
     Image.new("RGB", (120, 80)).save(fields / "images" / "training" / "other.bmp")
-    with pytest.raises(DatasetError, match="pictures of one suffix, and has 5 .jpg, 1 .bmp"):
+    with pytest.raises(DatasetError, match="images of one suffix, and has 5 .jpg, 1 .bmp"):
         look_at_maps(fields)
     shutil.rmtree(fields / "annotations")
     with pytest.raises(DatasetError, match="no folder of label maps.*it holds images"):

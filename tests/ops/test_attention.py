@@ -13,7 +13,7 @@ SHAPES = [(3, 4), (2, 2)]
 
 
 def tensors(device="cpu", dtype=torch.float64, queries=5):
-    """Value, locations and weights: 2 pictures, 2 heads of 3, 2 levels, 2 points."""
+    """Value, locations and weights: 2 images, 2 heads of 3, 2 levels, 2 points."""
     generator = torch.Generator().manual_seed(0)
     value = torch.randn(2, 16, 2, 3, generator=generator, dtype=torch.float64)
     locations = torch.rand(2, queries, 2, 2, 2, 2, generator=generator, dtype=torch.float64)

@@ -8,8 +8,9 @@ import textwrap
 import pytest
 
 import hordet
+from hordet.errors import MissingOperatorError
 from hordet.ops import ExtensionFinder, OperatorStatus, install, status
-from hordet.ops.extension import OPERATORS, MissingOperatorError, populate
+from hordet.ops.extension import OPERATORS, populate
 
 
 def run(code, folder):

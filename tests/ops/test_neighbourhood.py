@@ -38,7 +38,7 @@ def test_carafe_dtypes(device, dtype):
     torch.testing.assert_close(out.double(), wanted, **close)
 
 
-def test_carafe_of_no_pictures(device):
+def test_carafe_of_no_images(device):
     inputs = [t.requires_grad_() for t in tensors(device, batch=0)]
     carafe(*inputs, 3, 2, 2).sum().backward()
     assert all(t.grad.shape == t.shape for t in inputs)

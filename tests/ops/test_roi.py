@@ -6,7 +6,7 @@ import torch
 from mmcv.ops import RoIAlign, RoIPool, roi_align, roi_pool
 from references import naive_roi
 
-# Inside, larger than the picture, partly and wholly outside, of no size; two pictures.
+# Inside, larger than the image, partly and wholly outside, of no size; two images.
 ROIS = [
     [0, 1.3, 2.1, 9.7, 8.4],
     [1, 0, 0, 19, 13],
@@ -114,7 +114,7 @@ def test_no_regions(device, pool):
 
 
 @pytest.mark.parametrize("pool", POOLS, ids=["align", "pool"])
-def test_no_pictures(device, pool):
+def test_no_images(device, pool):
     x = torch.zeros(0, 3, 7, 10, device=device, requires_grad=True)
     out = pool(x, torch.zeros(0, 5, device=device))
     out.sum().backward()

@@ -1,4 +1,4 @@
-"""BiFPN and PANet written out level by level, in numpy float64, on one picture of (C, H, W) maps.
+"""BiFPN and PANet written out level by level, in numpy float64, on one image of (C, H, W) maps.
 
 `state` is a GraphFPN's state dict as numpy arrays (eval mode); no other part of it is used.
 """

@@ -8,10 +8,11 @@ import subprocess
 import numpy as np
 import pytest
 
+from hordet.errors import ReportError
 from hordet.evaluation.coco_eval import evaluate_coco
-from hordet.evaluation.coco_results import PictureResult
-from hordet.report import ReportError, write_report
-from hordet.report.errors import find_errors
+from hordet.evaluation.coco_results import ImageResult
+from hordet.evaluation.tide import find_errors
+from hordet.report.page import write_report
 from hordet.report.run_folder import read_run, settings_difference
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -101,14 +102,14 @@ def test_two_runs_are_compared(tmp_path):
     elsewhere = dict(dataset=dict(data_root="elsewhere"))
     third = run_folder(tmp_path, "third", val_dataloader=elsewhere)
     page = write_report([one, third], tmp_path / "page.html").read_text()
-    assert "validated on different pictures, so their figures do not compare" in page
+    assert "validated on different images, so their figures do not compare" in page
 
 
-def picture(image_id, objects):
+def image(image_id, objects):
     """Detections (x, y, width, height, score, category)."""
     table = np.array(objects, dtype=float).reshape(-1, 6)
     categories = table[:, 5].astype(int)
-    return PictureResult(image_id, (100, 100), table[:, :4], table[:, 4], categories)
+    return ImageResult(image_id, (100, 100), table[:, :4], table[:, 4], categories)
 
 
 def test_kinds_of_error():
@@ -123,7 +124,7 @@ def test_kinds_of_error():
         categories=[dict(id=1, name="a"), dict(id=2, name="b")],
     )
     results = [
-        picture(1, [
+        image(1, [
             (0, 0, 20, 20, 0.9, 1),  # right
             (1, 0, 20, 20, 0.8, 1),  # duplicate
             (60, 0, 20, 20, 0.7, 1),  # localisation: overlap 1/3
@@ -131,7 +132,7 @@ def test_kinds_of_error():
             (10, 50, 20, 20, 0.5, 1),  # both: overlap 1/3 with the other category
             (80, 80, 10, 10, 0.4, 2),  # background
         ]),
-        picture(2, [(0, 0, 9, 9, 0.2, 1)]),  # background
+        image(2, [(0, 0, 9, 9, 0.2, 1)]),  # background
     ]  # fmt: skip
     errors = find_errors(truth, results, [1, 2], "bbox")
     assert errors.counts == dict(

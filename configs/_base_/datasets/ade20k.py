@@ -1,7 +1,7 @@
 """Semantic segmentation on ADE20K (SceneParse150) in its usual layout, crops of 512 x 512.
 
 Resize to (2048, 512) times 0.5 to 2, crop with no category above 0.75, flip, photometric
-distortion. Two pictures a process. Multi-scale test: ratios 0.5 to 1.75 of the single scale, each
+distortion. Two images a process. Multi-scale test: ratios 0.5 to 1.75 of the single scale, each
 also flipped.
 """
 
@@ -36,7 +36,7 @@ tta_pipeline = [
         type="TestTimeAug",
         transforms=[
             [
-                # Ratios of the single test scale, as published; not of the original picture.
+                # Ratios of the single test scale, as published; not of the original image.
                 dict(type="Resize", scale=(int(2048 * r), int(512 * r)), keep_ratio=True)
                 for r in img_ratios
             ],

@@ -2,7 +2,7 @@
 
 After a flip, one of two: the short side to one of 480, 512, ..., 800; or to 400, 500 or 600, then a
 crop of 384 to 600 pixels a side, then as the first. The long side stays within 1333. Tested at
-1333 x 800. Two pictures a process.
+1333 x 800. Two images a process.
 """
 
 data_root = "{{$HORDET_DATA:data}}/coco"

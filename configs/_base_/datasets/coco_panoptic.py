@@ -1,6 +1,6 @@
 """Panoptic segmentation on COCO 2017 in its usual layout: 80 things, 53 stuff; mmdet's pipelines.
 
-The short side to 800, the long one within 1333; flip 0.5. Two pictures a process.
+The short side to 800, the long one within 1333; flip 0.5. Two images a process.
 """
 
 _base_ = "mmdet::_base_/datasets/coco_panoptic.py"

@@ -1,13 +1,13 @@
 """Instance segmentation of fluorescence nuclei (DSB 2018): 256 x 256 and 320 x 256, one class, RLE.
 
-Layout: `annotations/instances_{train,val}.json`, `train/`, `val/`. About 30 nuclei a picture, up to
+Layout: `annotations/instances_{train,val}.json`, `train/`, `val/`. About 30 nuclei an image, up to
 several hundred, most of them 10 to 30 pixels wide.
 """
 
 data_root = "{{$HORDET_DATA:data}}/nuclei"
 metainfo = dict(classes=("nucleus",), palette=[(220, 20, 60)])
 
-# Half of the nuclei are below 13 pixels, three cells of the finest level, so pictures are enlarged
+# Half of the nuclei are below 13 pixels, three cells of the finest level, so images are enlarged
 # by half; crops keep the cost. From scratch: every flip and turn of a nucleus is a nucleus.
 train_pipeline = [
     dict(type="hordet.LoadImageFromFile"),

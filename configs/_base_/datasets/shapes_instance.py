@@ -1,12 +1,12 @@
-"""Instance segmentation on `shapes`: 400 + 100 generated pictures of 128 x 128, 6 classes.
+"""Instance segmentation on `shapes`: 400 + 100 generated images of 128 x 128, 6 classes.
 
-The pictures lie in the cache folder (HORDET_CACHE, or ~/.cache/hordet); reading this config makes
+The images lie in the cache folder (HORDET_CACHE, or ~/.cache/hordet); reading this config makes
 them if they are not there, in a few seconds.
 """
 
 # With `_base_` set first, mmengine reads this as a plain config, where an import is an import.
 _base_ = []
-from hordet.datasets import shapes  # noqa: E402
+from hordet.datasets.shapes import files as shapes  # noqa: E402
 
 data_root = str(shapes.cached_shapes())
 metainfo = dict(classes=shapes.DEFAULT_CLASSES, palette=list(shapes.DEFAULT_PALETTE))
@@ -36,7 +36,7 @@ tta_pipeline = [
         ],
     ),
 ]
-# Pictures this small decode faster than a worker process hands them over.
+# Images this small decode faster than a worker process hands them over.
 train_dataloader = dict(
     batch_size=4,
     num_workers=0,

@@ -1,8 +1,8 @@
-"""Semantic segmentation on `shapes`: the pictures of shapes_instance.py, background as class 0."""
+"""Semantic segmentation on `shapes`: the images of shapes_instance.py, background as class 0."""
 
 # With `_base_` set first, mmengine reads this as a plain config, where an import is an import.
 _base_ = []
-from hordet.datasets import shapes  # noqa: E402
+from hordet.datasets.shapes import files as shapes  # noqa: E402
 
 data_root = str(shapes.cached_shapes())
 metainfo = dict(
@@ -41,7 +41,7 @@ tta_pipeline = [
         ],
     ),
 ]
-# Pictures this small decode faster than a worker process hands them over.
+# Images this small decode faster than a worker process hands them over.
 train_dataloader = dict(
     batch_size=8,
     num_workers=0,

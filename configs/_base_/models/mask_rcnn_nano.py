@@ -1,6 +1,6 @@
 """Mask R-CNN small enough to train on a CPU: HorNet-nano, HorFPN of 64 channels, slim heads.
 
-For pictures of 100 to 300 pixels a side: anchors start at 16 pixels, half of COCO's.
+For images of 100 to 300 pixels a side: anchors start at 16 pixels, half of COCO's.
 """
 
 _base_ = "mask_rcnn.py"

@@ -1,4 +1,4 @@
-"""ADE20K's 160k: 160,000 iterations of batch 16 = 8 processes x 2 pictures, linear fall to 0."""
+"""ADE20K's 160k: 160,000 iterations of batch 16 = 8 processes x 2 images, linear fall to 0."""
 
 _base_ = "../default_runtime.py"
 

@@ -1,4 +1,4 @@
-"""COCO's 1x: 12 epochs of batch 16 = 8 processes x 2 pictures, steps of 1/10 after 8 and 11."""
+"""COCO's 1x: 12 epochs of batch 16 = 8 processes x 2 images, steps of 1/10 after 8 and 11."""
 
 _base_ = "../default_runtime.py"
 

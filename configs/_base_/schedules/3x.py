@@ -1,4 +1,4 @@
-"""COCO's 3x: 36 epochs of batch 16 = 8 processes x 2 pictures, steps of 1/10 after 27 and 33."""
+"""COCO's 3x: 36 epochs of batch 16 = 8 processes x 2 images, steps of 1/10 after 27 and 33."""
 
 _base_ = "1x.py"
 

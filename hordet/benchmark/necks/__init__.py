@@ -1,1 +1,1 @@
-"""Trainings compared with one another: the neck study."""
+"""The neck study: trainings compared with one another."""

@@ -11,11 +11,11 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from hordet.evaluation.complexity import count
-from hordet.evaluation.roofline import seconds_of
+from hordet.benchmark.complexity import count
+from hordet.benchmark.necks.pieces import SETTINGS, Piece
+from hordet.benchmark.necks.recipe import config_of
+from hordet.benchmark.roofline import seconds_of
 from hordet.registry import MODELS
-from hordet.study.pieces import SETTINGS, Piece
-from hordet.study.recipe import config_of
 
 WARM_UP = 3
 
@@ -37,7 +37,7 @@ def measure(
 
     Returns:
         A row a model: contender, parameters, multiply-adds (torch's counter: convolutions and
-        matrix products) and FFT of one picture, median milliseconds, and their spread (half the
+        matrix products) and FFT of one image, median milliseconds, and their spread (half the
         distance between the quartiles). And how these were taken.
     """
     torch.set_num_threads(threads)
@@ -45,7 +45,7 @@ def measure(
     rows = []
     for (dataset, backbone, neck), model in models.items():
         # The counter leaves its notes in the modules.
-        cost = count(copy.deepcopy(model).to("meta"), (3, *SETTINGS[dataset].picture))
+        cost = count(copy.deepcopy(model).to("meta"), (3, *SETTINGS[dataset].image))
         rows.append(
             dict(
                 dataset=dataset,
@@ -59,9 +59,9 @@ def measure(
     times: list[list[float]] = [[] for _ in rows]
     for turn in range(WARM_UP + repeats):
         for row, model, seconds in zip(rows, models.values(), times, strict=True):
-            picture = torch.zeros(1, 3, *SETTINGS[row["dataset"]].picture)
+            image = torch.zeros(1, 3, *SETTINGS[row["dataset"]].image)
             with torch.no_grad():
-                taken, _ = seconds_of(lambda model=model, x=picture: model(x), "cpu")
+                taken, _ = seconds_of(lambda model=model, x=image: model(x), "cpu")
             if turn >= WARM_UP:
                 seconds.append(1000 * taken)
     for row, seconds in zip(rows, times, strict=True):
@@ -72,7 +72,7 @@ def measure(
 
 
 def part_of(piece: Piece, root: Path) -> nn.Module:
-    """Build backbone, neck and, in segmentation, head of a piece's model: picture -> their output.
+    """Build backbone, neck and, in segmentation, head of a piece's model: image -> their output.
 
     Args:
         piece: Which.

@@ -7,13 +7,12 @@ from itertools import product
 from types import MappingProxyType
 from typing import Any
 
-from hordet.config import ConfigError
-from hordet.config_faults import near
+from hordet.errors import ConfigError, did_you_mean
 
 SEEDS = (0, 1, 2)
 BACKBONES = ("efficientnet-lite0", "hornet-nano")
 
-# Every neck gets the same widths, levels and norm; see `hordet.study.recipe`.
+# Every neck gets the same widths, levels and norm; see `hordet.benchmark.necks.recipe`.
 NECKS: dict[str, dict[str, Any]] = {
     "FPN": dict(type="mmdet.FPN"),
     "PAFPN": dict(  # that of the paper; see hordet.necks.topologies
@@ -54,14 +53,14 @@ class Setting:
     Attributes:
         leaves: Config by backbone, below `configs/`.
         options: Dotted keys that override the leaf's: the budget.
-        metric: Headline, as `hordet.run.headline` calls it.
-        picture: (H, W) of most test pictures as the model sees them.
+        metric: Headline, as `hordet.engine.runner.headline` calls it.
+        image: (H, W) of most test images as the model sees them.
     """
 
     leaves: dict[str, str]
     options: dict[str, Any]
     metric: str
-    picture: tuple[int, int]
+    image: tuple[int, int]
 
 
 SETTINGS = MappingProxyType(
@@ -78,7 +77,7 @@ SETTINGS = MappingProxyType(
                 "model.roi_head.mask_head.type": "hordet.RleMaskHead",
             },
             metric="mask AP",
-            picture=(384, 384),
+            image=(384, 384),
         ),
         "camvid": Setting(
             leaves={
@@ -91,7 +90,7 @@ SETTINGS = MappingProxyType(
                 "train_dataloader.batch_size": 4,
             },
             metric="mIoU",
-            picture=(180, 240),
+            image=(180, 240),
         ),
         "shapes": Setting(
             leaves={
@@ -100,7 +99,7 @@ SETTINGS = MappingProxyType(
             },
             options={"train_cfg.max_epochs": 3, "train_cfg.val_interval": 3},
             metric="mask AP",
-            picture=(128, 128),
+            image=(128, 128),
         ),
     }
 )
@@ -168,7 +167,7 @@ def select(patterns: Sequence[str] = ()) -> list[Piece]:
     for pattern in patterns:
         if not any(fnmatchcase(str(piece), pattern) for piece in pieces):
             raise ConfigError(
-                f"no training of the study is named {pattern!r}{near(pattern, map(str, pieces))}; "
+                f"no training of the study is named {pattern!r}{did_you_mean(pattern, map(str, pieces))}; "
                 "names are DATASET/BACKBONE/NECK/SEED, with * for any part"
             )
     return [

@@ -5,8 +5,8 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from hordet.run import read_config
-from hordet.study.pieces import HEADS, NECKS, SETTINGS, STARTS, Piece
+from hordet.benchmark.necks.pieces import HEADS, NECKS, SETTINGS, STARTS, Piece
+from hordet.engine.runner import read_config
 
 NECK = dict(out_channels=64, num_outs=5, norm_cfg=dict(type="BN"))
 # A training is one process of one thread, and leaves its figures alone.
@@ -31,10 +31,10 @@ def config_of(piece: Piece, root: Path, tiny: bool = False) -> Config:
     Args:
         piece: Which.
         root: The repository, which has `configs`.
-        tiny: A dry run; see `hordet.tiny.make_tiny`.
+        tiny: A dry run; see `hordet.config.tiny.make_tiny`.
 
     Raises:
-        ConfigError: As `hordet.run.read_config`.
+        ConfigError: As `hordet.engine.runner.read_config`.
     """
     setting = SETTINGS[piece.dataset]
     path = root / "configs" / setting.leaves[piece.backbone]

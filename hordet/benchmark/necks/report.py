@@ -7,10 +7,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from hordet.config import ConfigError
-from hordet.evaluation.markdown import table
-from hordet.study.pieces import NECKS, SETTINGS, all_pieces, compared_with
-from hordet.study.results import Results, piece_of
+from hordet.benchmark.markdown import table
+from hordet.benchmark.necks.pieces import NECKS, SETTINGS, all_pieces, compared_with
+from hordet.benchmark.necks.results import Results, piece_of
+from hordet.errors import ConfigError
 
 NOTE = """\
 *Measured here, small data*: every neck has the same short budget, every training one thread. Below
@@ -25,7 +25,7 @@ deviations are noise. EfficientNet-Lite0 starts from ImageNet weights, HorNet-na
 All necks have five levels of 64 channels with batch norm, on CamVid all under one simple head
 (`hordet.ESegHead`), for UperNet's heads hold an FPN of their own; those are the rows UPerHead and
 HorUPerHead, without a neck in front. Parameters, multiply-adds (convolutions and matrix products, +
-FFT) and milliseconds are of backbone and neck, on CamVid with the head, for one picture. {timing}
+FFT) and milliseconds are of backbone and neck, on CamVid with the head, for one image. {timing}
 """
 TIMED = """\
 Milliseconds
@@ -47,7 +47,7 @@ class Row:
         metric: Which accuracy.
         accuracy: By seed, from 0 to 1.
         difference: To the neck that it is compared with, by seed, where both are known.
-        cost: Its row of `hordet.study.costs.measure`; empty where not measured.
+        cost: Its row of `hordet.benchmark.necks.costs.measure`; empty where not measured.
     """
 
     dataset: str
@@ -170,7 +170,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
             spreads = dict(xerr=row.cost["spread"], yerr=row.deviation)
             axes.errorbar(x, y, **spreads, fmt="o", color=colour, capsize=3, label=row.neck)
         axes.set_title(f"{panel[0].dataset}, {panel[0].backbone}")
-        axes.set_xlabel("ms a picture")
+        axes.set_xlabel("ms an image")
         axes.set_ylabel(panel[0].metric)
         axes.grid(alpha=0.3)
     handles, labels = every_axes[0].get_legend_handles_labels()

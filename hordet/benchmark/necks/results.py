@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hordet.config import ConfigError
-from hordet.study.pieces import SETTINGS, Piece
+from hordet.benchmark.necks.pieces import SETTINGS, Piece
+from hordet.errors import ConfigError
 
 TINY = "dry run"
 
@@ -99,7 +99,7 @@ class Results:
         """Write costs in place of those measured before.
 
         Args:
-            costs: Of each model; see `hordet.study.costs.measure`.
+            costs: Of each model; see `hordet.benchmark.necks.costs.measure`.
             timing: How they were timed, and on what.
         """
         self._read()

@@ -14,13 +14,12 @@ from typing import Any
 
 import torch
 
-from hordet import run
-from hordet.config import ConfigError
-from hordet.errors import UserError
-from hordet.harmless import quiet
-from hordet.hooks.finite import NotFiniteError
-from hordet.study.pieces import Piece
-from hordet.study.recipe import config_of
+from hordet.benchmark.necks.pieces import Piece
+from hordet.benchmark.necks.recipe import config_of
+from hordet.engine import runner as run
+from hordet.errors import ConfigError, NotFiniteError, UserError
+from hordet.evaluation.headline import select_headline
+from hordet.ops.upstream import silence_warnings
 
 OUTPUT = "output.txt"
 
@@ -41,11 +40,11 @@ def train(piece: Piece, root: Path, work_dir: Path, tiny: bool = False) -> dict[
     torch.set_num_threads(1)
     cfg = config_of(piece, root, tiny)
     cfg.work_dir = str(work_dir / str(piece))
-    runner = run.training_runner(cfg, seed=piece.seed)
+    runner = run.build_training_runner(cfg, seed=piece.seed)
     runner.train()
     return {
         **asdict(piece),
-        "metrics": run.headline(run.last_validation(runner)),
+        "metrics": select_headline(run.last_validation(runner)),
         "iterations": runner.iter,
         "processor_seconds": round(time.process_time() - start),
         "torch": torch.__version__,
@@ -112,7 +111,7 @@ def _serve(theirs: Connection, piece: Piece, root: Path, work_dir: Path, tiny: b
         with (folder / OUTPUT).open("w") as file:
             for stream in (sys.stdout, sys.stderr):
                 os.dup2(file.fileno(), stream.fileno())
-        quiet()
+        silence_warnings()
         theirs.send(("record", train(piece, root, work_dir, tiny)))
     except Exception as error:
         # What the user can put right stops the study; one model that diverges does not.

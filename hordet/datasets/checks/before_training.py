@@ -1,7 +1,7 @@
 """Checks of a config's data before a run: minutes of training are not lost to a wrong path.
 
 Only metadata are read: folders, file names, annotation files. What shows in the pixels alone is
-found by the transforms of `hordet.datasets.loading` as they read.
+found by the transforms of `hordet.datasets.transforms` as they read.
 """
 
 import inspect
@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hordet.datasets.check_coco import check_coco
-from hordet.datasets.errors import DatasetError, DatasetWarning, Findings, listed
-from hordet.datasets.panoptic import check_panoptic
+from hordet.datasets.checks.coco import check_coco
+from hordet.datasets.checks.findings import Findings
+from hordet.datasets.formats.panoptic import check_panoptic
 from hordet.datasets.roots import LOADERS, evaluator_configs, leaf_datasets
+from hordet.errors import DatasetError, DatasetWarning, list_first
 from hordet.registry import DATASETS
 
 
@@ -132,19 +133,19 @@ def _segmentation_faults(
         if stated is not None and classes is not None and stated != len(classes):
             yield (
                 f"{transform['type']} of the data set in {root} has num_classes={stated}, the data "
-                f"set has {len(classes)} classes ({listed(list(classes))}). Make both the same."
+                f"set has {len(classes)} classes ({list_first(list(classes))}). Make both the same."
             )
     missing = [folder for folder in (images, maps) if not folder.is_dir()]
     if missing:
         held = sorted(entry.name for entry in root.iterdir())
         yield (
-            f"There is no folder {listed(missing)}; {root} holds {listed(held, 10) or 'nothing'}. "
+            f"There is no folder {list_first(missing)}; {root} holds {list_first(held, 10) or 'nothing'}. "
             "Correct data_prefix (img_path, seg_map_path) or the data root."
         )
         return
     split = root / dataset["ann_file"] if dataset.get("ann_file") else None
     if split is not None and not split.is_file():
-        yield f"There is no list of pictures {split}. Correct ann_file or the data root."
+        yield f"There is no list of images {split}. Correct ann_file or the data root."
         return
     there = _names_below(images, suffixes["img_suffix"])
     names = there
@@ -154,21 +155,21 @@ def _segmentation_faults(
     if not names:
         where = split or images
         yield (
-            f"{where} names no picture that ends in '{suffixes['img_suffix']}'. "
+            f"{where} names no image that ends in '{suffixes['img_suffix']}'. "
             "Correct img_suffix, data_prefix or the data root."
         )
     without_image = sorted(names - there)
     if without_image:
         yield (
-            f"{len(without_image)} pictures of {split} are not in {images}: "
-            f"{listed(without_image)}. Fetch them, or take them out of the list."
+            f"{len(without_image)} images of {split} are not in {images}: "
+            f"{list_first(without_image)}. Fetch them, or take them out of the list."
         )
     without_map = sorted((names & there) - _names_below(maps, suffixes["seg_map_suffix"]))
     if without_map:
         yield (
-            f"{len(without_map)} of {len(names)} pictures in {images} have no label map "
-            f"'<name>{suffixes['seg_map_suffix']}' in {maps}: {listed(without_map)}. "
-            "Fetch the maps, correct seg_map_suffix, or take these pictures out."
+            f"{len(without_map)} of {len(names)} images in {images} have no label map "
+            f"'<name>{suffixes['seg_map_suffix']}' in {maps}: {list_first(without_map)}. "
+            "Fetch the maps, correct seg_map_suffix, or take these images out."
         )
 
 

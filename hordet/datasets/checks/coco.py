@@ -1,26 +1,27 @@
-"""Checks of a COCO annotation file against the classes, the pictures and mmdet's expectations."""
+"""Checks of a COCO annotation file against the classes, the images and mmdet's expectations."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from hordet.datasets.coco_file import category_faults, image_faults, is_number, read_coco
-from hordet.datasets.errors import Findings, listed
+from hordet.datasets.checks.findings import Findings
+from hordet.datasets.formats.coco import category_faults, image_faults, is_number, read_coco
+from hordet.errors import list_first
 
 # The share of annotations that may be faulty where mmdet skips or clips the faulty ones. COCO's
 # train2017 itself has a box without area among its 860,001.
 TOLERATED_SHARE = 0.001
-# Annotators click on the border of a picture, which may come out just beyond it.
+# Annotators click on the border of an image, which may come out just beyond it.
 BORDER = 1.0
 
 # How an annotation may be wrong: (fault, whether mmdet survives it).
 NO_AREA = ("have a box with no area", True)
-BOX_OUTSIDE = ("have a box outside its picture", True)
-MASK_OUTSIDE = ("have a segmentation outside its picture", True)
+BOX_OUTSIDE = ("have a box outside its image", True)
+MASK_OUTSIDE = ("have a segmentation outside its image", True)
 FEW_POINTS = ("have a polygon that is not at least three x, y pairs", True)
-NO_IMAGE = ("have an image_id that no picture has", True)
+NO_IMAGE = ("have an image_id that no image has", True)
 NO_CATEGORY = ("have a category_id that no category has", True)
-RLE_SIZE = ("have an RLE of another size than its picture", False)
+RLE_SIZE = ("have an RLE of another size than its image", False)
 NO_MASK = ("have no segmentation, which the pipeline loads (with_mask=True)", False)
 MALFORMED = (
     "lack one of id, image_id, category_id, bbox (x, y, width, height), area, or hold no numbers",
@@ -30,7 +31,7 @@ REPEATED = ("repeat the id of another annotation", False)
 
 
 def check_coco(dataset: dict, classes: Sequence[str] | None, *, scored: bool = True) -> Findings:
-    """Check a data set in COCO's layout whose data root is there; no picture is opened.
+    """Check a data set in COCO's layout whose data root is there; no image is opened.
 
     Args:
         dataset: Config of a data set: data_root, ann_file, data_prefix, filter_cfg, pipeline.
@@ -80,9 +81,7 @@ def _annotation_findings(
     findings = Findings()
     few = sum(map(len, ids.values())) <= TOLERATED_SHARE * len(annotations)
     for (words, survived), keys in ids.items():
-        text = (
-            f"{len(keys)} of {len(annotations)} annotations in {path} {words}: ids {listed(keys)}."
-        )
+        text = f"{len(keys)} of {len(annotations)} annotations in {path} {words}: ids {list_first(keys)}."
         if survived and few:
             findings.warnings.append(f"{text} They are skipped or clipped; better correct them.")
         else:
@@ -119,7 +118,7 @@ def _annotation_fault(
 
 
 def _mask_fault(segmentation: list | dict, width: int, height: int) -> tuple[str, bool] | None:
-    """The fault of a segmentation, polygons or RLE, in a picture of this size."""
+    """The fault of a segmentation, polygons or RLE, in an image of this size."""
     if isinstance(segmentation, dict):
         counts = segmentation.get("counts")
         wrong = segmentation.get("size") != [height, width] or not isinstance(counts, str | list)

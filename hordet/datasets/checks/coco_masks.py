@@ -13,11 +13,11 @@ BORDER = 1.0
 
 
 def mask_faults(annotations: list[dict], size: tuple[int, int]) -> Iterator[tuple[str, str]]:
-    """Yield the kind of each fault of a picture's annotations, and the annotation's id.
+    """Yield the kind of each fault of an image's annotations, and the annotation's id.
 
     Args:
-        annotations: Of one picture; malformed ones are left to the check of the file.
-        size: (height, width) of the picture, pixels.
+        annotations: Of one image; malformed ones are left to the check of the file.
+        size: (height, width) of the image, pixels.
     """
     if annotations and all(annotation.get("iscrowd") for annotation in annotations):
         yield "warning: have crowds alone, which training leaves out", ""

@@ -1,7 +1,7 @@
-"""Looking at every picture and label of a config's data: what shows in the pixels alone.
+"""Looking at every image and label of a config's data: what shows in the pixels alone.
 
-The check before a run reads file names and annotations; here each picture is decoded, compared with
-its annotations or its label map, and with the pictures of the other split.
+The check before a run reads file names and annotations; here each image is decoded, compared with
+its annotations or its label map, and with the images of the other split.
 """
 
 import hashlib
@@ -16,12 +16,13 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from hordet.datasets.check import dataset_class, find_faults_of_data
-from hordet.datasets.coco_file import read_coco
-from hordet.datasets.coco_masks import mask_faults
-from hordet.datasets.errors import DatasetError, Findings, listed
-from hordet.datasets.loading import IGNORED, LoadSegAnnotations
+from hordet.datasets.checks.before_training import dataset_class, find_faults_of_data
+from hordet.datasets.checks.coco_masks import mask_faults
+from hordet.datasets.checks.findings import Findings
+from hordet.datasets.formats.coco import read_coco
 from hordet.datasets.roots import LOADERS, leaf_datasets
+from hordet.datasets.transforms import IGNORED, LoadSegAnnotations
+from hordet.errors import DatasetError, list_first
 from hordet.registry import DATASETS
 
 _EXIF_ORIENTATION = 274
@@ -29,12 +30,12 @@ _EXIF_ORIENTATION = 274
 
 @dataclass
 class Task:
-    """One picture to look at.
+    """One image to look at.
 
     Attributes:
-        path: The picture.
+        path: The image.
         size: Its (height, width) as recorded; None for segmentation.
-        annotations: COCO annotations of the picture.
+        annotations: COCO annotations of the image.
         sample: For segmentation, what the data set says of it.
         num_classes: For segmentation.
     """
@@ -48,10 +49,10 @@ class Task:
 
 @dataclass
 class Look:
-    """What a look at a picture showed.
+    """What a look at an image showed.
 
     Attributes:
-        faults: Kind of fault and the words about this picture.
+        faults: Kind of fault and the words about this image.
         digest: Of the decoded pixels; empty if it cannot be decoded.
         labels: For segmentation, how many pixels each class has.
     """
@@ -63,15 +64,15 @@ class Look:
 
 @dataclass
 class Inspection:
-    """The result: findings, number of pictures, and annotations or pixels a class, by loader."""
+    """The result: findings, number of images, and annotations or pixels a class, by loader."""
 
     findings: Findings
-    pictures: int = 0
+    images: int = 0
     histograms: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection:
-    """Check a config's data as before a run, and then every picture.
+    """Check a config's data as before a run, and then every image.
 
     Args:
         cfg: A config with any of train, val and test_dataloader; not changed.
@@ -79,7 +80,7 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
         progress: Show a bar.
 
     Returns:
-        What is wrong; pictures are decoded only where files and annotations could be read.
+        What is wrong; images are decoded only where files and annotations could be read.
     """
     result = Inspection(find_faults_of_data(cfg))
     looks: dict[str, Look] = {}
@@ -91,7 +92,9 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
             except (OSError, ValueError, KeyError, TypeError) as error:
                 if not result.findings.errors:  # else it is among these
                     words = f"{type(error).__name__}: {error}"
-                    result.findings.errors.append(f"The data of {key} cannot be listed: {words}.")
+                    result.findings.errors.append(
+                        f"The data of {key} cannot be list_first: {words}."
+                    )
                 continue
             new = [task for task in tasks if task.path not in looks]
             looks |= _look_at(new, jobs, progress)
@@ -101,7 +104,7 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
                 histogram.update(looks[task.path].labels)
             names = _names(dataset, cfg.get("default_scope"), histogram)
             result.histograms.setdefault(key, {}).update(names)
-    result.pictures = len(looks)
+    result.images = len(looks)
     result.findings.errors += _summaries(looks, "error")
     result.findings.warnings += _summaries(looks, "warning")
     result.findings.errors += _leakage(looks, split_of)
@@ -109,7 +112,7 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
 
 
 def _tasks(dataset: dict, scope: str | None) -> tuple[list[Task], Counter]:
-    """The pictures of a data set, and how many annotations each category name has."""
+    """The images of a data set, and how many annotations each category name has."""
     from mmdet.datasets import CocoDataset, CocoPanopticDataset
     from mmseg.datasets import BaseSegDataset
 
@@ -153,9 +156,9 @@ def _names(dataset: dict, scope: str | None, histogram: Counter) -> dict[str, in
 
 
 def _look_at(tasks: list[Task], jobs: int, progress: bool) -> dict[str, Look]:
-    """Look at pictures, in several processes; by their path."""
+    """Look at images, in several processes; by their path."""
     bar: Callable = tqdm if progress else lambda looks, **_: looks
-    options = dict(total=len(tasks), desc="pictures", unit="")
+    options = dict(total=len(tasks), desc="images", unit="")
     if jobs <= 1:
         looks = list(bar(map(_look, tasks), **options))
     else:
@@ -165,14 +168,14 @@ def _look_at(tasks: list[Task], jobs: int, progress: bool) -> dict[str, Look]:
 
 
 def _look(task: Task) -> Look:
-    """Decode a picture and compare it with what is said of it."""
+    """Decode an image and compare it with what is said of it."""
     try:
-        with Image.open(task.path) as picture:
-            picture.load()
-            orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
-            stored = (picture.height, picture.width)
+        with Image.open(task.path) as image:
+            image.load()
+            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+            stored = (image.height, image.width)
             # As it is loaded for training: turned as its EXIF data say.
-            pixels = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except FileNotFoundError:
         return Look([])  # among the findings already
     except Exception as error:  # Pillow's formats share no type of error
@@ -227,19 +230,19 @@ def _label_faults(task: Task, size: tuple[int, int], labels: Counter) -> Iterato
 
 
 def _summaries(looks: dict[str, Look], severity: str) -> Iterator[str]:
-    """One line for each kind of fault: how many pictures, and which."""
+    """One line for each kind of fault: how many images, and which."""
     of_kind = defaultdict(list)
     for path, look in looks.items():
         for kind, words in look.faults:
             of_kind[kind].append(f"{path} ({words})" if words else path)
-    for kind, pictures in of_kind.items():
+    for kind, images in of_kind.items():
         if kind.startswith("warning: ") == (severity == "warning"):
             text = kind.removeprefix("warning: ")
-            yield f"{len(pictures)} of {len(looks)} pictures {text}: {listed(pictures)}."
+            yield f"{len(images)} of {len(looks)} images {text}: {list_first(images)}."
 
 
 def _leakage(looks: dict[str, Look], split_of: dict[str, dict[str, None]]) -> Iterator[str]:
-    """Pictures of equal pixels: in training and validation, and twice in one split."""
+    """Images of equal pixels: in training and validation, and twice in one split."""
     by_digest: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for split, paths in split_of.items():
         for path in paths:
@@ -248,10 +251,10 @@ def _leakage(looks: dict[str, Look], split_of: dict[str, dict[str, None]]) -> It
     leaked = [f"{s['train'][0]} = {s['val'][0]}" for s in by_digest.values() if len(s) == 2]
     if leaked:
         yield (
-            f"{len(leaked)} pictures are both in the training and in the validation or test data: "
-            f"{listed(leaked, 3)}. Their score is no measure; take them out of one of the two."
+            f"{len(leaked)} images are both in the training and in the validation or test data: "
+            f"{list_first(leaked, 3)}. Their score is no measure; take them out of one of the two."
         )
     for split in ("train", "val"):
         twice = [" = ".join(s[split][:2]) for s in by_digest.values() if len(s[split]) > 1]
         if twice:
-            yield f"{len(twice)} pictures are there twice in {split}: {listed(twice, 3)}. Keep one."
+            yield f"{len(twice)} images are there twice in {split}: {list_first(twice, 3)}. Keep one."

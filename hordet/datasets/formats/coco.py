@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from hordet.datasets.errors import listed
+from hordet.errors import list_first
 
 
 def read_coco(path: Path, root: Path, scored: bool) -> dict | str:
@@ -17,7 +17,9 @@ def read_coco(path: Path, root: Path, scored: bool) -> dict | str:
     """
     if not path.is_file():
         near = sorted(str(file.relative_to(root)) for file in root.glob("*/*.json"))
-        there = f"{root} holds {listed(near)}" if near else f"no folder in {root} holds any JSON"
+        there = (
+            f"{root} holds {list_first(near)}" if near else f"no folder in {root} holds any JSON"
+        )
         return f"There is no annotation file {path}; {there}. Correct ann_file."
     try:
         content = json.loads(path.read_bytes())
@@ -31,7 +33,7 @@ def read_coco(path: Path, root: Path, scored: bool) -> dict | str:
         or not all(isinstance(item, dict) for item in content[key])
         for key in wanted
     ):
-        got = listed(list(content), 8) if isinstance(content, dict) else type(content).__name__
+        got = list_first(list(content), 8) if isinstance(content, dict) else type(content).__name__
         return (
             f"{path} is no COCO annotation file: it must be an object with the lists "
             f"{', '.join(wanted)}, got {got}. Convert it to COCO's format."
@@ -51,7 +53,7 @@ def category_faults(
     for key in ("id", "name"):
         twice = repeated(item[key] for item in categories)
         if twice:
-            yield f"{path} has several categories of one {key}: {listed(twice)}. Give each its own."
+            yield f"{path} has several categories of one {key}: {list_first(twice)}. Give each its own."
     if classes is None:
         return
     names = [item["name"] for item in categories]
@@ -64,16 +66,16 @@ def category_faults(
         how_many = "None" if len(absent) == len(classes) else "Not all"
         yield (
             f"{how_many} of the classes match a category of {path}. Classes of the data set: "
-            f"{listed(list(classes), 100)}; not in the file: {listed(absent, 100)}; categories in "
-            f"the file: {listed(names, 100) or 'none'}. {cure}"
+            f"{list_first(list(classes), 100)}; not in the file: {list_first(absent, 100)}; categories in "
+            f"the file: {list_first(names, 100) or 'none'}. {cure}"
         )
         return
     order = [name for name in names if name in classes]
     if order != list(classes):
         yield (
             f"The classes stand in another order than the categories of {path}, so labels would "
-            f"get wrong names. Classes: {listed(list(classes), 100)}; order in the file: "
-            f"{listed(order, 100)}. Put the classes in the order of the file."
+            f"get wrong names. Classes: {list_first(list(classes), 100)}; order in the file: "
+            f"{list_first(order, 100)}. Put the classes in the order of the file."
         )
 
 
@@ -91,21 +93,21 @@ def image_faults(path: Path, images: list[dict], folder: Path) -> Iterator[str]:
     if lacking:
         yield (
             f"{len(lacking)} of {len(images)} images in {path} lack one of id, file_name, height, "
-            f"width: {listed(lacking)}. Write these keys."
+            f"width: {list_first(lacking)}. Write these keys."
         )
         return
     for key in ("id", "file_name"):
         twice = repeated(image[key] for image in images)
         if twice:
             yield (
-                f"{len(twice)} values of {key} stand at several images of {path}: {listed(twice)}. "
-                "Each picture needs an entry of its own, and only one."
+                f"{len(twice)} values of {key} stand at several images of {path}: {list_first(twice)}. "
+                "Each image needs an entry of its own, and only one."
             )
     missing = missing_files(folder, [image["file_name"] for image in images])
     if missing:
         yield (
-            f"{len(missing)} of {len(images)} pictures of {path} are missing: "
-            f"{listed(missing, 3)}. Fetch them, or correct data_prefix (img) or the data root."
+            f"{len(missing)} of {len(images)} images of {path} are missing: "
+            f"{list_first(missing, 3)}. Fetch them, or correct data_prefix (img) or the data root."
         )
 
 

@@ -1,7 +1,7 @@
 """COCO's panoptic layout: writing that of generated shapes, checking that of a config's data.
 
-The annotation file lists images, categories with `isthing`, and for each picture its segments: id,
-category_id, bbox, area, iscrowd. A map beside each picture, a PNG, says which segment a pixel
+The annotation file lists images, categories with `isthing`, and for each image its segments: id,
+category_id, bbox, area, iscrowd. A map beside each image, a PNG, says which segment a pixel
 belongs to: R + 256 G + 256^2 B is its id, or 0.
 """
 
@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from hordet.datasets.coco_file import (
+from hordet.datasets.checks.findings import Findings
+from hordet.datasets.formats.coco import (
     category_faults,
     image_faults,
     is_number,
     missing_files,
     read_coco,
 )
-from hordet.datasets.errors import Findings, listed
+from hordet.errors import list_first
 
 
 def panoptic_categories(things: Sequence[str], stuff: Sequence[str]) -> list[dict]:
@@ -32,7 +33,7 @@ def panoptic_categories(things: Sequence[str], stuff: Sequence[str]) -> list[dic
 def describe_segments(
     objects: np.ndarray, labels: Sequence[int], background: int
 ) -> tuple[np.ndarray, list[dict]]:
-    """The picture of segment ids and the description of each segment.
+    """The image of segment ids and the description of each segment.
 
     Args:
         objects: Which object each pixel shows, (height, width), uint8: 0 = background, k + 1 =
@@ -112,7 +113,7 @@ def _segment_faults(path: Path, content: dict) -> Iterator[str]:
         yield (
             f"{len(wrong)} of {len(content['annotations'])} annotations in {path} are of no image, "
             "or a segment lacks one of id, area, bbox (x, y, width, height) and a category_id "
-            f"that a category has: image_id {listed(wrong)}. Correct them or take them out."
+            f"that a category has: image_id {list_first(wrong)}. Correct them or take them out."
         )
     if not any(annotation.get("segments_info") for annotation in content["annotations"]):
         yield f"{path} has no segment: nothing to train or score on. Use another file."
@@ -131,11 +132,11 @@ def _is_segment(segment: dict, categories: set) -> bool:
 
 
 def _map_faults(path: Path, images: list[dict], folder: Path) -> Iterator[str]:
-    """Each picture must have its map; mmdet names it after the picture."""
+    """Each image must have its map; mmdet names it after the image."""
     names = [image["file_name"].replace(".jpg", ".png") for image in images]
     missing = missing_files(folder, names)
     if missing:
         yield (
             f"{len(missing)} of {len(names)} panoptic maps of {path} are missing: "
-            f"{listed(missing, 3)}. Unpack them, or correct data_prefix (seg) or the data root."
+            f"{list_first(missing, 3)}. Unpack them, or correct data_prefix (seg) or the data root."
         )

@@ -1,6 +1,6 @@
-"""Pictures of shapes, drawn from a random generator: the artist behind `hordet.datasets.shapes`.
+"""Images of shapes, drawn from a random generator: the artist behind `hordet.datasets.shapes.files`.
 
-Nothing here knows of files or label formats. A picture is a textured, noisy background with a few
+Nothing here knows of files or label formats. An image is a textured, noisy background with a few
 textured shapes that overlap; beside it stands a map of which object each pixel shows.
 """
 
@@ -53,10 +53,10 @@ OUTLINES: dict[str, list[np.ndarray]] = {
 }
 """Name -> closed polylines, each (n, 2), in the unit circle, filled by the even-odd rule."""
 
-# Radius over the shorter side of the picture, and how often: small, medium, large.
+# Radius over the shorter side of the image, and how often: small, medium, large.
 SIZES = ((0.07, 0.10), (0.10, 0.17), (0.17, 0.27))
 SIZE_ODDS = (0.15, 0.45, 0.4)
-# Largest turn, radians: a few hundred pictures are too few to learn every turn of every shape.
+# Largest turn, radians: a few hundred images are too few to learn every turn of every shape.
 MAX_TURN = 0.35
 # Hue hints at the class; shade and texture are free. Backgrounds are greyish, TINT around grey.
 HUE_SPREAD = 0.06
@@ -73,10 +73,10 @@ MIN_VISIBLE_PIXELS = 30
 
 @dataclass
 class Drawing:
-    """A picture and what it shows.
+    """An image and what it shows.
 
     Attributes:
-        image: RGB picture, (height, width, 3), uint8.
+        image: RGB image, (height, width, 3), uint8.
         objects: Which object each pixel shows, (height, width), uint8: 0 = background, k + 1 =
             object k.
         labels: The class index of each object, in drawing order (later ones lie on top).
@@ -90,20 +90,20 @@ class Drawing:
 def draw(
     rng: np.random.Generator, size: tuple[int, int], num_classes: int, num_objects: int
 ) -> Drawing:
-    """Draw one picture.
+    """Draw one image.
 
     Class i is drawn as shape i modulo the number of shapes. While there is a shape for each class
     its hue only hints at it; with more classes than that, the hue tells apart those that share a
     shape.
 
     Args:
-        rng: Source of every choice; the same state gives the same picture.
+        rng: Source of every choice; the same state gives the same image.
         size: Height and width in pixels.
         num_classes: Number of classes to draw from, uniformly.
-        num_objects: Number of objects to try for; a crowded picture may end up with fewer.
+        num_objects: Number of objects to try for; a crowded image may end up with fewer.
 
     Returns:
-        The picture, its map of objects and their classes.
+        The image, its map of objects and their classes.
     """
     canvas = _background(rng, size)
     objects = np.zeros(size, np.uint8)
@@ -137,7 +137,7 @@ def _outline_alpha(
 
     Returns:
         Its anti-aliased cover, (height, width), in [0, 1], and its area in pixels as though the
-        picture had no border.
+        image had no border.
     """
     height, width = size
     low, high = SIZES[rng.choice(len(SIZES), p=SIZE_ODDS)]

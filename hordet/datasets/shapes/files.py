@@ -3,7 +3,7 @@
 One folder serves all tasks, in the layouts that mmdet and mmseg read:
 
     annotations/instances_{train,val}.json    COCO: polygons, or RLE for what no polygon can hold
-    {train,val}/000001.png                    pictures
+    {train,val}/000001.png                    images
     labels/{train,val}/000001.png             semantic maps: 0 = background, i + 1 = class i
     annotations/panoptic_{train,val}.json     with `stuff`: COCO's panoptic layout, the background
     annotations/panoptic_{train,val}/         being the first class of stuff
@@ -25,11 +25,11 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from hordet.datasets.drawing import OUTLINES, draw
-from hordet.datasets.panoptic import describe_segments, panoptic_categories
+from hordet.datasets.formats.panoptic import describe_segments, panoptic_categories
+from hordet.datasets.shapes.drawing import OUTLINES, draw
 
 DEFAULT_CLASSES = tuple(OUTLINES)[:6]
-# RGB, for pictures of predictions.
+# RGB, for images of predictions.
 DEFAULT_PALETTE = (
     [220, 60, 60],
     [60, 120, 230],
@@ -38,7 +38,7 @@ DEFAULT_PALETTE = (
     [170, 80, 220],
     [240, 130, 40],
 )
-# Raise it whenever the pictures or labels of the same settings change: it keeps caches apart.
+# Raise it whenever the images or labels of the same settings change: it keeps caches apart.
 VERSION = 1
 MAX_CLASSES = 254
 """One value of a uint8 map is the background, 0, and one is kept for pixels to ignore, 255."""
@@ -59,12 +59,12 @@ def cached_shapes(
     Several processes may ask at once: each sees either no folder or a whole one.
 
     Args:
-        num_train: Number of training pictures.
-        num_val: Number of validation pictures.
-        size: Height and width of the pictures, pixels.
+        num_train: Number of training images.
+        num_val: Number of validation images.
+        size: Height and width of the images, pixels.
         classes: Class names, any number up to 254.
         stuff: Further class names; given, panoptic annotations are written too.
-        seed: Seed of the pictures.
+        seed: Seed of the images.
 
     Returns:
         The root of the data set.
@@ -116,14 +116,14 @@ def write_shapes(
 
     Args:
         root: The folder to make; it must not exist, or be empty.
-        num_train: Number of training pictures, at least 1.
-        num_val: Number of validation pictures, at least 1.
-        size: Height and width of the pictures, pixels, each at least 32.
+        num_train: Number of training images, at least 1.
+        num_val: Number of validation images, at least 1.
+        size: Height and width of the images, pixels, each at least 32.
         classes: Class names without repeats, 1 to 254. Class i is drawn as shape i modulo the
             number of shapes; with more classes than shapes its hue depends on the class too.
         stuff: Further class names; given, panoptic annotations are written too, in which the
             background is the first of them.
-        seed: Seed of the pictures; equal settings give equal bytes.
+        seed: Seed of the images; equal settings give equal bytes.
 
     Returns:
         `root` as a path.
@@ -182,7 +182,7 @@ def _write_split(
     stuff: tuple[str, ...],
     seed: int,
 ) -> None:
-    """Write pictures, semantic maps and COCO annotations of one split under `root`."""
+    """Write images, semantic maps and COCO annotations of one split under `root`."""
     folders = [root / split, root / "labels" / split, root / "annotations"]
     folders += [root / "annotations" / f"panoptic_{split}"] if stuff else []
     for folder in folders:
@@ -191,7 +191,7 @@ def _write_split(
     annotations: list[dict] = []
     segments: list[dict] = []
     for image_id in image_ids:
-        # Each picture has its own generator, so that it does not depend on how many come before.
+        # Each image has its own generator, so that it does not depend on how many come before.
         rng = np.random.default_rng([seed, image_id])
         drawing = draw(rng, size, len(classes), num_objects=int(rng.integers(2, 7)))
         name = f"{image_id:06d}.png"
@@ -229,7 +229,7 @@ def _write_split(
 
 
 def _write_png(path: Path, image: np.ndarray) -> None:
-    """Write a uint8 picture, (height, width) or (height, width, 3) in BGR."""
+    """Write a uint8 image, (height, width) or (height, width, 3) in BGR."""
     # Encoded in memory: cv2.imwrite cannot open some paths on Windows and reports no reason.
     path.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
@@ -261,7 +261,7 @@ def _border_polygon(mask: np.ndarray) -> list[float]:
     Returns:
         The polygon, or an empty list if the mask has several parts or a hole.
     """
-    # cv2 follows the centres of border pixels. In a picture four times as large these lie an eighth
+    # cv2 follows the centres of border pixels. In an image four times as large these lie an eighth
     # of an original pixel within the true border, and rounding puts them on it.
     large = cv2.resize(mask.astype(np.uint8), None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)

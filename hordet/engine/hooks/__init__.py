@@ -1,8 +1,14 @@
-"""Training hooks."""
+"""Hooks of a run."""
 
-from hordet.hooks.finite import FiniteLossHook
-from hordet.hooks.prediction_sheet import PredictionSheetHook
-from hordet.hooks.progress import ProgressHook
-from hordet.hooks.same_buffers import SameBuffersHook
+import lazy_loader
 
-__all__ = ["FiniteLossHook", "PredictionSheetHook", "ProgressHook", "SameBuffersHook"]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "checkpoint": ["CheckpointHook"],
+        "finite": ["FiniteLossHook"],
+        "prediction_sheet": ["PredictionSheetHook"],
+        "progress": ["ProgressHook"],
+        "same_buffers": ["SameBuffersHook"],
+    },
+)

@@ -16,17 +16,13 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from hordet.errors import UserError
-from hordet.hooks.origin import first_not_finite
-from hordet.random_state import random_state, set_random_state
+from hordet.engine.hooks.origin import first_not_finite
+from hordet.engine.random_state import random_state, set_random_state
+from hordet.errors import NotFiniteError
 from hordet.registry import HOOKS
 
 FOLDER = "not_finite"
 _SKIPPED = "steps_left_out"
-
-
-class NotFiniteError(UserError, FloatingPointError):
-    """A loss or a gradient is NaN or infinite; the message holds the evidence."""
 
 
 @HOOKS.register_module()
@@ -83,7 +79,7 @@ class FiniteLossHook(Hook):
 
         Raises:
             NotFiniteError: One is not finite. The message names the iteration, each loss, the
-                module it began in, the pictures of the batch and the last checkpoint.
+                module it began in, the images of the batch and the last checkpoint.
         """
         loss = _number((outputs or {}).get("loss", 0.0))
         if math.isfinite(loss) and self._wrong is None:
@@ -101,7 +97,7 @@ class FiniteLossHook(Hook):
             return
         saved = self._save(runner, data_batch)
         advice = (
-            "Look at these pictures and their annotations first; then resume with a lower learning "
+            "Look at these images and their annotations first; then resume with a lower learning "
             "rate, with optim_wrapper.clip_grad=dict(max_norm=1.0) (gnConv multiplies its gates), "
             "or without --amp. FiniteLossHook's skip=K leaves out up to K such steps."
         )
@@ -148,7 +144,7 @@ class FiniteLossHook(Hook):
         if self._before is not None:
             lines.append(f"begins in: {self._origin(runner, data_batch)}")
         lines += [
-            f"pictures: {', '.join(_pictures(data_batch)) or 'unknown'}",
+            f"images: {', '.join(_images(data_batch)) or 'unknown'}",
             f"last checkpoint: {checkpoint or 'none yet'}",
         ]
         return "\n  ".join(lines)
@@ -179,7 +175,7 @@ class FiniteLossHook(Hook):
         inputs = data_batch.get("inputs") if isinstance(data_batch, dict) else None
         self._evidence = dict(
             random_states=[self._before[0]],
-            batch=dict(inputs=inputs, pictures=list(_pictures(data_batch))),
+            batch=dict(inputs=inputs, images=list(_images(data_batch))),
         )
         hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
         folder, name = Path(runner.work_dir) / FOLDER, f"iter_{runner.iter}.pth"
@@ -211,8 +207,8 @@ def _listing(values: dict[str, float]) -> str:
     return ", ".join(f"{name} = {value:.4g}" for name, value in values.items())
 
 
-def _pictures(data_batch: Any) -> Iterator[str]:
-    """Name the pictures of a batch of mmdet or mmseg."""
+def _images(data_batch: Any) -> Iterator[str]:
+    """Name the images of a batch of mmdet or mmseg."""
     samples = data_batch.get("data_samples") if isinstance(data_batch, dict) else None
     for sample in samples or ():
         metainfo = getattr(sample, "metainfo", {})

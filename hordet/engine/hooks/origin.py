@@ -15,7 +15,7 @@ def first_not_finite(model: nn.Module, data_batch: Any) -> str | None:
         data_batch: A batch as the data loader gives it.
 
     Returns:
-        The module's dotted name and class; "the pictures themselves" if those are not finite; None
+        The module's dotted name and class; "the images themselves" if those are not finite; None
         if all outputs are finite.
     """
     found: list[str] = []
@@ -34,7 +34,7 @@ def first_not_finite(model: nn.Module, data_batch: Any) -> str | None:
             data = model.data_preprocessor(data_batch, True)
             inputs = data.get("inputs") if isinstance(data, dict) else data
             if any(not torch.isfinite(each).all() for each in _tensors(inputs)):
-                return "the pictures themselves"
+                return "the images themselves"
             model._run_forward(data, mode="loss")
     finally:
         for handle in handles:

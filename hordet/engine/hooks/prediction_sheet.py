@@ -1,4 +1,4 @@
-"""A sheet of validation pictures, prediction beside truth, at each validation."""
+"""A sheet of validation images, prediction beside truth, at each validation."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +10,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from hordet.registry import HOOKS
-from hordet.visualization import (
-    DOTS_PER_INCH,
+from hordet.visualization.drawing import DOTS_PER_INCH, draw_sheet
+from hordet.visualization.panels import (
     Pair,
     class_colours,
-    draw_sheet,
     predicted_objects,
     semantic_panels,
     true_objects,
@@ -25,36 +24,36 @@ from hordet.visualization import (
 class PredictionSheetHook(Hook):
     """Write `WORK_DIR/predictions/epoch_12.png` (or `iter_4000.png`) at each validation.
 
-    The pictures are the same every time, spread evenly over the validation set. Detectors show
+    The images are the same every time, spread evenly over the validation set. Detectors show
     masks, boxes, classes and scores; segmentors show class maps, a legend, and the share of right
     pixels among those with a true class.
 
     Args:
-        num_pictures: Pictures on the sheet.
+        num_images: Images on the sheet.
         score_threshold: Objects below this score are not drawn.
 
     Raises:
-        ValueError: `num_pictures` is not positive or `score_threshold` is outside 0 to 1.
+        ValueError: `num_images` is not positive or `score_threshold` is outside 0 to 1.
     """
 
-    def __init__(self, num_pictures: int = 6, score_threshold: float = 0.4) -> None:
+    def __init__(self, num_images: int = 6, score_threshold: float = 0.4) -> None:
         """Check and keep the settings."""
-        if num_pictures < 1:
+        if num_images < 1:
             raise ValueError(
-                f"got num_pictures={num_pictures}; allowed is 1 or more (for no sheet, take the "
+                f"got num_images={num_images}; allowed is 1 or more (for no sheet, take the "
                 "hook out of custom_hooks)."
             )
         if not 0 <= score_threshold <= 1:
             raise ValueError(f"got score_threshold={score_threshold}; allowed is 0 to 1.")
-        self.num_pictures = num_pictures
+        self.num_images = num_images
         self.score_threshold = score_threshold
-        self._wanted: dict[str, int] = {}  # path of the picture: index in the dataset
+        self._wanted: dict[str, int] = {}  # path of the image: index in the dataset
         self._pairs: list[Pair] = []
 
     def before_val_epoch(self, runner: Runner) -> None:
-        """Choose the pictures."""
+        """Choose the images."""
         dataset = runner.val_dataloader.dataset
-        count = min(self.num_pictures, len(dataset))
+        count = min(self.num_images, len(dataset))
         indices = np.linspace(0, len(dataset) - 1, count).round().astype(int).tolist()
         self._wanted = {dataset.get_data_info(i)["img_path"]: i for i in indices}
         self._pairs = []
@@ -66,7 +65,7 @@ class PredictionSheetHook(Hook):
         data_batch: Any = None,
         outputs: Sequence[Any] | None = None,
     ) -> None:
-        """Keep what is drawn of the chosen pictures in this batch."""
+        """Keep what is drawn of the chosen images in this batch."""
         for sample in outputs or ():
             path = sample.metainfo["img_path"]
             if path not in self._wanted:
@@ -81,7 +80,7 @@ class PredictionSheetHook(Hook):
             self._pairs.append(Pair(index, path, truth, prediction))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Gather the pictures of all processes and write the sheet."""
+        """Gather the images of all processes and write the sheet."""
         gathered = {pair.index: pair for part in all_gather_object(self._pairs) for pair in part}
         self._pairs = []
         if not gathered or not is_main_process():

@@ -11,14 +11,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hordet.config import ConfigError, load_config
-from hordet.study import costs, report
-from hordet.study.pieces import HEADS, NECKS, STARTS, Piece, all_pieces, compared_with, select
-from hordet.study.recipe import config_of
-from hordet.study.results import Results
-from hordet.study.trainings import OUTPUT, train_all
+from hordet.benchmark.necks import costs, report
+from hordet.benchmark.necks.pieces import (
+    HEADS,
+    NECKS,
+    STARTS,
+    Piece,
+    all_pieces,
+    compared_with,
+    select,
+)
+from hordet.benchmark.necks.recipe import config_of
+from hordet.benchmark.necks.results import Results
+from hordet.benchmark.necks.trainings import OUTPUT, train_all
+from hordet.config.load import load_config
+from hordet.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PIECE = Piece("camvid", "hornet-nano", "FPN", 0)
 pytestmark = pytest.mark.usefixtures("cache_folder")
 

@@ -6,8 +6,9 @@ import warnings
 import pytest
 from mmengine.config import Config
 
-from hordet.datasets import DatasetError, DatasetWarning, check_datasets, write_shapes
-from hordet.datasets.shapes import DEFAULT_CLASSES
+from hordet.datasets.checks.before_training import check_datasets
+from hordet.datasets.shapes.files import DEFAULT_CLASSES, write_shapes
+from hordet.errors import DatasetError, DatasetWarning
 
 ANNOTATIONS = "annotations/instances_train.json"
 
@@ -138,32 +139,32 @@ def test_classes_that_match_in_part_or_in_another_order(root):
     assert "another order" in text and "order in the file: circle, square" in text
 
 
-def test_a_missing_picture_is_found_without_reading_pictures(root):
+def test_a_missing_image_is_found_without_reading_images(root):
     (root / "train" / "000002.png").unlink()
     (root / "train" / "000003.png").write_bytes(b"")
     text = faults(detection(root))
-    assert "1 of 4 pictures" in text and "000002.png" in text and "000003.png" not in text
-    assert "4 of 4 pictures" in faults(detection(root, data_prefix=dict(img="images/")))
+    assert "1 of 4 images" in text and "000002.png" in text and "000003.png" not in text
+    assert "4 of 4 images" in faults(detection(root, data_prefix=dict(img="images/")))
 
 
 FIRST_ANNOTATION = {
     "no area": (dict(bbox=[5, 5, 0, 7]), "1 of .* a box with no area: ids 1"),
-    "box outside": (dict(bbox=[70, 5, 4, 7]), "a box outside its picture: ids 1"),
+    "box outside": (dict(bbox=[70, 5, 4, 7]), "a box outside its image: ids 1"),
     "polygon outside": (
         dict(segmentation=[[1, 1, 90, 1, 90, 9]]),
-        "a segmentation outside its picture: ids 1",
+        "a segmentation outside its image: ids 1",
     ),
     "short polygon": (dict(segmentation=[[1, 1, 9, 1]]), "at least three x, y pairs: ids 1"),
     "rle size": (
         dict(segmentation=dict(size=[32, 64], counts="abc")),
-        "an RLE of another size than its picture: ids 1",
+        "an RLE of another size than its image: ids 1",
     ),
     "rle counts": (
         dict(segmentation=dict(size=[64, 64], counts=[100, 10])),
-        "an RLE of another size than its picture: ids 1",
+        "an RLE of another size than its image: ids 1",
     ),
     "no mask": (dict(segmentation=[]), "no segmentation, which the pipeline loads"),
-    "unknown picture": (dict(image_id=99), "an image_id that no picture has: ids 1"),
+    "unknown image": (dict(image_id=99), "an image_id that no image has: ids 1"),
     "unknown category": (dict(category_id=99), "a category_id that no category has: ids 1"),
     "text as box": (dict(bbox="1 2 3 4"), "lack one of .* or hold no numbers: ids 1"),
     "no number": (dict(bbox=[1, 2, float("nan"), 4]), "hold no numbers: ids 1"),
@@ -258,22 +259,22 @@ def test_an_evaluator_must_score_what_its_loader_reads(root):
 def test_missing_label_maps_and_folders(root):
     (root / "labels" / "train" / "000003.png").unlink()
     text = faults(segmentation(root))
-    assert "1 of 4 pictures" in text and "have no label map" in text and "000003" in text
+    assert "1 of 4 images" in text and "have no label map" in text and "000003" in text
     prefix = dict(img_path="images", seg_map_path="labels/train")
     text = faults(segmentation(root, data_prefix=prefix))
     assert "There is no folder" in text and "holds annotations, labels, train, val" in text
 
 
-def test_no_picture_with_the_suffix(root):
+def test_no_image_with_the_suffix(root):
     text = faults(segmentation(root, img_suffix=".jpg"))
-    assert "names no picture that ends in '.jpg'" in text
+    assert "names no image that ends in '.jpg'" in text
 
 
-def test_a_list_of_pictures(root):
+def test_a_list_of_images(root):
     (root / "split.txt").write_text("000001\n000009\n")
     text = faults(segmentation(root, ann_file="split.txt"))
-    assert "1 pictures" in text and "000009" in text and "000002" not in text
-    assert "no list of pictures" in faults(segmentation(root, ann_file="none.txt"))
+    assert "1 images" in text and "000009" in text and "000002" not in text
+    assert "no list of images" in faults(segmentation(root, ann_file="none.txt"))
 
 
 def test_classes_of_the_loading_and_of_the_data_set_agree(root):

@@ -10,8 +10,8 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
-from hordet.datasets import inspect_data, write_shapes
-from hordet.datasets.shapes import DEFAULT_CLASSES
+from hordet.datasets.checks.inspection import inspect_data
+from hordet.datasets.shapes.files import DEFAULT_CLASSES, write_shapes
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def segmentation(root, reduce_zero_label=False, ade=False):
     return Config(loaders)
 
 
-def picture(name, change):
-    """Change a picture's file."""
+def image(name, change):
+    """Change an image's file."""
     return detection, lambda root: change(root / "train" / name)
 
 
@@ -95,7 +95,7 @@ def label_map(change):
 
 
 def turned(recorded_as_stored):
-    """Store a picture turned, as a telephone does, with an EXIF orientation."""
+    """Store an image turned, as a telephone does, with an EXIF orientation."""
 
     def plant(root):
         path = root / "train" / "000001.png"
@@ -129,21 +129,21 @@ def crowd(content):
 
 
 FAULTS = {
-    "a missing picture": (*picture("000001.png", lambda p: p.unlink()), "are missing"),
-    "a cut off picture": (*picture("000001.png", truncated), "cannot be decoded whole"),
-    "no picture": (*picture("000001.png", lambda p: p.write_text("x")), "cannot be decoded whole"),
-    "an empty picture": (*picture("000001.png", lambda p: p.write_bytes(b"")), "cannot be decoded"),
-    "a picture of another size": (
-        *picture("000001.png", lambda p: Image.open(p).resize((32, 40)).save(p)),
+    "a missing image": (*image("000001.png", lambda p: p.unlink()), "are missing"),
+    "a cut off image": (*image("000001.png", truncated), "cannot be decoded whole"),
+    "no image": (*image("000001.png", lambda p: p.write_text("x")), "cannot be decoded whole"),
+    "an empty image": (*image("000001.png", lambda p: p.write_bytes(b"")), "cannot be decoded"),
+    "an image of another size": (
+        *image("000001.png", lambda p: Image.open(p).resize((32, 40)).save(p)),
         "32x40 instead of 64x64",
     ),
     "a size recorded wrong": (
         *annotations(lambda c: c["images"][2].update(width=80)),
         "64x64 instead of 80x64",
     ),
-    "a picture turned by EXIF": (*turned(True), "annotated as stored"),
-    "a picture upside down by EXIF": (*turned(False), "turned by EXIF data, which the loading"),
-    "a picture id twice": (*annotations(lambda c: c["images"][1].update(id=1)), "values of id"),
+    "an image turned by EXIF": (*turned(True), "annotated as stored"),
+    "an image upside down by EXIF": (*turned(False), "turned by EXIF data, which the loading"),
+    "an image id twice": (*annotations(lambda c: c["images"][1].update(id=1)), "values of id"),
     "a file name twice": (
         *annotations(lambda c: c["images"][1].update(file_name="000001.png")),
         "values of file_name",
@@ -165,7 +165,7 @@ FAULTS = {
         "in another order",
     ),
     "a box without area": (*first(bbox=[3, 3, 0, 9]), "box with no area"),
-    "a box outside": (*first(bbox=[99, 3, 9, 9]), "box outside its picture"),
+    "a box outside": (*first(bbox=[99, 3, 9, 9]), "box outside its image"),
     "a box over the border": (*first(bbox=[40, 40, 60, 60]), "reaches over the border"),
     "a box of NaN": (*first(bbox=[float("nan"), 3, 9, 9]), "hold no numbers"),
     "a box that is not its mask's": (*first(bbox=[0, 0, 3, 3]), "not the box of its mask"),
@@ -182,19 +182,19 @@ FAULTS = {
     ),
     "an area that is not its mask's": (*first(area=3000.0), "not the area of its mask"),
     "crowds alone": (*annotations(crowd), "have crowds alone"),
-    "an annotation of no picture": (*first(image_id=77), "image_id that no picture has"),
+    "an annotation of no image": (*first(image_id=77), "image_id that no image has"),
     "an annotation of no category": (*first(category_id=77), "category_id that no category has"),
-    "a picture in both splits": (
+    "an image in both splits": (
         *copy("val/000005.png", "train/000001.png"),
         "both in the training and in the validation",
     ),
-    "a picture twice": (*copy("train/000002.png", "train/000001.png"), "there twice in train"),
+    "an image twice": (*copy("train/000002.png", "train/000001.png"), "there twice in train"),
     "a label that is no class": (*label_map(lambda m: m * 0 + 9), "holds value 9"),
     "labels that count from 1": (
         *label_map(lambda m: np.where(m == 0, 7, m).astype(np.uint8)),
         "set reduce_zero_label=True",
     ),
-    "a map of another size": (*label_map(lambda m: m[:32]), "64x32, its picture"),
+    "a map of another size": (*label_map(lambda m: m[:32]), "64x32, its image"),
     "a map of colours": (*label_map(lambda m: np.stack([m] * 3, -1)), "has 3 channels"),
     "a map of ignored pixels": (*label_map(lambda m: m * 0 + 255), "every pixel is ignored"),
     "a map cut off": (
@@ -228,7 +228,7 @@ def test_a_planted_fault_is_found(root, name):
 
 def test_clean_shapes(root):
     result = inspect_data(detection(root), jobs=2)
-    assert result.findings.errors == result.findings.warnings == [] and result.pictures == 6
+    assert result.findings.errors == result.findings.warnings == [] and result.images == 6
     content = json.loads((root / "annotations" / "instances_train.json").read_text())
     assert sum(result.histograms["train_dataloader"].values()) == len(content["annotations"])
     for reduce_zero_label in (True, False):
@@ -287,7 +287,7 @@ def test_the_tool_for_a_pipeline(repository, root, tmp_path):
         text=True,
     )
     assert result.returncode == 1, result.stderr
-    assert result.stdout.endswith("6 pictures, 1 errors, 0 warnings\n")
+    assert result.stdout.endswith("6 images, 1 errors, 0 warnings\n")
     report = json.loads((tmp_path / "r.json").read_text())
-    assert report["pictures"] == 6 and "000001.png" in report["findings"]["errors"][0]
+    assert report["images"] == 6 and "000001.png" in report["findings"]["errors"][0]
     assert report["histograms"]["train_dataloader"]["circle"] > 0

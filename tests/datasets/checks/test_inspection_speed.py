@@ -1,4 +1,4 @@
-"""tools/check_dataset.py on 5,000 pictures of COCO's size: less than two minutes on two cores.
+"""tools/check_dataset.py on 5,000 images of COCO's size: less than two minutes on two cores.
 
 python -m pytest -n0 -s --slow tests/datasets/test_inspection_speed.py
 """
@@ -18,9 +18,9 @@ from hordet import ops
 
 ops.install()  # without operators, mmdet cannot be imported
 CLASSES = import_module("mmdet.datasets").CocoDataset.METAINFO["classes"]
-PICTURES = dict(train2017=4800, val2017=200)
+IMAGES = dict(train2017=4800, val2017=200)
 HEIGHT, WIDTH = 480, 640
-OBJECTS = 7  # of each picture, as in COCO
+OBJECTS = 7  # of each image, as in COCO
 LIMIT = 120  # seconds
 
 
@@ -33,7 +33,7 @@ def texture(rng, height, width):
     return np.clip(total + 128, 0, 255).astype(np.uint8)
 
 
-def ellipse(rng, number, picture):
+def ellipse(rng, number, image):
     """An annotation with a polygon of 24 points."""
     half = rng.uniform(10, 80, 2)
     centre = rng.uniform(half + 1, (WIDTH - 1, HEIGHT - 1) - half)
@@ -43,7 +43,7 @@ def ellipse(rng, number, picture):
     rles = mask.frPyObjects([polygon], HEIGHT, WIDTH)
     return dict(
         id=number,
-        image_id=picture,
+        image_id=image,
         category_id=1 + number % len(CLASSES),
         bbox=[*(centre - half), *(2 * half)],
         segmentation=[polygon],
@@ -56,10 +56,10 @@ def draw(root):
     """Write the data set in the form of COCO; return the mean size of a file in bytes."""
     rng = np.random.default_rng(0)
     large = texture(rng, 2 * HEIGHT, 2 * WIDTH)
-    places = iter(rng.permutation(HEIGHT * WIDTH))  # no two pictures alike
+    places = iter(rng.permutation(HEIGHT * WIDTH))  # no two images alike
     categories = [dict(id=1 + i, name=name) for i, name in enumerate(CLASSES)]
     (root / "annotations").mkdir(parents=True)
-    for split, count in PICTURES.items():
+    for split, count in IMAGES.items():
         (root / split).mkdir()
         images, annotations = [], []
         for number in range(1, count + 1):
@@ -76,7 +76,7 @@ def draw(root):
 
 
 @pytest.mark.slow
-def test_five_thousand_pictures(repository, tmp_path):
+def test_five_thousand_images(repository, tmp_path):
     size = draw(tmp_path / "data")
     assert 60e3 < size < 200e3, size
     config = repository / "configs" / "coco" / "mask-rcnn_r50_fpn_1x.py"
@@ -85,7 +85,7 @@ def test_five_thousand_pictures(repository, tmp_path):
     began = time.monotonic()
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     seconds = time.monotonic() - began
-    print(f"\n{sum(PICTURES.values()):,} pictures of {size / 1e3:.0f} kB in {seconds:.1f} s")
-    assert result.stdout.endswith("5,000 pictures, 0 errors, 0 warnings\n"), result.stdout
+    print(f"\n{sum(IMAGES.values()):,} images of {size / 1e3:.0f} kB in {seconds:.1f} s")
+    assert result.stdout.endswith("5,000 images, 0 errors, 0 warnings\n"), result.stdout
     assert result.returncode == 0, result.stderr[-3000:]
     assert seconds < LIMIT, seconds

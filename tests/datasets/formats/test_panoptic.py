@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from mmengine.config import Config
 
-from hordet.datasets import DatasetError, check_datasets, write_shapes
+from hordet.datasets.checks.before_training import check_datasets
+from hordet.datasets.shapes.files import write_shapes
+from hordet.errors import DatasetError
 
 CLASSES, STUFF = ("square", "disc", "ring"), ("floor", "wall")
 
@@ -118,7 +120,7 @@ def test_the_metric_must_read_the_same_file(root):
         (lambda c: c["annotations"][0].pop("segments_info"), "1 of 4 annotations"),
         (lambda c: c.update(annotations=[]), "has no segment"),
         (lambda c: c["categories"].reverse(), "in another order"),
-        (lambda c: c["images"][0].update(file_name="x.png"), "1 of 4 pictures"),
+        (lambda c: c["images"][0].update(file_name="x.png"), "1 of 4 images"),
     ],
 )
 def test_faults_are_named(root, edit, words):

@@ -10,8 +10,14 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hordet.datasets import cached_shapes, drawing, shapes
-from hordet.datasets.shapes import DEFAULT_CLASSES, describe_mask, write_shapes
+from hordet.datasets.shapes import drawing
+from hordet.datasets.shapes import files as shapes
+from hordet.datasets.shapes.files import (
+    DEFAULT_CLASSES,
+    cached_shapes,
+    describe_mask,
+    write_shapes,
+)
 
 SETTINGS = dict(num_train=24, num_val=6)
 
@@ -42,7 +48,7 @@ def test_same_settings_give_the_same_bytes_and_another_seed_does_not(root, tmp_p
     assert all(other[name] != again[name] for name in again if "labels" not in name)
 
 
-def test_a_picture_does_not_depend_on_how_many_there_are(root, tmp_path):
+def test_a_image_does_not_depend_on_how_many_there_are(root, tmp_path):
     fewer = write_shapes(tmp_path / "fewer", num_train=2, num_val=1)
     for name in ("train/000001.png", "train/000002.png", "labels/train/000002.png"):
         assert (fewer / name).read_bytes() == (root / name).read_bytes()
@@ -54,9 +60,9 @@ def test_masks_boxes_areas_and_maps_agree_to_the_pixel(root, split, number, firs
     assert coco.getImgIds() == list(range(first, first + number))
     assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(DEFAULT_CLASSES)
     for image in coco.loadImgs(coco.getImgIds()):
-        picture = cv2.imread(str(root / split / image["file_name"]))
+        pixels = cv2.imread(str(root / split / image["file_name"]))
         labels = labels_of(root, split, image["file_name"])
-        assert picture.shape == (128, 128, 3) == (image["height"], image["width"], 3)
+        assert pixels.shape == (128, 128, 3) == (image["height"], image["width"], 3)
         annotations = coco.loadAnns(coco.getAnnIds([image["id"]]))
         assert 1 <= len(annotations) <= 6
         rebuilt = np.zeros_like(labels)

@@ -14,8 +14,8 @@ from mmengine.visualization import Visualizer
 from torch.utils.data import Dataset
 
 
-class Pictures(Dataset):
-    """Eight vectors with the names of pictures; item 5 is NaN if asked."""
+class Images(Dataset):
+    """Eight vectors with the names of images; item 5 is NaN if asked."""
 
     metainfo = dict(classes=("thing",))
 
@@ -27,7 +27,7 @@ class Pictures(Dataset):
 
     def __getitem__(self, index):
         value = float("nan") if self.with_nan and index == 5 else index / 8
-        sample = BaseDataElement(metainfo=dict(img_path=f"pictures/{index}.png"))
+        sample = BaseDataElement(metainfo=dict(img_path=f"images/{index}.png"))
         return dict(inputs=torch.full((3,), value), data_samples=sample)
 
 
@@ -46,7 +46,7 @@ class Toy(BaseModel):
 
 
 class Count(BaseMetric):
-    """The number of pictures seen."""
+    """The number of images seen."""
 
     def process(self, data_batch, data_samples):
         self.results += [1] * len(data_samples)
@@ -66,10 +66,10 @@ def toy_run(tmp_path):
         return Runner(
             model=Toy(),
             work_dir=str(tmp_path / "run"),
-            train_dataloader=dict(loader, dataset=Pictures(with_nan)),
+            train_dataloader=dict(loader, dataset=Images(with_nan)),
             train_cfg=dict(by_epoch=True, max_epochs=2),
             optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.125)),
-            val_dataloader=dict(loader, dataset=Pictures()),
+            val_dataloader=dict(loader, dataset=Images()),
             val_cfg=dict(),
             val_evaluator=Evaluator(Count()),
             default_hooks=dict(logger=dict(type="LoggerHook", interval=1), checkpoint=checkpoint),

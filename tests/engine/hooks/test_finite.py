@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from hordet.hooks import FiniteLossHook
+from hordet.engine.hooks import FiniteLossHook
 
 
-def test_stops_and_names_losses_pictures_and_checkpoint(toy_run, tmp_path):
-    # Picture 5 is in the third batch; the checkpoints of two iterations come before it.
+def test_stops_and_names_losses_images_and_checkpoint(toy_run, tmp_path):
+    # Image 5 is in the third batch; the checkpoints of two iterations come before it.
     checkpoint = dict(type="CheckpointHook", by_epoch=False, interval=1)
     runner = toy_run([FiniteLossHook()], with_nan=True, checkpoint=checkpoint)
     with pytest.raises(FloatingPointError) as error:
@@ -16,7 +16,7 @@ def test_stops_and_names_losses_pictures_and_checkpoint(toy_run, tmp_path):
     assert "at iteration 3." in message
     assert "not finite: loss = nan, loss_fit = nan" in message
     assert "finite: loss_good = 0.25" in message
-    assert "pictures: pictures/4.png, pictures/5.png\n" in message
+    assert "images: images/4.png, images/5.png\n" in message
     assert "iter_2.pth" in message
     # No checkpoint holds the weights that the loss spoilt.
     assert not (tmp_path / "run" / "iter_3.pth").exists()
@@ -27,7 +27,7 @@ def test_stops_and_names_losses_pictures_and_checkpoint(toy_run, tmp_path):
 def test_the_state_before_the_bad_step_is_kept(toy_run, tmp_path):
     checkpoint = dict(type="CheckpointHook", by_epoch=False, interval=1)
     runner = toy_run([FiniteLossHook()], with_nan=True, checkpoint=checkpoint)
-    with pytest.raises(FloatingPointError, match="begins in: the pictures themselves") as error:
+    with pytest.raises(FloatingPointError, match="begins in: the images themselves") as error:
         runner.train()
     kept = tmp_path / "run" / "not_finite" / "iter_2.pth"
     assert f"state before it: {kept}" in str(error.value)
@@ -35,7 +35,7 @@ def test_the_state_before_the_bad_step_is_kept(toy_run, tmp_path):
         torch.load(path, weights_only=False) for path in (kept, tmp_path / "run" / "iter_2.pth")
     )
     assert all(torch.equal(state["state_dict"][k], v) for k, v in last["state_dict"].items())
-    assert state["batch"]["pictures"] == ["pictures/4.png", "pictures/5.png"]
+    assert state["batch"]["images"] == ["images/4.png", "images/5.png"]
     assert torch.isnan(state["batch"]["inputs"][1]).all() and state["meta"]["iter"] == 2
     assert len(state["random_states"]) == 1
 
@@ -78,7 +78,7 @@ def test_a_bad_gradient_changes_nothing(toy_run, optimizer):
 def test_the_first_module_is_named():
     from mmengine.model import BaseModel
 
-    from hordet.hooks.origin import first_not_finite
+    from hordet.engine.hooks.origin import first_not_finite
 
     class Net(BaseModel):
         def __init__(self):
@@ -106,7 +106,7 @@ def test_infinite_counts_too_and_a_batch_may_be_nameless(toy_run):
     outputs = dict(loss=torch.tensor(float("inf")), loss_a=torch.tensor(float("inf")), acc=0.5)
     with pytest.raises(FloatingPointError, match="loss = inf, loss_a = inf") as error:
         FiniteLossHook().after_train_iter(runner, 0, [1, 2], outputs)
-    assert "pictures: unknown" in str(error.value)
+    assert "images: unknown" in str(error.value)
     assert "last checkpoint: none yet" in str(error.value)
 
 

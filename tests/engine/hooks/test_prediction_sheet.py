@@ -1,4 +1,4 @@
-"""The sheet of predictions: which pictures, what is drawn, where it lands."""
+"""The sheet of predictions: which images, what is drawn, where it lands."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from mmseg.structures import SegDataSample
 from pycocotools import mask as coco_mask
 
 from hordet import visualization
-from hordet.hooks import PredictionSheetHook, prediction_sheet
+from hordet.engine.hooks import PredictionSheetHook, prediction_sheet
 
 CLASSES = ("square", "disc")
 PALETTE = [(255, 0, 0), (0, 0, 255)]
@@ -23,7 +23,7 @@ SQUARE = dict(bbox=[10, 10, 30, 30], bbox_label=0, mask=[[10, 10, 30, 10, 30, 30
 
 
 class Dataset:
-    """Grey pictures with one true square each, in the form of mmengine's BaseDataset."""
+    """Grey images with one true square each, in the form of mmengine's BaseDataset."""
 
     metainfo = dict(classes=CLASSES, palette=PALETTE)
 
@@ -101,7 +101,7 @@ def validate(hook, runner, sample_of):
 
 
 def colour_at(figure, axis, x, y):
-    """RGB of the drawn figure at a pixel of the picture in `axis`."""
+    """RGB of the drawn figure at a pixel of the image in `axis`."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     column, row = axis.transData.transform((x, y))
@@ -123,8 +123,8 @@ def figures(monkeypatch):
     return kept
 
 
-def test_fixed_pictures_spread_over_the_set(tmp_path, figures):
-    hook = PredictionSheetHook(num_pictures=4)
+def test_fixed_images_spread_over_the_set(tmp_path, figures):
+    hook = PredictionSheetHook(num_images=4)
     runner = runner_of(Dataset(tmp_path, 10), tmp_path)
     for _ in range(2):
         validate(hook, runner, detection)
@@ -142,7 +142,7 @@ def test_detection_beside_truth(tmp_path, figures):
     assert [text.get_text() for text in truth.texts] == ["square"]
     assert [text.get_text() for text in prediction.texts] == ["disc 0.90"]
     for axis in (truth, prediction):
-        assert (colour_at(figures[0], axis, 40, 5) == 128).all()  # the bare picture
+        assert (colour_at(figures[0], axis, 40, 5) == 128).all()  # the bare image
     red = colour_at(figures[0], truth, 20, 20)  # the true square
     blue = colour_at(figures[0], prediction, 54, 40)  # the predicted disc
     assert (colour_at(figures[0], prediction, 60, 45) == 128).all()  # its hole
@@ -208,7 +208,7 @@ def test_true_objects_of_every_mask_format():
 
 def test_all_processes_contribute_and_one_writes(tmp_path, figures, monkeypatch):
     dataset = Dataset(tmp_path, 4)
-    hooks = [PredictionSheetHook(num_pictures=4) for _ in range(2)]
+    hooks = [PredictionSheetHook(num_images=4) for _ in range(2)]
     for rank, hook in enumerate(hooks):
         runner = runner_of(dataset, tmp_path / str(rank))
         hook.before_val_epoch(runner)
@@ -233,13 +233,13 @@ def test_validation_without_training(tmp_path):
 
 
 def test_wrong_settings():
-    with pytest.raises(ValueError, match="got num_pictures=0; allowed is 1 or more"):
-        PredictionSheetHook(num_pictures=0)
+    with pytest.raises(ValueError, match="got num_images=0; allowed is 1 or more"):
+        PredictionSheetHook(num_images=0)
     with pytest.raises(ValueError, match="got score_threshold=40; allowed is 0 to 1"):
         PredictionSheetHook(score_threshold=40)
 
 
-def test_real_pictures_with_crowds(shared_data, tmp_path):
+def test_real_images_with_crowds(shared_data, tmp_path):
     from mmdet.datasets import CocoDataset
 
     dataset = CocoDataset(

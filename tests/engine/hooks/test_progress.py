@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from hordet.hooks import ProgressHook, progress
+from hordet.engine.hooks import ProgressHook, progress
 
 
 class Stream(io.StringIO):
@@ -86,7 +86,7 @@ def test_silent_without_a_terminal(toy_run, streams):
 
 def test_only_the_main_process_shows_it(toy_run, streams, monkeypatch):
     stream = streams(terminal=True)
-    monkeypatch.setattr("hordet.hooks.progress.is_main_process", lambda: False)
+    monkeypatch.setattr("hordet.engine.hooks.progress.is_main_process", lambda: False)
     toy_run([ProgressHook()]).train()
     assert "\r" not in stream.getvalue()
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from hordet.hooks import SameBuffersHook
+from hordet.engine.hooks import SameBuffersHook
 
 
 def buffers_as_one_of_two(rank, folder):

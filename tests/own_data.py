@@ -7,14 +7,14 @@ from PIL import Image
 
 
 def write_coco(root, splits, categories=((3, "bolt"), (7, "nut")), name="annotations/{}.json"):
-    """Write a COCO data set; `splits` maps a name to (pictures, boxes of each picture)."""
-    for split, (pictures, boxes) in splits.items():
+    """Write a COCO data set; `splits` maps a name to (images, boxes of each image)."""
+    for split, (images, boxes) in splits.items():
         (root / split).mkdir(parents=True)
         images, annotations = [], []
-        for number in range(pictures):
+        for number in range(images):
             image = 10 * number + 1  # ids have gaps
             file = f"{split}_{number}.png"
-            # No two pictures alike: one in both splits would be a fault.
+            # No two images alike: one in both splits would be a fault.
             Image.new("RGB", (200, 100), (number, len(split), 0)).save(root / split / file)
             images.append(dict(id=image, file_name=file, width=200, height=100))
             for x, y, width, height in boxes:
@@ -46,11 +46,11 @@ def edit(file, change):
 
 
 def write_maps(root, splits, values=(0, 1, 2, 255), size=(120, 80), suffix=".png"):
-    """Write pictures and label maps; `splits` maps a folder's name to the number of pictures."""
-    for split, pictures in splits.items():
+    """Write images and label maps; `splits` maps a folder's name to the number of images."""
+    for split, images in splits.items():
         for folder in ("images", "annotations"):
             (root / folder / split).mkdir(parents=True)
-        for number in range(pictures):
+        for number in range(images):
             Image.new("RGB", size).save(root / "images" / split / f"{split}_{number}.jpg")
             labels = np.resize(np.repeat(np.array(values, np.uint8), 10), (size[1], size[0]))
             path = root / "annotations" / split / f"{split}_{number}{suffix}"

@@ -1,4 +1,4 @@
-"""Pictures as a model's network sees them, to compare an export on and to calibrate with."""
+"""Images as a model's network sees them, to compare an export on and to calibrate with."""
 
 import copy
 from collections.abc import Iterator
@@ -14,11 +14,11 @@ from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor, nn
 
 from hordet.datasets.roots import leaf_datasets
-from hordet.export.errors import ExportError
+from hordet.errors import ExportError
 
 
 def prepared(cfg: Any, model: nn.Module, split: str, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield pictures of a config's data, through its test pipeline and its data preprocessor.
+    """Yield images of a config's data, through its test pipeline and its data preprocessor.
 
     Args:
         cfg: The config.
@@ -27,14 +27,14 @@ def prepared(cfg: Any, model: nn.Module, split: str, count: int) -> Iterator[tup
         count: At most so many, spread evenly over the data.
 
     Yields:
-        A picture (1, 3, H, W) and its height and width without padding, (2,).
+        An image (1, 3, H, W) and its height and width without padding, (2,).
 
     Raises:
         ExportError: The config has no such data, or they are not there.
     """
     loader = cfg.get(f"{split}_dataloader")
     if not loader or not cfg.get("test_dataloader"):
-        raise ExportError(f"the config has no {split}_dataloader, whose pictures are needed")
+        raise ExportError(f"the config has no {split}_dataloader, whose images are needed")
     data = copy.deepcopy(next(leaf_datasets(loader.dataset)))
     data.pipeline = next(leaf_datasets(cfg.test_dataloader.dataset)).pipeline
     try:
@@ -42,7 +42,7 @@ def prepared(cfg: Any, model: nn.Module, split: str, count: int) -> Iterator[tup
             dataset = DATASETS.build(data)
     except FileNotFoundError as error:
         raise ExportError(
-            f"the {split} data are not there ({error}): give --data-root, or --picture FILE"
+            f"the {split} data are not there ({error}): give --data-root, or --image FILE"
         ) from error
     for index in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int):
         batch = model.data_preprocessor(pseudo_collate([dataset[int(index)]]), False)
@@ -50,21 +50,21 @@ def prepared(cfg: Any, model: nn.Module, split: str, count: int) -> Iterator[tup
         yield batch["inputs"], torch.tensor(shape, dtype=batch["inputs"].dtype)
 
 
-def picture_file(model: nn.Module, path: str | Path) -> Tensor:
-    """Return a picture file, not resized, as the data preprocessor leaves it: (1, 3, H, W).
+def image_file(model: nn.Module, path: str | Path) -> Tensor:
+    """Return an image file, not resized, as the data preprocessor leaves it: (1, 3, H, W).
 
     Raises:
-        ExportError: The file cannot be read as a picture.
+        ExportError: The file cannot be read as an image.
     """
     image = mmcv.imread(path) if Path(path).is_file() else None
     if image is None:
-        raise ExportError(f"{path} is missing or no picture")
+        raise ExportError(f"{path} is missing or no image")
     tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
     return model.data_preprocessor(dict(inputs=[tensor], data_samples=None), False)["inputs"]
 
 
-def resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return pictures (N, 3, H, W) at another size."""
-    if tuple(picture.shape[2:]) == size:
-        return picture
-    return F.interpolate(picture, size, mode="bilinear", antialias=True)
+def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return images (N, 3, H, W) at another size."""
+    if tuple(image.shape[2:]) == size:
+        return image
+    return F.interpolate(image, size, mode="bilinear", antialias=True)

@@ -17,10 +17,10 @@ from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 
 from hordet.checkpoints.backend import WHOLE_FILES, file_queue
-from hordet.checkpoints.interrupt import Interruption
 from hordet.checkpoints.load import load_checkpoint
 from hordet.checkpoints.newest import POINTER
 from hordet.checkpoints.save import remove_passing, save_checkpoint
+from hordet.engine.hooks.interrupt import Interruption
 from hordet.errors import RESUME_ME, Interrupted
 from hordet.registry import HOOKS
 
@@ -37,7 +37,7 @@ class CheckpointHook(hooks.CheckpointHook):
     - A file is written beside its place, flushed, renamed, and has its SHA-256 beside it; then the
       pointer `last_checkpoint` moves; only then older files go.
     - Checkpoints hold the random states and the position within the epoch. With the training loops
-      of `hordet.loops` a resumed run on one process goes on bit for bit.
+      of `hordet.engine.loops` a resumed run on one process goes on bit for bit.
     - SIGTERM, SIGINT and SIGUSR1 let the iteration finish, save, and stop the run.
 
     Args:

@@ -1,0 +1,212 @@
+"""Measure models and what scores them: what they cost, and how fast they are.
+
+hordet benchmark complexity --all --markdown docs/zoo.md --json zoo.json
+hordet benchmark backbones --markdown docs/backbones.md
+hordet benchmark evaluation
+hordet benchmark necks --jobs 2 --costs --markdown docs/necks.md --plot docs/necks.png
+hordet benchmark speed fpn horfpn-7x7 horfpn-7x7:compiled horfpn-7x7:naive --plot neck.png
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from hordet.config.names import CONFIGS
+
+ROOT = CONFIGS.parent  # the checkout; of a wheel, what stands for it
+NAIVE = ROOT / "tests" / "references" / "naive_hornet.py"  # the published equations
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the benchmarks, and what each takes."""
+    commands = parser.add_subparsers(required=True, metavar="BENCHMARK", dest="benchmark")
+    for measure, (describe, words) in {
+        run_complexity: (complexity_arguments, "parameters and multiply-adds of configs"),
+        run_backbones: (backbones_arguments, "backbones under HorFPN: cost, a train step"),
+        run_evaluation: (evaluation_arguments, "COCO's metrics: time, memory, pycocotools'"),
+        run_speed: (speed_arguments, "milliseconds and memory, beside the machine's limits"),
+        run_necks: (necks_arguments, "the neck study: trainings that go on where they were"),
+    }.items():
+        command = commands.add_parser(measure.__name__.removeprefix("run_"), help=words)
+        describe(command)
+        command.add_argument("--markdown", type=Path, metavar="FILE", help="write the table here")
+        command.add_argument("--json", type=Path, metavar="FILE", help="write exact numbers here")
+        command.set_defaults(measure=measure)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the benchmark that was asked for."""
+    return arguments.measure(arguments) or 0
+
+
+def complexity_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what `hordet benchmark complexity` counts."""
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument(
+        "configs", nargs="*", type=Path, default=[], metavar="CONFIG", help="config files"
+    )
+    which.add_argument("--all", action="store_true", help="every config of this repository")
+    parser.add_argument(
+        "--shape",
+        nargs=2,
+        type=int,
+        metavar=("H", "W"),
+        help="size of the image (default: 1280 800 for COCO, otherwise the test scale)",
+    )
+
+
+def run_complexity(arguments: argparse.Namespace) -> None:
+    """Print parameters and multiply-adds, with the published figures beside them."""
+    from hordet.benchmark import zoo
+
+    configs = sorted(ROOT.glob("configs/[!_]*/*.py")) if arguments.all else arguments.configs
+    shape = (3, *arguments.shape) if arguments.shape else None
+    rows = zoo.count_configs(configs, ROOT, shape)
+    write("The zoo", zoo.markdown(rows), rows, arguments)
+
+
+def backbones_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe which backbones `hordet benchmark backbones` measures."""
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="names of hordet.backbones.peers (default: all)"
+    )
+
+
+def run_backbones(arguments: argparse.Namespace) -> None:
+    """Measure backbones under HorFPN, and train a step of each."""
+    from hordet.benchmark import backbones as backbone_table
+    from hordet.benchmark.peers import PEERS
+    from hordet.errors import ConfigError, did_you_mean
+
+    for name in arguments.names:
+        if name not in PEERS:
+            raise ConfigError(f"no backbone is named {name!r}{did_you_mean(name, list(PEERS))}")
+    rows = []
+    for name in arguments.names or PEERS:
+        print(f"{name} ...", file=sys.stderr)
+        rows.append(backbone_table.measure(name, PEERS[name]))
+    write("Backbones under HorFPN", backbone_table.markdown(rows), rows, arguments)
+
+
+def evaluation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what `hordet benchmark evaluation` draws."""
+    add = parser.add_argument
+    add("--images", type=int, default=5000, metavar="N", help="drawn images (default: 5000)")
+    add("--detections", type=int, default=100, metavar="N", help="of each image (default: 100)")
+
+
+def run_evaluation(arguments: argparse.Namespace) -> None:
+    """Time COCO's figures against pycocotools, and compare them."""
+    from hordet.benchmark import evaluation as coco_benchmark
+
+    rows = coco_benchmark.measure(arguments.images, arguments.detections)
+    write("COCO evaluation", coco_benchmark.markdown(rows), rows, arguments)
+
+
+def speed_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what `hordet benchmark speed` times and how."""
+    add = parser.add_argument
+    add(
+        "contenders",
+        nargs="+",
+        metavar="NAME[:FORM][:DTYPE]",
+        help="component or config; form eager, channels-last, deployed, compiled, naive, "
+        "naive-malloc; dtype float32, bfloat16. The first is what the others are compared with",
+    )
+    add("--pass", dest="kind", choices=["forward", "training", "pipeline"], default="forward")
+    add("--repeats", type=int, default=15, help="turns of each contender (default: 15)")
+    add("--threads", type=int, default=2, help="of torch (default: 2)")
+    add("--batch", type=int, default=1, help="images at once (default: 1)")
+    add("--images", type=int, default=2, help="test images a turn, for pipeline (default: 2)")
+    add("--device", choices=["cpu", "cuda"], default="cpu")
+    add("--data-root", help="where a config's data are")
+    add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override configs' keys")
+    add("--plot", type=Path, metavar="FILE", help="draw the table here, as PNG")
+
+
+def run_speed(arguments: argparse.Namespace) -> None:
+    """Time contenders in turns."""
+    from hordet.benchmark import candidates as known
+    from hordet.benchmark import speed, speed_report
+    from hordet.config.load import parse_options
+    from hordet.errors import ConfigError
+
+    try:
+        contenders = [known.Contender.parse(word) for word in arguments.contenders]
+    except ValueError as error:
+        raise ConfigError(error) from error
+    task = speed.Task.of(arguments, parse_options(arguments.cfg_options), NAIVE)
+    result = (*speed.compare(contenders, task, arguments.repeats), task)
+    write("Speed", speed_report.markdown(*result), result[0], arguments)
+    if arguments.plot:
+        speed_report.plot(*result, arguments.plot)
+
+
+def necks_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe which trainings of the neck study `hordet benchmark necks` runs, and how."""
+    add = parser.add_argument
+    add(
+        "pieces",
+        nargs="*",
+        metavar="DATASET/BACKBONE/NECK/SEED",
+        help="trainings, * for any part, such as 'nuclei/*/FPN/*' (default: all)",
+    )
+    add(
+        "--jobs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="run the missing trainings, N at a time, one thread each (default: 0, only show)",
+    )
+    add("--costs", action="store_true", help="count and time the models, on a quiet machine")
+    add("--threads", type=int, default=2, help="of torch, for --costs (default: 2)")
+    add("--repeats", type=int, default=30, help="turns of each model, for --costs (default: 30)")
+    add(
+        "--results",
+        type=Path,
+        default=Path("docs/necks.json"),
+        metavar="FILE",
+        help="figures so far; what is in it is not run again (default: docs/necks.json)",
+    )
+    add("--work-dir", type=Path, default=Path("work_dirs/necks"), help="where logs go")
+    add("--tiny", action="store_true", help="dry runs on stand-in images")
+    add("--plot", type=Path, metavar="FILE", help="draw accuracy against latency here, as PNG")
+
+
+def run_necks(arguments: argparse.Namespace) -> int:
+    """Train what is missing of the neck study, and show what is there."""
+    from hordet.benchmark.necks import costs, report, results, trainings
+    from hordet.benchmark.necks.pieces import select
+
+    pieces, failed = select(arguments.pieces), False
+    study = results.Results(arguments.results, arguments.tiny)
+    missing = study.missing(pieces) if arguments.jobs > 0 else []
+    where = (arguments.jobs, ROOT, arguments.work_dir, arguments.tiny)
+    for number, (piece, record) in enumerate(trainings.train_all(missing, *where), start=1):
+        if isinstance(record, str):
+            failed = True
+        else:
+            study.add(record)
+            record = ", ".join(f"{name} {value:.3f}" for name, value in record["metrics"].items())
+        print(f"{number} of {len(missing)}: {piece}: {record}", file=sys.stderr, flush=True)
+    if arguments.costs:
+        study.set_costs(*costs.measure(pieces, ROOT, arguments.threads, arguments.repeats))
+    rows = report.rows_of(study)
+    write("The neck study", report.markdown(rows, study), rows, arguments)
+    if arguments.plot:
+        report.plot(rows, arguments.plot)
+    return int(failed)
+
+
+def write(title: str, table: str, rows: list, arguments: argparse.Namespace) -> None:
+    """Print a table, and write it and its exact numbers where asked."""
+    print(table)
+    if arguments.markdown:
+        words = shlex.join(["hordet", *sys.argv[1:]])
+        heading = f"# {title}\n\nWritten by `{words}`.\n\n"
+        arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
+        arguments.markdown.write_text(heading + table)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n")

@@ -1,0 +1,92 @@
+"""Convert a checkpoint: other projects' names into those that the configs here read, or back.
+
+hordet convert hornet_small_7x7.pth pretrained/hornet_small.safetensors
+hordet convert SRC DST --config CONFIG.py       # does DST fill its model?
+hordet convert SRC DST --to mmpretrain
+
+Knows HorNet of its authors (classification, detection, segmentation) and of mmpretrain, ConvNeXt
+and Swin of their authors, of timm and torchvision, ResNet, and EfficientNet-Lite0 of
+efficientnet_pytorch. DST ends in .pth or .safetensors. No code in SRC is run. SHA-256 sums are
+printed; a stated one, by --sha256 or in the config (checkpoint="DST#sha256=HEX"), is checked.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what the subcommand takes."""
+    add = parser.add_argument
+    add("source", metavar="SRC", help="weights (.pth or .safetensors)")
+    add("destination", metavar="DST", help="file to write")
+    add(
+        "--from",
+        dest="layout",
+        default="auto",
+        metavar="PROJECT",
+        help="whose names SRC has; told from the names by default",
+    )
+    add(
+        "--to",
+        dest="target",
+        default="hordet",
+        metavar="PROJECT",
+        help="whose names DST shall have: official, mmpretrain, timm or hordet (default): what the "
+        "models here read",
+    )
+    add("--config", help="check how much of this config's model DST fills")
+    add(
+        "--min-coverage",
+        type=float,
+        default=0.9,
+        metavar="SHARE",
+        help="least share of known names, and of filled tensors with --config (default 0.9)",
+    )
+    add("--sha256", metavar="HEX", help="SHA-256 that SRC must have")
+    add("--force", action="store_true", help="overwrite DST")
+
+
+def check_against(path: str, state_dict: dict, minimum_share: float, name: str) -> str | None:
+    """Fill a config's model, print the coverage, return the SHA-256 stated for a file `name`."""
+    from mmengine.registry import DefaultScope
+
+    from hordet.checkpoints import fill, require, split_sha256
+    from hordet.config.faults import nested_dicts
+    from hordet.config.load import load_config
+    from hordet.registry import MODELS
+
+    cfg = load_config(path)
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
+        coverage = fill(MODELS.build(cfg.model), state_dict)
+    require(coverage, minimum_share, f"the converted file, for {path},")
+    print(f"{path}: {coverage}")
+    files = [part.get("checkpoint") for part in nested_dicts(cfg.model)] + [cfg.get("load_from")]
+    stated = {file.name: sha256 for file, sha256 in map(split_sha256, filter(None, files))}
+    return stated.get(name)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert, and print what was done."""
+    from hordet import checkpoints
+
+    destination = Path(arguments.destination)
+    checkpoints.check_destination(destination, arguments.force)
+    mark = f"#sha256={arguments.sha256}" if arguments.sha256 else ""
+    checkpoint = checkpoints.load_checkpoint(arguments.source + mark)
+    share = arguments.min_coverage
+    conversion = checkpoints.convert(checkpoint, arguments.layout, arguments.target, share)
+    print(conversion)
+    stated = None
+    if arguments.config:
+        tensors = conversion.state_dict
+        stated = check_against(arguments.config, tensors, share, destination.name)
+    bare = destination.suffix == ".safetensors"
+    digest = checkpoints.save_checkpoint(
+        conversion.state_dict if bare else checkpoints.wrapped(conversion),
+        destination,
+        overwrite=arguments.force,
+        sha256=stated,
+    )
+    print(f"read    {checkpoints.sha256_of(arguments.source)}  {arguments.source}")
+    print(f"written {digest}  {destination}")
+    return 0

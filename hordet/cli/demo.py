@@ -1,0 +1,62 @@
+"""Serve a page to try models on: drop an image, see what they find, compare, download.
+
+hordet demo CONFIG.py CHECKPOINT.pth
+hordet demo CONFIG.py CHECKPOINT.pth --model OTHER.py OTHER.pth
+
+The page needs no network, and is for this machine alone unless --host says otherwise. Ctrl-C ends
+it and removes what was uploaded.
+"""
+
+import argparse
+import copy
+
+from hordet.cli.arguments import add_model, number_from, read_run_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what the subcommand takes."""
+    add_model(parser)
+    add = parser.add_argument
+    add(
+        "--model",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("CONFIG", "CHECKPOINT"),
+        help="another model to choose and to compare with; may be given several times",
+    )
+    add("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
+    add(
+        "--port", type=number_from(1, 65535), default=7860, help="port to listen on (default: 7860)"
+    )
+    add("--max-upload-mb", type=number_from(1), default=20, help="largest file (default: 20)")
+    add(
+        "--max-megapixels",
+        type=number_from(1),
+        default=16,
+        help="most pixels of an image, in millions (default: 16)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Load the models and serve the page until Ctrl-C."""
+    from hordet.demo.answers import Limits, model_names
+    from hordet.demo.server import serve
+    from hordet.inference import Predictor
+
+    pairs = [(arguments.config, arguments.checkpoint), *arguments.model]
+    models = {}
+    for name, (config, checkpoint) in zip(model_names(pairs), pairs, strict=True):
+        own = copy.copy(arguments)
+        own.config = config
+        models[name] = Predictor.from_config(
+            read_run_config(own), checkpoint, device=arguments.device
+        )
+    limits = Limits(arguments.max_upload_mb, arguments.max_megapixels)
+    serve(models, arguments.host, arguments.port, limits, announce)
+    return 0
+
+
+def announce(address: str) -> None:
+    """Say where the page is; whoever started the tool may read this through a pipe."""
+    print(f"{address}  (Ctrl-C ends it)", flush=True)

@@ -1,0 +1,95 @@
+"""Say what is installed: versions, devices, whose operators are in use, and what will not work.
+
+hordet doctor
+
+Exit code: 0 if everything is in place, 1 if something will not work; each such line says the cure.
+"""
+
+import argparse
+import importlib
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, distribution
+
+from hordet import __version__
+from hordet.ops import status
+
+# What is imported, and which distributions provide it: the original or a maintained fork.
+_PACKAGES = {
+    "torch": ("torch",),
+    "torchvision": ("torchvision",),
+    "numpy": ("numpy",),
+    "mmengine": ("mmengine", "mmengine-lite", "onedl-mmengine"),
+    "mmcv": ("mmcv", "mmcv-lite", "mmcv-full", "onedl-mmcv"),
+    "mmdet": ("mmdet", "onedl-mmdetection"),
+    "mmseg": ("mmsegmentation", "onedl-mmsegmentation"),
+    "timm": ("timm",),
+    "pycocotools": ("pycocotools",),
+}
+_CURE = "pip install -e . in the folder of hordet installs what is missing"
+
+
+def describe() -> tuple[list[str], list[str]]:
+    """Return what there is and what is amiss, as lines for people."""
+    lines = [_line("hordet", __version__), _line("python", platform.python_version())]
+    faults: list[str] = []
+    for module, distributions in _PACKAGES.items():
+        found = [text for name in distributions if (text := _installed(name))]
+        lines.append(_line(module, ", ".join(found) or "not installed"))
+        if len(found) > 1:
+            faults.append(
+                f"{module} comes from several packages ({', '.join(found)}), which overwrite each "
+                "other; pip uninstall all of them, then install one"
+            )
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # a broken binary may raise anything
+            faults.append(f"{module} cannot be imported ({type(error).__name__}: {error}); {_CURE}")
+    operators = status()
+    lines.append(_line("operators", operators.message))
+    if operators.provider == "none":
+        faults.append(operators.message)
+    for module in ("mmdet.models", "mmseg.models") if not faults else ():
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # mmdet and mmseg check versions by assertions
+            message = f"{type(error).__name__}: {error}"
+            faults.append(f"{module} cannot be imported ({message}); {_CURE}")
+    if "torch" in sys.modules:
+        lines.append(_line("devices", _devices()))
+    return lines, faults
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:12} {text}"
+
+
+def _installed(name: str) -> str | None:
+    """Return the name and version of an installed distribution."""
+    try:
+        return f"{name} {distribution(name).version}"
+    except PackageNotFoundError:
+        return None
+
+
+def _devices() -> str:
+    import torch
+
+    cpu = f"cpu ({torch.get_num_threads()} threads)"
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return ", ".join([*(f"cuda:{i} ({name})" for i, name in enumerate(names)), cpu])
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what the subcommand takes: nothing."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the description; return 1 if something is amiss."""
+    lines, faults = describe()
+    print("\n".join(lines))
+    for fault in faults:
+        print(f"WILL NOT WORK: {fault}")
+    if not faults:
+        print("everything is in place")
+    return 1 if faults else 0

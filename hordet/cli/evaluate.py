@@ -1,0 +1,37 @@
+"""Score a COCO result file, of any program, against an annotation file.
+
+hordet evaluate annotations/instances_val2017.json predictions.bbox.json
+hordet evaluate annotations/instances_val2017.json predictions.segm.json --type segm
+
+Masks are scored by their own area, as mmdet does, also where the file gives boxes beside them.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what the subcommand takes."""
+    add = parser.add_argument
+    add("annotations", type=Path, help="COCO annotation file")
+    add("results", type=Path, help="COCO result file: a list of detections")
+    add("--type", choices=("bbox", "segm"), default="bbox", help="score boxes or masks")
+    add("--classwise", action="store_true", help="also print a table of the categories")
+    add("--backend", choices=("faster-coco-eval", "pycocotools"), default="faster-coco-eval")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Score, and print COCO's twelve lines."""
+    from hordet.evaluation.coco_eval import evaluate_coco
+    from hordet.evaluation.coco_results import read_results, read_truth
+
+    truth = read_truth(arguments.annotations)
+    results = read_results(arguments.results, truth, arguments.type)
+    figures = evaluate_coco(truth, results, arguments.type, backend=arguments.backend)
+    print(figures.summary)
+    if arguments.classwise:
+        names = {item["id"]: item["name"] for item in truth["categories"]}
+        for index, category in enumerate(figures.categories):
+            row = figures.of_category(index)
+            print(names[category], *(f"{name} {value:.3f}" for name, value in row.items()))
+    return 0

@@ -1,0 +1,127 @@
+"""Predict images: objects with their masks, or a class for every pixel.
+
+hordet infer CONFIG.py CHECKPOINT.pth photo.jpg
+hordet infer CONFIG.py CHECKPOINT.pth folder 'more/**/*.png' film.mp4 --out answers
+find . -name '*.jpg' | hordet infer CONFIG.py CHECKPOINT.pth -
+
+Exit code: 0 if every image was predicted, 1 if some could not be read, 2 for a wrong option.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from hordet.cli.arguments import add_model, number_from, read_run_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what the subcommand takes."""
+    add_model(parser)
+    add = parser.add_argument
+    add(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="image, folder, 'glob', video, or - for a list on standard input, one a line",
+    )
+    add("--out", type=Path, help="where results go (default: predictions, or -2 and so on)")
+    add(
+        "--batch-size",
+        type=number_from(1),
+        default=1,
+        help="images at once, if of one size (default: 1)",
+    )
+    add(
+        "--score-threshold",
+        type=number_from(0, 1, float),
+        help="least score of objects that are drawn and counted (default: 0.3); results.json "
+        "holds all that the model gives",
+    )
+    add("--classes", nargs="+", metavar="NAME", help="only these classes, everywhere")
+    add(
+        "--tile",
+        type=int,
+        metavar="PIXELS",
+        help="segmentors, for large images: predict at their own size by overlapping tiles",
+    )
+    add(
+        "--annotations",
+        type=Path,
+        metavar="FILE",
+        help="COCO annotation file whose ids of images and categories results.json shall have",
+    )
+    add("--no-overlays", action="store_true", help="draw nothing")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Predict, print a line an image, and write."""
+    from tqdm import tqdm
+
+    from hordet.errors import ConfigError
+    from hordet.inference import Predictor
+    from hordet.inference.prediction import class_numbers
+    from hordet.inference.sources import STDIN, find_sources
+    from hordet.inference.stream import predict_sources
+    from hordet.inference.writers import Numbers, PredictionWriter
+
+    out = arguments.out or _free_folder()
+    lines = sys.stdin if STDIN in arguments.inputs else ()
+    sources, problems = find_sources(arguments.inputs, lines, apart=out)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    if not sources:
+        print("error: there is nothing to predict", file=sys.stderr)
+        return 2
+    predictor = Predictor.from_config(
+        read_run_config(arguments),
+        arguments.checkpoint,
+        device=arguments.device,
+        tile=arguments.tile,
+    )
+    if predictor.is_semantic and (arguments.score_threshold is not None or arguments.annotations):
+        raise ConfigError(
+            "--score-threshold and --annotations are for detectors; a segmentor has neither scores "
+            "nor COCO results: leave them out"
+        )
+    class_numbers(arguments.classes or (), predictor.classes)
+    numbers = None
+    if arguments.annotations:
+        numbers = Numbers.read(arguments.annotations, predictor.classes)
+        numbers.require(sources)
+
+    threshold = 0.3 if arguments.score_threshold is None else arguments.score_threshold
+    done, began = 0, time.perf_counter()
+    bar = tqdm(total=len(sources), unit="file", disable=None, file=sys.stderr, leave=False)
+
+    def report(problem: str) -> None:
+        problems.append(problem)
+        bar.write(f"error: {problem}", file=sys.stderr)
+
+    with bar, PredictionWriter(out, predictor, numbers, not arguments.no_overlays) as writer:
+        predicted = predict_sources(predictor, sources, report, arguments.batch_size)
+        for image, prediction in predicted:
+            if arguments.classes:
+                prediction = prediction.select(classes=arguments.classes)
+            shown = prediction
+            if not predictor.is_semantic:
+                shown = prediction.select(threshold)
+            writer.write(image, prediction, shown)
+            done += 1
+            height, width = prediction.size
+            bar.write(f"{image.file_name}  {width} x {height}  {shown.describe()}")
+            bar.n = sources.index(image.source) + 1
+            bar.refresh()
+    seconds = (time.perf_counter() - began) / max(done, 1)
+    broken = f", {len(problems)} could not be read" if problems else ""
+    print(f"{done} predicted{broken}; {seconds:.2f} s each  ({out})")
+    return int(bool(problems))
+
+
+def _free_folder() -> Path:
+    """Name a folder that is not there yet: no earlier result is written over."""
+    number, folder = 1, Path("predictions")
+    while folder.exists():
+        number += 1
+        folder = Path(f"predictions-{number}")
+    return folder

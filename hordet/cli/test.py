@@ -1,0 +1,64 @@
+"""Test a checkpoint: box AP, mask AP or mIoU on the config's test data.
+
+hordet test CONFIG.py work_dirs/CONFIG/epoch_14.pth
+hordet test CONFIG.py CHECKPOINT --tta --out predictions.pkl
+"""
+
+import argparse
+from pathlib import Path
+
+from hordet.cli.arguments import add_run, read_run_config
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what the subcommand takes."""
+    add_run(parser)
+    add = parser.add_argument
+    add(
+        "checkpoint",
+        help="weights (.pth or .safetensors), no code in them is run; or .onnx of hordet export",
+    )
+    views = parser.add_mutually_exclusive_group()
+    views.add_argument(
+        "--tta", action="store_true", help="test-time augmentation: several scales and flips"
+    )
+    views.add_argument(
+        "--sliced",
+        action="store_true",
+        help="detect in overlapping patches of large images, and in the whole; sliced_model of "
+        "the config has the settings",
+    )
+    add(
+        "--out",
+        metavar="PATH",
+        help="write predictions: .pkl or .json for detection, a folder for segmentation",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Test, and print the metrics."""
+    from mmengine.dist import is_main_process
+
+    from hordet.engine.processes import lost_processes_in_words
+    from hordet.engine.runner import build_test_runner
+    from hordet.evaluation.headline import describe_metrics
+
+    cfg = read_run_config(arguments)
+    exported = Path(arguments.checkpoint).suffix == ".onnx"
+    with lost_processes_in_words():
+        runner = build_test_runner(
+            cfg,
+            None if exported else arguments.checkpoint,
+            tta=arguments.tta,
+            sliced=arguments.sliced,
+            out=arguments.out,
+        )
+        if exported:
+            from hordet.export.runtime import predict_with
+
+            predict_with(runner.model, arguments.checkpoint)
+        metrics = runner.test()
+    if is_main_process():
+        nothing = runner.message_hub.get_info("nothing_detected")
+        print(f"{describe_metrics(metrics, nothing)}  ({arguments.checkpoint})")
+    return 0

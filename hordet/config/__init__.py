@@ -1,0 +1,1 @@
+"""A config: found by name, read strictly, checked as a whole, shrunk to a dry run."""

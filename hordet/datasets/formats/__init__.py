@@ -1,0 +1,1 @@
+"""Annotation files and what can be wrong with them: COCO, COCO panoptic."""

@@ -1,0 +1,13 @@
+"""From a config to a run: the Runner, its loops and hooks, optimizer, precision, processes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "amp": ["CpuAmpOptimWrapper"],
+        "layer_decay": ["LayerDecayOptimWrapperConstructor"],
+        "loops": ["EpochBasedTrainLoop", "IterBasedTrainLoop"],
+        "sharding": ["FullyShardedStrategy"],
+    },
+)

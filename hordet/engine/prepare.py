@@ -1,0 +1,225 @@
+"""Every change of a config between its file and the Runner stands here.
+
+`fit_to_machine` makes a config run where it is; `prepare_training` and `prepare_test` add what the
+command line asks for.
+"""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from torch import nn
+
+from hordet import checkpoints
+from hordet.config.faults import nested_dicts
+from hordet.datasets.roots import evaluator_configs
+from hordet.engine.trackers import add_trackers
+from hordet.errors import CheckpointWarning, ConfigError
+from hordet.registry import MODELS
+
+_TEST_LOADER, _TEST_EVALUATOR = "test_dataloader", "test_evaluator"
+
+
+def fit_to_machine(cfg: Config, work_dir: str, launcher: str) -> None:
+    """Set where a run writes and how its processes meet, and replace what this machine lacks.
+
+    Args:
+        cfg: Changed in place.
+        work_dir: Where results go.
+        launcher: 'none', 'pytorch', 'slurm' or 'mpi'. Under torchrun 'none' becomes 'pytorch'.
+    """
+    cfg.work_dir = work_dir
+    if launcher == "none" and "WORLD_SIZE" in os.environ and "LOCAL_RANK" in os.environ:
+        launcher = "pytorch"
+    cfg.launcher = launcher
+    if not torch.cuda.is_available():
+        _fit_to_cpu(cfg)
+
+
+def _fit_to_cpu(cfg: Config) -> None:
+    """Replace what only runs with CUDA: nccl, SyncBatchNorm and a device number per process."""
+    cfg.pop("sync_bn", None)
+    for part in nested_dicts(cfg.model):
+        if part.get("type") == "SyncBN":
+            part["type"] = "BN"
+    if cfg.launcher == "none":
+        return
+    cfg.env_cfg = {**cfg.get("env_cfg", {}), "dist_cfg": {"backend": "gloo"}}
+    cfg.model_wrapper_cfg = {
+        "type": "MMDistributedDataParallel",
+        "device_ids": None,
+        "broadcast_buffers": False,
+        "find_unused_parameters": cfg.get("find_unused_parameters", False),
+        **(cfg.get("model_wrapper_cfg") or {}),
+    }
+
+
+def prepare_training(
+    cfg: Config,
+    *,
+    resume: str | None = None,
+    amp: bool = False,
+    seed: int | None = None,
+    auto_scale_lr: bool = False,
+) -> None:
+    """Add to a config what the command line asks of a training.
+
+    Args:
+        cfg: From `hordet.engine.runner.read_config`; changed in place.
+        resume: 'auto' for the latest checkpoint of the work folder, or a checkpoint file.
+        amp: Mixed precision: float16 with loss scaling on CUDA, bfloat16 on a CPU.
+        seed: Seed of weights, data order and augmentation.
+        auto_scale_lr: Scale the learning rate by the images that all processes take a step,
+            over the config's `auto_scale_lr.base_batch_size`.
+
+    Raises:
+        ConfigError: There is no such base, or a tracker is missing.
+        CheckpointError: A file to resume from is missing.
+    """
+    if amp:
+        wrapper = cfg.optim_wrapper
+        if torch.cuda.is_available():
+            wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+        else:
+            wrapper.type = "hordet.CpuAmpOptimWrapper"
+            wrapper.pop("loss_scale", None)
+    if seed is not None:
+        cfg.randomness = {**(cfg.get("randomness") or {}), "seed": seed}
+    if auto_scale_lr:
+        if not (cfg.get("auto_scale_lr") or {}).get("base_batch_size"):
+            raise ConfigError(
+                "--auto-scale-lr needs to know which batch the learning rate is for: set "
+                "auto_scale_lr.base_batch_size in the config, or by --cfg-options"
+            )
+        cfg.auto_scale_lr["enable"] = True
+    add_trackers(cfg)
+    if resume is not None:
+        _resume(cfg, resume)
+
+
+def _resume(cfg: Config, source: str) -> None:
+    """Find what to resume from, and say which newer checkpoints were skipped and why."""
+    found: Path | None
+    if source == "auto":
+        found, skipped = checkpoints.newest_checkpoint(cfg.work_dir)
+        for line in skipped:
+            warnings.warn(line, CheckpointWarning, stacklevel=2)
+    else:
+        found = Path(source)
+        checkpoints.require_resumable(found)
+    # Without any it is the first start of a run that is always started with --resume.
+    cfg.update(resume=found is not None, load_from=found and str(found))
+
+
+def prepare_test(
+    cfg: Config,
+    checkpoint: str | Path | None,
+    *,
+    tta: bool = False,
+    sliced: bool = False,
+    out: str | None = None,
+) -> None:
+    """Make a config test a checkpoint; only the test data are needed.
+
+    Args:
+        cfg: From `hordet.engine.runner.read_config`; changed in place. Logs go to `test` in its
+            work folder: a Runner writes its config beside them, which must not take the place of
+            the training's.
+        checkpoint: Weights; None: the network comes from elsewhere.
+        tta: Test-time augmentation by the config's `tta_pipeline` (and `tta_model`).
+        sliced: Detection in tiles of the images, by the config's `sliced_model`; not with tta.
+        out: Where predictions go: a `.pkl` of mmdet, a `.json` of COCO results, or a folder
+            of label maps for segmentation.
+
+    Raises:
+        ConfigError: There is no test data, or `tta`, `sliced` or `out` do not fit the config.
+    """
+    if not cfg.get(_TEST_LOADER):
+        raise ConfigError(f"the config has no {_TEST_LOADER}, so there is nothing to test on")
+    for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+        cfg[key] = None
+    for key in ("val_dataloader", "val_cfg", "val_evaluator"):
+        cfg[key] = None
+    for key in ("runner_type", "strategy"):  # of a training
+        cfg.pop(key, None)
+    cfg.work_dir = str(Path(cfg.work_dir) / "test")
+    cfg.update(load_from=checkpoint and str(checkpoint), resume=False)
+    if tta:
+        _augment(cfg)
+    elif sliced:
+        slice_images(cfg)
+    if out:
+        _write_predictions(cfg, out)
+
+
+def _augment(cfg: Config) -> None:
+    """Test the mean of several sizes and flips, as the test tools of mmdet and mmseg do."""
+    if not cfg.get("tta_pipeline"):
+        raise ConfigError("--tta needs a tta_pipeline in the config, and it has none")
+    default: dict[str, Any] = {"type": "hordet.SegTTAModel"}
+    if not _is_segmentation(cfg):
+        nms = {"type": "nms", "iou_threshold": 0.5}
+        default = {"type": "hordet.DetTTAModel", "tta_cfg": {"nms": nms, "max_per_img": 100}}
+    cfg.model = ConfigDict(**(cfg.get("tta_model") or default), module=cfg.model)
+    cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+
+
+def slice_images(cfg: Config) -> None:
+    """Change a config so that its detector is tested in tiles.
+
+    Args:
+        cfg: Its `sliced_model`, if any, has the options of SlicedDetector that are no defaults.
+
+    Raises:
+        ConfigError: It is no detector's, or an option is not what it may be.
+    """
+    metrics = [str(metric["type"]) for metric in evaluator_configs(cfg.test_evaluator)]
+    if not any(name.endswith("CocoMetric") for name in metrics):
+        raise ConfigError(
+            f"slices are for boxes and masks that a CocoMetric scores, and this config has "
+            f"{', '.join(metrics)}. A segmentor slides by test_cfg=dict(mode='slide', "
+            "crop_size=..., stride=...)"
+        )
+    options = {"type": "hordet.SlicedDetector", **cfg.get("sliced_model", {})}
+    stand_in = nn.Identity()
+    stand_in.test_step = None
+    try:  # before minutes go into building
+        MODELS.build(dict(options, module=stand_in, pipeline=[]))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"sliced_model: {error}") from error
+    dataset = cfg.test_dataloader.dataset
+    loading, preparing = [], []
+    for step in dataset.pipeline:
+        loads = str(step["type"]).rpartition(".")[2].startswith("Load")
+        (loading if loads else preparing).append(step)
+    # True masks of a large image take gigabytes, and metrics read them from the annotation file.
+    loading = [step | {"with_mask": False} if "with_mask" in step else step for step in loading]
+    dataset.pipeline = [*loading, preparing[-1]]
+    cfg.model = ConfigDict(**options, pipeline=preparing, module=cfg.model)
+
+
+def _write_predictions(cfg: Config, out: str) -> None:
+    """Make the metrics write their predictions."""
+    suffix = Path(out).suffix
+    metrics = evaluator_configs(cfg[_TEST_EVALUATOR])
+    if _is_segmentation(cfg):
+        if suffix:
+            raise ConfigError(f"--out {out}: segmentation writes label maps; name a folder")
+        for metric in metrics:
+            metric.update(output_dir=out, keep_results=True)
+    elif suffix == ".json":
+        for metric in metrics:
+            metric["outfile_prefix"] = str(Path(out).with_suffix(""))
+    elif suffix in (".pkl", ".pickle"):
+        dump = ConfigDict(type="mmdet.DumpDetResults", out_file_path=out)
+        cfg[_TEST_EVALUATOR] = [*metrics, dump]
+    else:
+        raise ConfigError(f"--out {out}: detection writes a .pkl (all) or .json (COCO results)")
+
+
+def _is_segmentation(cfg: Config) -> bool:
+    metrics = evaluator_configs(cfg.get(_TEST_EVALUATOR))
+    return any(str(metric["type"]).endswith("IoUMetric") for metric in metrics)

@@ -1,5 +1,0 @@
-"""Optimiser construction."""
-
-from hordet.optim.layer_decay import LayerDecayOptimWrapperConstructor
-
-__all__ = ["LayerDecayOptimWrapperConstructor"]
