@@ -26,11 +26,11 @@ class Drawing:
         self.axes.set(xlim=(-0.3, 12.6), ylim=(-0.3, 5.2), aspect="equal")
         self.axes.axis("off")
 
-    def box(self, x: float, y: float, height: float, text: str, colour: str, width: float) -> None:
+    def box(self, x: float, y: float, height: float, text: str, color: str, width: float) -> None:
         """Draw a box around (x, y)."""
         style = "round,pad=0,rounding_size=0.06"
         corner = (x - width / 2, y - height / 2)
-        self.axes.add_patch(FancyBboxPatch(corner, width, height, style, fc=colour, ec="#444444"))
+        self.axes.add_patch(FancyBboxPatch(corner, width, height, style, fc=color, ec="#444444"))
         self.axes.text(x, y, text, ha="center", va="center", fontsize=8)
 
     def arrow(self, *points: tuple[float, float]) -> None:

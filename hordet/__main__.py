@@ -1,4 +1,4 @@
-"""`python -m hordet` is the command `hordet`; alone it says what is installed, as `hordet doctor`."""
+"""`python -m hordet` is the command `hordet`; without more words it is `hordet doctor`."""
 
 import sys
 

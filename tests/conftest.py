@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Before torch is imported: beside a busy neighbour, spinning OpenMP threads stall for seconds.
+# Before torch is imported: beside a busy neighbor, spinning OpenMP threads stall for seconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core already
@@ -88,12 +88,12 @@ def cache_folder(drawn_images):
 @pytest.fixture(scope="session")
 def cost_of():
     """Count the cost of a leaf once, whichever tests ask; takes its path from the root."""
-    from hordet.benchmark.complexity import complexity_of
+    from hordet.benchmark.complexity import count_complexity
     from hordet.config.load import load_config
 
     @functools.cache
     def count(leaf):
-        return complexity_of(load_config(ROOT / leaf))
+        return count_complexity(load_config(ROOT / leaf))
 
     return count
 
@@ -103,10 +103,10 @@ def installed():
     """hordet's loaders in mmengine, for one test."""
     from mmengine.runner import CheckpointLoader
 
-    from hordet.checkpoints import install
+    from hordet.checkpoints import use_safe_loading
 
     before = CheckpointLoader._schemes.copy()
-    install()
+    use_safe_loading()
     yield
     CheckpointLoader._schemes = before
 

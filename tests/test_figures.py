@@ -23,7 +23,7 @@ DETECTION, SEGMENTATION = (
 
 
 def each(leaves):
-    """Parametrise a test; deformable attention is counted with values, which takes a minute."""
+    """Parametrize a test; deformable attention is counted with values, which takes a minute."""
     slow = pytest.mark.slow
     leaves = [pytest.param(n, marks=slow) if "mask2former" in n else n for n in leaves]
     return pytest.mark.parametrize("leaf", leaves)
@@ -52,7 +52,9 @@ def test_lab_note(cost_of, leaf):
 @each(LEAVES)
 def test_page(cost_of, leaf):
     """docs/zoo.md has the line of each config as it is written today."""
-    line = zoo.markdown([zoo.Row(leaf, cost_of(leaf), "", INDEX.get(leaf, {}))]).splitlines()[-1]
+    line = zoo.format_markdown(
+        [zoo.ZooRow(leaf, cost_of(leaf), "", INDEX.get(leaf, {}))]
+    ).splitlines()[-1]
     page = (ROOT / "docs" / "zoo.md").read_text().splitlines()
     assert line in page, f"run the command at the top of docs/zoo.md; it lacks\n{line}"
 

@@ -9,7 +9,7 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 from mmengine.structures import PixelData
 
-from hordet.config.faults import nested_dicts
+from hordet.config.faults import walk_dicts
 from hordet.config.load import load_config
 from hordet.layers import GnFusion
 
@@ -49,10 +49,10 @@ def small(cfg):
     widths = [
         SMALL["base_channels"] * 2**i for i in cfg.model.backbone.get("out_indices", range(4))
     ]
-    reader = next(p for p in nested_dicts(cfg.model) if isinstance(p.get("in_channels"), list))
+    reader = next(p for p in walk_dicts(cfg.model) if isinstance(p.get("in_channels"), list))
     reader["in_channels"] = widths
     cfg.model.backbone.update(arch=SMALL, init_cfg=None)
-    for part in nested_dicts(cfg.model):
+    for part in walk_dicts(cfg.model):
         part.update({key: min(few, part[key]) for key, few in FEW.items() if key in part})
     torch.manual_seed(0)
     with DefaultScope.overwrite_default_scope(cfg.default_scope):

@@ -1,8 +1,8 @@
 """Every config takes a training step and a test step, on images of its own classes.
 
-The config's dry run (`hordet.config.tiny`) gives images and sizes; here the model is made shallow too,
-so that all of them together take minutes. Types, widths, wiring, pipelines, losses, optimizer and
-metrics are the config's own.
+The config's dry run (`hordet.config.tiny`) gives images and sizes; here the model is made shallow
+too, so that all of them together take minutes. Types, widths, wiring, pipelines, losses, optimizer
+and metrics are the config's own.
 """
 
 import gc
@@ -17,7 +17,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
 
-from hordet.config.faults import nested_dicts
+from hordet.config.faults import walk_dicts
 from hordet.engine import runner as run
 from hordet.evaluation.headline import describe_metrics
 from hordet.hornet.architectures import ARCHITECTURES
@@ -59,9 +59,9 @@ def make_shallow(model):
         backbone.depth = min(backbone.depth, 50)
     elif kind == "TimmBackbone" and backbone.model_name.startswith("convnext"):
         backbone.model_kwargs = dict(depths=(1, 1, 1, 1))
-    for part in nested_dicts([model.get(key) for key in HEADS]):
+    for part in walk_dicts([model.get(key) for key in HEADS]):
         part.update({key: value for key, value in NARROW.items() if key in part})
-    for part in nested_dicts([model.get("train_cfg"), model.get("test_cfg")]):
+    for part in walk_dicts([model.get("train_cfg"), model.get("test_cfg")]):
         if "pos_fraction" in part:
             part.num = SAMPLED
         if "score_thr" in part:

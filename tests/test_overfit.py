@@ -1,10 +1,10 @@
-"""Eight real images learnt by heart: nothing between file, loss and metric is broken. Slow."""
+"""Eight real images learned by heart: nothing between file, loss and metric is broken. Slow."""
 
 import json
 
 import pytest
 
-from hordet.datasets.roots import leaf_datasets
+from hordet.datasets.roots import walk_datasets
 from hordet.engine import runner as run
 
 IMAGES = 8
@@ -23,13 +23,13 @@ def train(repository, tmp_path):
         )
         edit(cfg)
         pipeline = cfg.val_dataloader.dataset.pipeline
-        same = next(leaf_datasets(cfg.train_dataloader.dataset)).copy()
+        same = next(walk_datasets(cfg.train_dataloader.dataset)).copy()
         cfg.val_dataloader.dataset = same | dict(test_mode=True, pipeline=pipeline)
         for key in ("test_dataloader", "test_cfg", "test_evaluator"):
             cfg[key] = None
         runner = run.build_training_runner(cfg, seed=0)
         runner.train()
-        return run.last_validation(runner)
+        return run.read_last_validation(runner)
 
     return function
 

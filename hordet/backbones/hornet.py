@@ -29,7 +29,7 @@ class HorNet(hornet.HorNet, BaseModule):
         self.init_cfg = init_cfg
 
     def init_weights(self) -> None:
-        """Load `init_cfg`'s file and report its coverage; without one, keep the initialisation.
+        """Load `init_cfg`'s file and report its coverage; without one, keep the initialization.
 
         Raises:
             ValueError: `init_cfg` is of a type other than 'Pretrained'.
@@ -40,7 +40,7 @@ class HorNet(hornet.HorNet, BaseModule):
         if self.init_cfg.get("type") != "Pretrained":
             raise ValueError(
                 f"got init_cfg={self.init_cfg}; allowed is dict(type='Pretrained', "
-                "checkpoint=PATH), or None for the authors' initialisation."
+                "checkpoint=PATH), or None for the authors' initialization."
             )
         load_weights(self, self.init_cfg["checkpoint"], minimum_share=0.9)
         self._is_init = True

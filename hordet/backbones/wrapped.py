@@ -8,7 +8,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hordet.checkpoints import fill, load_checkpoint, require
+from hordet.checkpoints import fill_model, load_checkpoint, require_coverage
 from hordet.layers import LayerNorm2d
 
 STRIDES = (4, 8, 16, 32)
@@ -90,12 +90,12 @@ class WrappedBackbone(BaseModule):
         if self.init_cfg.get("type") != "Pretrained":
             raise ValueError(
                 f"got init_cfg={self.init_cfg}; allowed is dict(type='Pretrained', "
-                "checkpoint=PATH), or None for the library's initialisation."
+                "checkpoint=PATH), or None for the library's initialization."
             )
         source = str(self.init_cfg["checkpoint"])
         checkpoint = self._read(source)
-        coverage = fill(self, checkpoint)
-        require(coverage, 0.5, source)
+        coverage = fill_model(self, checkpoint)
+        require_coverage(coverage, 0.5, source)
         print_log(f"{source}: {coverage}", logger="current")
         self._is_init = True
 

@@ -18,7 +18,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 from hordet.benchmark.complexity import count
-from hordet.benchmark.markdown import table
+from hordet.benchmark.markdown import format_table
 from hordet.registry import MODELS
 
 COUNTED, TRAINED = (800, 1280), (64, 96)  # (H, W) of the images
@@ -48,7 +48,7 @@ HEADER = (
 
 
 @dataclass(frozen=True)
-class Row:
+class BackboneRow:
     """One backbone of the table.
 
     Attributes:
@@ -78,7 +78,9 @@ class Row:
         return asdict(self)
 
 
-def sized(config: dict[str, Any], size: tuple[int, int]) -> tuple[dict[str, Any], tuple[int, int]]:
+def resize_backbone(
+    config: dict[str, Any], size: tuple[int, int]
+) -> tuple[dict[str, Any], tuple[int, int]]:
     """Fit a backbone and a size of image to one another.
 
     Args:
@@ -101,7 +103,7 @@ def sized(config: dict[str, Any], size: tuple[int, int]) -> tuple[dict[str, Any]
     for divisor in DIVISORS:
         height, width = (math.ceil(side / divisor) * divisor for side in size)
         try:
-            maps(backbone, (height, width))
+            compute_maps(backbone, (height, width))
         except ValueError as error:
             refusal = error
         else:
@@ -109,14 +111,14 @@ def sized(config: dict[str, Any], size: tuple[int, int]) -> tuple[dict[str, Any]
     raise ValueError(f"got {config}, which takes no multiple of {DIVISORS}: {refusal}.")
 
 
-def maps(backbone: nn.Module, size: tuple[int, int]) -> tuple[Tensor, ...]:
+def compute_maps(backbone: nn.Module, size: tuple[int, int]) -> tuple[Tensor, ...]:
     """Run a backbone on the device `meta` and return its outputs, which have shapes only."""
     backbone.eval()  # mmdet's backbones return nothing here
     with torch.no_grad():
         return backbone(torch.zeros(1, 3, *size, device="meta"))
 
 
-def retinanet(config: dict[str, Any], channels: Iterable[int]) -> nn.Module:
+def build_retinanet(config: dict[str, Any], channels: Iterable[int]) -> nn.Module:
     """Build a RetinaNet (Lin et al., ICCV 2017) on P2 to P6 of HorFPN, with a thin head.
 
     Args:
@@ -156,7 +158,7 @@ def retinanet(config: dict[str, Any], channels: Iterable[int]) -> nn.Module:
     return model
 
 
-def train_step(model: nn.Module, size: tuple[int, int]) -> float:
+def run_train_step(model: nn.Module, size: tuple[int, int]) -> float:
     """Take the gradients of a detector's loss on two random images with two boxes each.
 
     Args:
@@ -194,16 +196,16 @@ def train_step(model: nn.Module, size: tuple[int, int]) -> float:
     return loss.item()
 
 
-def measure(name: str, config: dict[str, Any]) -> Row:
+def measure(name: str, config: dict[str, Any]) -> BackboneRow:
     """Measure one backbone.
 
     Raises:
-        ValueError: As `sized` and `train_step`.
+        ValueError: As `resize_backbone` and `run_train_step`.
     """
-    fitted, size = sized(config, COUNTED)
+    fitted, size = resize_backbone(config, COUNTED)
     with torch.device("meta"):
         backbone = MODELS.build(copy.deepcopy(fitted))
-        outs = maps(backbone, size)
+        outs = compute_maps(backbone, size)
         channels = tuple(out.shape[1] for out in outs)
         whole = nn.Sequential(backbone, MODELS.build(dict(NECK, in_channels=list(channels))))
         # The counter leaves its notes in the modules.
@@ -211,9 +213,9 @@ def measure(name: str, config: dict[str, Any]) -> Row:
     images = "any" if size == COUNTED else f"padded to {size[0]} x {size[1]}"
     if "img_size" in fitted:
         images = "one size"
-    fitted, small = sized(config, TRAINED)
+    fitted, small = resize_backbone(config, TRAINED)
     torch.manual_seed(0)
-    return Row(
+    return BackboneRow(
         name=name,
         config=config,
         channels=channels,
@@ -222,11 +224,11 @@ def measure(name: str, config: dict[str, Any]) -> Row:
         counted=size,
         parameters=tuple(cost.parameters for cost in costs),
         multiply_adds=tuple(cost.matrix_multiply_adds for cost in costs),
-        loss=train_step(retinanet(fitted, channels), small),
+        loss=run_train_step(build_retinanet(fitted, channels), small),
     )
 
 
-def markdown(rows: Iterable[Row]) -> str:
+def format_markdown(rows: Iterable[BackboneRow]) -> str:
     """Write the table as Markdown."""
     lines = [HEADER, ["---"] * 3 + ["---:"] * (len(HEADER) - 3)]
     for row in rows:
@@ -234,4 +236,4 @@ def markdown(rows: Iterable[Row]) -> str:
         cells += [f"{value / 1e6:.2f}" for value in row.parameters]
         cells += [f"{value / 1e9:.2f}" for value in row.multiply_adds]
         lines.append([*cells, f"{row.loss:.2f}"])
-    return NOTE + "\n".join(table(*lines)) + "\n"
+    return NOTE + "\n".join(format_table(*lines)) + "\n"

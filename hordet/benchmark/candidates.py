@@ -25,7 +25,7 @@ CROP = (512, 512)
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """One row of the table.
 
     Attributes:
@@ -42,7 +42,7 @@ class Contender:
     dtype: str = "float32"
 
     @classmethod
-    def parse(cls, word: str) -> "Contender":
+    def parse(cls, word: str) -> "Candidate":
         """Read `NAME[:FORM][:DTYPE]`.
 
         Raises:
@@ -151,19 +151,21 @@ COMPONENTS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Any]]] = {
 }
 
 
-def config_of(contender: Contender, options: dict[str, Any], data_root: str | None) -> Any:
-    """Read a contender's config, without weights to start from.
+def read_candidate_config(
+    candidate: Candidate, options: dict[str, Any], data_root: str | None
+) -> Any:
+    """Read a candidate's config, without weights to start from.
 
     A naive detector takes mmdet's own road from masks to figures; the others take hordet's.
 
     Args:
-        contender: One whose name is the path of a config.
+        candidate: One whose name is the path of a config.
         options: Dotted keys to override.
         data_root: Of the data, in place of the config's.
     """
     from hordet.engine.runner import read_config
 
-    cfg = read_config(contender.name, options=options, data_root=data_root)
+    cfg = read_config(candidate.name, options=options, data_root=data_root)
     for part in (cfg.model, cfg.model.get("backbone", {})):
         part.pop("init_cfg", None)
     mask_head = (cfg.model.get("roi_head") or {}).get("mask_head", {})
@@ -172,15 +174,15 @@ def config_of(contender: Contender, options: dict[str, Any], data_root: str | No
         (cfg.test_evaluator, "mmdet.CocoMetric", "hordet.CocoMetric"),
     ):
         if part.get("type") in (stock, ours):
-            part["type"] = stock if contender.is_naive else ours
+            part["type"] = stock if candidate.is_naive else ours
     return cfg
 
 
-def model_of(contender: Contender, cfg: Any, naive_file: Path | None) -> nn.Module:
-    """Build a contender's model in its form, with the same random weights in every form.
+def build_candidate(candidate: Candidate, cfg: Any, naive_file: Path | None) -> nn.Module:
+    """Build a candidate's model in its form, with the same random weights in every form.
 
     Args:
-        contender: Which.
+        candidate: Which.
         cfg: Its config, or None for a component.
         naive_file: A Python file with a function `naive(model)`, for the naive forms.
 
@@ -189,11 +191,11 @@ def model_of(contender: Contender, cfg: Any, naive_file: Path | None) -> nn.Modu
     """
     torch.manual_seed(0)
     if cfg is None:
-        model = COMPONENTS[contender.name][0]()
+        model = COMPONENTS[candidate.name][0]()
     else:
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
             model = MODELS.build(cfg.model)
-    if contender.is_naive:
+    if candidate.is_naive:
         if naive_file is None:
             raise ValueError("a naive form needs the file of the published equations.")
         spec = importlib.util.spec_from_file_location("naive_reference", naive_file)
@@ -203,20 +205,20 @@ def model_of(contender: Contender, cfg: Any, naive_file: Path | None) -> nn.Modu
         return module.naive(model)
     # `Levels` is a neck without its name.
     keep_float32(model, (*PREDICTIONS, "layers.*.proj_out"))
-    if contender.form == "channels-last":
+    if candidate.form == "channels-last":
         use_channels_last(model)
-    if contender.form == "deployed":
+    if candidate.form == "deployed":
         return switch_to_deploy(model)
-    if contender.form == "compiled" and not compile_regions(model):
+    if candidate.form == "compiled" and not compile_regions(model):
         model.compile(dynamic=True)  # a peer without regions
     return model
 
 
-def input_of(contender: Contender, batch: int) -> Any:
+def make_input(candidate: Candidate, batch: int) -> Any:
     """Make a component's input: channels first for the naive forms, else channels-last."""
     torch.manual_seed(1)
-    x = COMPONENTS[contender.name][1](batch)
-    if contender.is_naive or contender.name == "torchvision-mask-rcnn":
+    x = COMPONENTS[candidate.name][1](batch)
+    if candidate.is_naive or candidate.name == "torchvision-mask-rcnn":
         return x
     if isinstance(x, list):
         return [level.contiguous(memory_format=torch.channels_last) for level in x]

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from hordet.config.faults import nested_dicts
+from hordet.config.faults import walk_dicts
 from hordet.hornet import Block
 from hordet.layers.depthwise import DepthwiseConv2d
 from hordet.layers.pointwise import SplitPointwiseConv2d
@@ -59,18 +59,18 @@ class Complexity:
     fft: int
 
 
-def complexity_of(cfg: Config, input_shape: tuple[int, int, int] | None = None) -> Complexity:
+def count_complexity(cfg: Config, input_shape: tuple[int, int, int] | None = None) -> Complexity:
     """Count the parameters and multiply-adds of a config's model.
 
     Args:
         cfg: A config of a detector or segmentor; not changed.
-        input_shape: (C, H, W); by default as `paper_shape` finds it.
+        input_shape: (C, H, W); by default as `get_paper_shape` finds it.
 
     Raises:
         ValueError: The config names no test scale, or the model has a RoI head for which the
             papers' way of counting is not known.
     """
-    input_shape = input_shape or paper_shape(cfg)
+    input_shape = input_shape or get_paper_shape(cfg)
     try:
         with EmptyOnMeta():
             model = _build(cfg)
@@ -87,7 +87,7 @@ def _build(cfg: Config) -> nn.Module:
     return nn.SyncBatchNorm.convert_sync_batchnorm(model) if cfg.get("sync_bn") else model
 
 
-def paper_shape(cfg: Config) -> tuple[int, int, int]:
+def get_paper_shape(cfg: Config) -> tuple[int, int, int]:
     """Return the (C, H, W) at which papers count a config: its test scale.
 
     2048 x 512 or 2560 x 640 for ADE20K; 1280 x 800 where COCO's (1333, 800) is the test scale.
@@ -96,7 +96,7 @@ def paper_shape(cfg: Config) -> tuple[int, int, int]:
         ValueError: The test pipeline has no step with a `scale` of two numbers.
     """
     loader = cfg.get("test_dataloader") or {}
-    for step in nested_dicts(loader.get("dataset")):
+    for step in walk_dicts(loader.get("dataset")):
         scale = step.get("scale")
         if isinstance(scale, (list, tuple)) and len(scale) == 2:
             scale = tuple(scale)
@@ -118,7 +118,7 @@ def count(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
         input_shape: (C, H, W) of the image.
 
     Raises:
-        ValueError: As `complexity_of`.
+        ValueError: As `count_complexity`.
     """
     model.eval()
     ffts = {torch.ops.aten._fft_r2c: _rfft_cost, torch.ops.aten._fft_c2r: _irfft_cost}

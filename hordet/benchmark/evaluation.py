@@ -22,7 +22,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hordet.benchmark.memory import resident_memory
+from hordet.benchmark.memory import read_resident_memory
 from hordet.evaluation.coco_eval import evaluate_coco
 from hordet.evaluation.coco_results import ImageResult, encode_masks
 
@@ -32,7 +32,7 @@ SHAPES = 150  # drawn once and used again: 46 MB of dense masks
 
 
 @dataclass
-class Row:
+class EvaluationRow:
     """One measurement.
 
     Attributes:
@@ -53,7 +53,7 @@ class Row:
         return asdict(self)
 
 
-def measure(images: int, detections: int) -> list[Row]:
+def measure(images: int, detections: int) -> list[EvaluationRow]:
     """Measure boxes and masks both ways, one after the other.
 
     Args:
@@ -66,11 +66,11 @@ def measure(images: int, detections: int) -> list[Row]:
         difference = np.abs(np.array(old[2]) - np.array(new[2]))
         both = (np.isnan(old[2]) & np.isnan(new[2])) | (difference <= 1)
         worst = float(np.nanmax(difference)) if both.all() else float("inf")
-        rows.append(Row(kind, (old[0], new[0]), (old[1], new[1]), worst))
+        rows.append(EvaluationRow(kind, (old[0], new[0]), (old[1], new[1]), worst))
     return rows
 
 
-def markdown(rows: list[Row]) -> str:
+def format_markdown(rows: list[EvaluationRow]) -> str:
     """Return the table of the measurements."""
     lines = [
         "| | pycocotools | hordet | times faster | pycocotools | hordet | share of memory "
@@ -103,9 +103,9 @@ class _Drawn:
     def _ellipse(draw: np.random.Generator) -> NDArray[np.bool_]:
         mask = np.zeros(SIZE, np.uint8)
         axes = np.exp(draw.uniform(np.log(5), np.log(120), 2)).astype(int)
-        centre = draw.integers(20, SIZE[1] - 20), draw.integers(20, SIZE[0] - 20)
+        center = draw.integers(20, SIZE[1] - 20), draw.integers(20, SIZE[0] - 20)
         turn = float(draw.uniform(0, 180))
-        cv2.ellipse(mask, tuple(map(int, centre)), tuple(map(int, axes)), turn, 0, 360, 1, -1)
+        cv2.ellipse(mask, tuple(map(int, center)), tuple(map(int, axes)), turn, 0, 360, 1, -1)
         return mask.astype(bool)
 
     def image(self, index: int) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
@@ -164,9 +164,9 @@ def _timed(way: Callable, kind: str, images: int, detections: int) -> tuple:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "truth.json"
         drawn.write_truth(path)
-        before = resident_memory("VmRSS")
+        before = read_resident_memory("VmRSS")
         seconds, figures = way(drawn, path, kind)
-    return seconds, (resident_memory("VmHWM") - before) / 2**20, figures
+    return seconds, (read_resident_memory("VmHWM") - before) / 2**20, figures
 
 
 def _old(drawn: _Drawn, path: Path, kind: str) -> tuple[float, list[float]]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 
-def table(*rows: Iterable[str]) -> list[str]:
+def format_table(*rows: Iterable[str]) -> list[str]:
     """Return the lines of a table.
 
     Args:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 
-def peak_memory(run: Callable[[], None], device: str) -> int:
+def measure_peak_memory(run: Callable[[], None], device: str) -> int:
     """Return the bytes that one call needs at its highest, above those before it."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -19,12 +19,12 @@ def peak_memory(run: Callable[[], None], device: str) -> int:
     # What earlier calls freed and the allocator kept would hide this call's need.
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    before = resident_memory("VmRSS")
+    before = read_resident_memory("VmRSS")
     run()
-    return resident_memory("VmHWM") - before
+    return read_resident_memory("VmHWM") - before
 
 
-def resident_memory(key: str) -> int:
+def read_resident_memory(key: str) -> int:
     """Return a size of this process in bytes, from Linux: 'VmRSS' now, 'VmHWM' at its highest."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{key}:"):

@@ -10,7 +10,7 @@ from mmengine.registry import DATASETS, METRICS, DefaultScope
 from torch import nn
 
 
-def tested(model: nn.Module, cfg: Any, images: int, autocast: Any) -> Callable[[], None]:
+def make_test_run(model: nn.Module, cfg: Any, images: int, autocast: Any) -> Callable[[], None]:
     """Return a function that tests images one by one, from files to encoded predictions.
 
     Args:
@@ -35,7 +35,7 @@ def tested(model: nn.Module, cfg: Any, images: int, autocast: Any) -> Callable[[
     return run
 
 
-def trained(model: nn.Module, cfg: Any, images: int, autocast: Any) -> Callable[[], None]:
+def make_training_run(model: nn.Module, cfg: Any, images: int, autocast: Any) -> Callable[[], None]:
     """Return a function that takes one training step on a batch that is loaded already.
 
     Args:

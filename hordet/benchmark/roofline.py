@@ -48,7 +48,7 @@ def measure_roofline(device: str = "cpu", dtypes: tuple[str, ...] = ("float32",)
     return Roofline(gemm, 2 * COPIED_BYTES / seconds, gemm_cpu)
 
 
-def best_of(first: Roofline, second: Roofline) -> Roofline:
+def merge_rooflines(first: Roofline, second: Roofline) -> Roofline:
     """Return the higher of two measurements of one machine: a limit is what was ever reached."""
 
     def higher(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
@@ -64,14 +64,14 @@ def best_of(first: Roofline, second: Roofline) -> Roofline:
 def _best_of(function: Callable[[], object], device: str, repeats: int = 7) -> tuple[float, float]:
     """Return the fewest seconds of several calls: by the clock, and of processors."""
     function()
-    times = [seconds_of(function, device) for _ in range(repeats)]
+    times = [time_call(function, device) for _ in range(repeats)]
     return min(wall for wall, _ in times), min(cpu for _, cpu in times)
 
 
-def seconds_of(function: Callable[[], object], device: str) -> tuple[float, float]:
+def time_call(function: Callable[[], object], device: str) -> tuple[float, float]:
     """Time one call: by the clock, and by the processors that it had (on CUDA the clock twice).
 
-    The second, summed over threads, is what a busy neighbour cannot lengthen by taking turns.
+    The second, summed over threads, is what a busy neighbor cannot lengthen by taking turns.
     """
     if device == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

@@ -1,7 +1,7 @@
-"""Timing contenders against one another and against the machine.
+"""Timing candidates against one another and against the machine.
 
-Each contender lives in a process of its own, with the allocator that it asks for and a peak memory
-of its own; they take turns, one repetition each, so that a busy neighbour slows all of them alike
+Each candidate lives in a process of its own, with the allocator that it asks for and a peak memory
+of its own; they take turns, one repetition each, so that a busy neighbor slows all of them alike
 and the ratio of medians stands.
 """
 
@@ -21,20 +21,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hordet.benchmark.candidates import (
     COMPONENTS,
-    Contender,
+    Candidate,
     Pass,
-    config_of,
-    input_of,
-    model_of,
+    build_candidate,
+    make_input,
+    read_candidate_config,
 )
-from hordet.benchmark.memory import peak_memory
-from hordet.benchmark.pipeline import tested, trained
-from hordet.benchmark.roofline import Roofline, best_of, measure_roofline, seconds_of
+from hordet.benchmark.memory import measure_peak_memory
+from hordet.benchmark.pipeline import make_test_run, make_training_run
+from hordet.benchmark.roofline import Roofline, measure_roofline, merge_rooflines, time_call
 
 
 @dataclass(frozen=True)
-class Task:
-    """What every contender does.
+class SpeedSettings:
+    """What every candidate does.
 
     Attributes:
         kind: 'forward'; 'training': forward, a loss of all outputs and backward of a component, or
@@ -46,7 +46,7 @@ class Task:
         images: Of the test data, one by one, for 'pipeline'.
         data_root: Of a config's data, in place of its own.
         options: Dotted keys that override a config's.
-        naive_file: The published equations; see `contenders.model_of`.
+        naive_file: The published equations; see `candidates.model_of`.
     """
 
     kind: Pass = "forward"
@@ -59,7 +59,7 @@ class Task:
     naive_file: Path | None = None
 
     @classmethod
-    def of(cls, arguments: Any, options: dict[str, Any], naive_file: Path) -> "Task":
+    def of(cls, arguments: Any, options: dict[str, Any], naive_file: Path) -> "SpeedSettings":
         """Make one of the arguments that `hordet.cli.arguments.speed_arguments` describes."""
         names = ("kind", "threads", "batch", "images", "device", "data_root")
         chosen = {name: getattr(arguments, name) for name in names}
@@ -67,11 +67,11 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One contender's figures.
+class SpeedRow:
+    """One candidate's figures.
 
     Attributes:
-        contender: `NAME:FORM:DTYPE`.
+        candidate: `NAME:FORM:DTYPE`.
         seconds: Of each repetition, by the clock.
         cpu_seconds: The same of processors, summed over threads.
         flops: Of convolutions and matrix products in one repetition, gradients included; 0 where
@@ -81,7 +81,7 @@ class Row:
             the median of `cpu_seconds` are.
     """
 
-    contender: str
+    candidate: str
     seconds: tuple[float, ...]
     cpu_seconds: tuple[float, ...]
     flops: int
@@ -112,19 +112,19 @@ class Row:
 
 
 def compare(
-    contenders: Sequence[Contender], task: Task, repeats: int = 15
-) -> tuple[list[Row], Roofline]:
-    """Time contenders in turns, and measure the machine's limits before and after them.
+    candidates: Sequence[Candidate], task: SpeedSettings, repeats: int = 15
+) -> tuple[list[SpeedRow], Roofline]:
+    """Time candidates in turns, and measure the machine's limits before and after them.
 
     Args:
-        contenders: Which.
+        candidates: Which.
         task: What they do.
         repeats: Turns of each.
     """
     torch.set_num_threads(task.threads)
-    dtypes = tuple(sorted({contender.dtype for contender in contenders}, reverse=True))
+    dtypes = tuple(sorted({candidate.dtype for candidate in candidates}, reverse=True))
     before = measure_roofline(task.device, dtypes)
-    workers = [_Worker(contender, task) for contender in contenders]
+    workers = [_Worker(candidate, task) for candidate in candidates]
     try:
         facts = [worker.answer() for worker in workers]  # built and warm
         turns = [[worker.ask("run") for worker in workers] for _ in range(repeats)]
@@ -133,26 +133,26 @@ def compare(
         for worker in workers:
             worker.stop()
     after = measure_roofline(task.device, dtypes)
-    roofline = best_of(before, after)
+    roofline = merge_rooflines(before, after)
     rows = []
-    for i, contender in enumerate(contenders):
+    for i, candidate in enumerate(candidates):
         wall, cpu = zip(*(turn[i] for turn in turns), strict=True)
-        ideal = facts[i] / roofline.gemm_cpu[contender.dtype]
+        ideal = facts[i] / roofline.gemm_cpu[candidate.dtype]
         fraction = ideal / statistics.median(cpu)
-        rows.append(Row(str(contender), wall, cpu, facts[i], peaks[i], fraction))
+        rows.append(SpeedRow(str(candidate), wall, cpu, facts[i], peaks[i], fraction))
     return rows, roofline
 
 
 class _Worker:
-    """A process that builds a contender and runs it when asked."""
+    """A process that builds a candidate and runs it when asked."""
 
-    def __init__(self, contender: Contender, task: Task) -> None:
+    def __init__(self, candidate: Candidate, task: SpeedSettings) -> None:
         """Start it."""
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         # torch reads this once, when it first allocates.
-        os.environ["THP_MEM_ALLOC_ENABLE"] = str(int(contender.form != "naive-malloc"))
-        self.process = context.Process(target=_serve, args=(theirs, contender, task), daemon=True)
+        os.environ["THP_MEM_ALLOC_ENABLE"] = str(int(candidate.form != "naive-malloc"))
+        self.process = context.Process(target=_serve, args=(theirs, candidate, task), daemon=True)
         self.process.start()
 
     def ask(self, question: str) -> Any:
@@ -169,9 +169,9 @@ class _Worker:
         try:
             answer = self.connection.recv()
         except EOFError as error:
-            raise RuntimeError("a contender's process ended, perhaps for lack of memory") from error
+            raise RuntimeError("a candidate's process ended, perhaps for lack of memory") from error
         if isinstance(answer, Exception):
-            raise RuntimeError(f"a contender failed: {answer}") from answer
+            raise RuntimeError(f"a candidate failed: {answer}") from answer
         return answer
 
     def stop(self) -> None:
@@ -180,53 +180,53 @@ class _Worker:
         self.process.join()
 
 
-def _serve(connection: Connection, contender: Contender, task: Task) -> None:
-    """Answer questions about one contender; the first answer is its flops, once it is warm."""
+def _serve(connection: Connection, candidate: Candidate, task: SpeedSettings) -> None:
+    """Answer questions about one candidate; the first answer is its flops, once it is warm."""
     try:
         torch.set_num_threads(task.threads)
-        run = _runner(contender, task)
+        run = _runner(candidate, task)
         run()
-        flops = 0 if task.kind == "pipeline" else _flops(contender, task)
+        flops = 0 if task.kind == "pipeline" else _flops(candidate, task)
         run()
         connection.send(flops)
         while True:
             if connection.recv() == "run":
-                connection.send(seconds_of(run, task.device))
+                connection.send(time_call(run, task.device))
             else:
-                connection.send(peak_memory(run, task.device))
+                connection.send(measure_peak_memory(run, task.device))
     except Exception as error:
-        connection.send(RuntimeError(f"{contender}: {type(error).__name__}: {error}"))
+        connection.send(RuntimeError(f"{candidate}: {type(error).__name__}: {error}"))
 
 
-def _flops(contender: Contender, task: Task) -> int:
+def _flops(candidate: Candidate, task: SpeedSettings) -> int:
     """Count the operations of one repetition of the eager model: the work is the same in each form.
 
     torch's counter takes the weight gradient of its own depthwise convolution, which the naive form
     uses, for a dense one, and does not look into compiled code.
     """
-    run = _runner(replace(contender, form="eager"), task)
+    run = _runner(replace(candidate, form="eager"), task)
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()
 
 
-def _runner(contender: Contender, task: Task) -> Callable[[], None]:
+def _runner(candidate: Candidate, task: SpeedSettings) -> Callable[[], None]:
     """Return the function that is timed."""
     cfg = None
-    if contender.name not in COMPONENTS:
-        cfg = config_of(contender, task.options, task.data_root)
-    model = model_of(contender, cfg, task.naive_file).to(task.device)
+    if candidate.name not in COMPONENTS:
+        cfg = read_candidate_config(candidate, task.options, task.data_root)
+    model = build_candidate(candidate, cfg, task.naive_file).to(task.device)
     if cfg is not None:
-        autocast = partial(contender.autocast, task.device)
+        autocast = partial(candidate.autocast, task.device)
         if task.kind == "training":
-            return trained(model.train(), cfg, task.batch, autocast)
-        return tested(model.eval(), cfg, task.images, autocast)
-    x = _to(input_of(contender, task.batch), task.device)
+            return make_training_run(model.train(), cfg, task.batch, autocast)
+        return make_test_run(model.eval(), cfg, task.images, autocast)
+    x = _to(make_input(candidate, task.batch), task.device)
     model.train(task.kind == "training")
     if task.kind == "forward":
 
         def forward() -> None:
-            with torch.no_grad(), contender.autocast(task.device):
+            with torch.no_grad(), candidate.autocast(task.device):
                 model(x)
 
         return forward
@@ -234,7 +234,7 @@ def _runner(contender: Contender, task: Task) -> Callable[[], None]:
         x = [level.requires_grad_() for level in x]
 
     def training() -> None:
-        with contender.autocast(task.device):
+        with candidate.autocast(task.device):
             outs = model(x)
         outs = [outs] if isinstance(outs, Tensor) else outs
         torch.autograd.backward([out.float().mean() for out in outs])

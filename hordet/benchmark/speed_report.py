@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hordet.benchmark.roofline import Roofline
-from hordet.benchmark.speed import Row, Task
+from hordet.benchmark.speed import SpeedRow, SpeedSettings
 
 
-def markdown(rows: Sequence[Row], roofline: Roofline, task: Task) -> str:
+def format_markdown(rows: Sequence[SpeedRow], roofline: Roofline, task: SpeedSettings) -> str:
     """Return a table in Markdown, with the machine's limits above it.
 
     Args:
@@ -21,14 +21,14 @@ def markdown(rows: Sequence[Row], roofline: Roofline, task: Task) -> str:
         f"{task.kind}, batch {task.batch}, {task.device}, {task.threads} threads; matrix products "
         f"{peaks}; one processor's {alone}; copies {roofline.bandwidth / 1e9:.1f} GB/s.",
         "",
-        "| contender | ms | spread | of the first | CPU ms | of the first | peak MB | GFLOP "
+        "| candidate | ms | spread | of the first | CPU ms | of the first | peak MB | GFLOP "
         "| of the peak |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         known = row.flops > 0
         lines.append(
-            f"| {row.contender} | {row.median * 1e3:.1f} | {row.spread:.1%} "
+            f"| {row.candidate} | {row.median * 1e3:.1f} | {row.spread:.1%} "
             f"| {row.median / rows[0].median:.2f} | {row.cpu_median * 1e3:.1f} "
             f"| {row.cpu_median / rows[0].cpu_median:.2f} | {row.peak_memory / 2**20:.0f} "
             f"| {f'{row.flops / 1e9:.1f}' if known else ''} "
@@ -37,25 +37,27 @@ def markdown(rows: Sequence[Row], roofline: Roofline, task: Task) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot(rows: Sequence[Row], roofline: Roofline, task: Task, path: Path) -> None:
-    """Draw a bar a contender, and where its matrix products alone would end at the peak.
+def draw_plot(
+    rows: Sequence[SpeedRow], roofline: Roofline, task: SpeedSettings, path: Path
+) -> None:
+    """Draw a bar a candidate, and where its matrix products alone would end at the peak.
 
     Args:
-        rows: As for `markdown`.
-        roofline: As for `markdown`.
-        task: As for `markdown`.
+        rows: As for `format_markdown`.
+        roofline: As for `format_markdown`.
+        task: As for `format_markdown`.
         path: A PNG file.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 0.45 * len(rows) + 1.5), layout="constrained")
     axes = figure.subplots()
-    names = [row.contender for row in rows]
+    names = [row.candidate for row in rows]
     medians = [row.median * 1e3 for row in rows]
     axes.barh(names, medians, xerr=[row.spread * m for row, m in zip(rows, medians, strict=True)])
     for i, row in enumerate(rows):
         if row.flops:
-            ideal = row.flops / roofline.gemm[row.contender.split(":")[-1]] * 1e3
+            ideal = row.flops / roofline.gemm[row.candidate.split(":")[-1]] * 1e3
             axes.plot([ideal] * 2, [i - 0.4, i + 0.4], color="black")
     axes.invert_yaxis()
     axes.set_xlabel("median milliseconds; black: its matrix products at the machine's peak")

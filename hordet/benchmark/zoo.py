@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from hordet.benchmark.complexity import Complexity, complexity_of
-from hordet.benchmark.markdown import table
+from hordet.benchmark.complexity import Complexity, count_complexity
+from hordet.benchmark.markdown import format_table
 from hordet.config.load import load_config
 
 HEADER = (
@@ -39,7 +39,7 @@ whose they are; what was measured here stands in the docstrings of the configs.
 
 
 @dataclass(frozen=True)
-class Row:
+class ZooRow:
     """One config of the table.
 
     Attributes:
@@ -74,7 +74,7 @@ def read_metafiles(root: Path) -> dict[str, dict[str, Any]]:
 
 def count_configs(
     configs: Iterable[Path], root: Path, input_shape: tuple[int, int, int] | None = None
-) -> list[Row]:
+) -> list[ZooRow]:
     """Count the cost of configs.
 
     Args:
@@ -96,22 +96,22 @@ def count_configs(
         cost, problem = None, ""
         cfg = load_config(path)
         try:
-            cost = complexity_of(cfg, input_shape)
+            cost = count_complexity(cfg, input_shape)
         except ValueError as error:
             problem = str(error)
-        rows.append(Row(name, cost, problem, entries.get(name, {})))
+        rows.append(ZooRow(name, cost, problem, entries.get(name, {})))
     return rows
 
 
-def markdown(rows: Iterable[Row]) -> str:
+def format_markdown(rows: Iterable[ZooRow]) -> str:
     """Write the table as Markdown, one part a folder."""
     lines = [NOTE]
     for folder, group in groupby(rows, key=lambda row: str(Path(row.config).parent)):
-        lines += [f"## {folder}", "", *table(HEADER, RULE, *map(_cells, group)), ""]
+        lines += [f"## {folder}", "", *format_table(HEADER, RULE, *map(_cells, group)), ""]
     return "\n".join(lines)
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: ZooRow) -> list[str]:
     """Write the cells of a row."""
     name, cost = Path(row.config).stem, row.cost
     if cost is None:

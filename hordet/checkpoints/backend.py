@@ -85,7 +85,7 @@ class FileQueue:
 
 
 @cache
-def file_queue(asynchronous: bool) -> FileQueue:
+def get_file_queue(asynchronous: bool) -> FileQueue:
     """Return the process's one queue of its kind: mmengine makes a backend for every file."""
     return FileQueue(asynchronous)
 
@@ -96,7 +96,7 @@ class CheckpointFiles(LocalBackend):
     def __init__(self, asynchronous: bool = False) -> None:
         """Write and remove in this thread, or in one beside it."""
         super().__init__()
-        self._queue = file_queue(asynchronous)
+        self._queue = get_file_queue(asynchronous)
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
         """Write a checkpoint whole, with its SHA-256 beside it."""

@@ -13,7 +13,7 @@ from functools import cache
 
 from torch import Tensor
 
-from hordet.checkpoints.coverage import tensors_of
+from hordet.checkpoints.coverage import get_tensors
 from hordet.checkpoints.layouts import FAMILIES, Family
 from hordet.errors import CheckpointError
 
@@ -89,10 +89,10 @@ def convert(
     for word, given, allowed in (("source", source, SOURCES), ("target", target, TARGETS)):
         if given not in allowed:
             raise CheckpointError(f"got {word} {given!r}; allowed are {', '.join(allowed)}")
-    tensors = tensors_of(checkpoint)
+    tensors = get_tensors(checkpoint)
     if source == target == "hordet":
         return Conversion(tensors, "", source, target, len(tensors))
-    family, column = _recognise(tensors, source, minimum_share)
+    family, column = _recognize(tensors, source, minimum_share)
     goal = family.layouts[0] if target == "hordet" else target
     if goal not in family.layouts:
         raise CheckpointError(
@@ -118,7 +118,7 @@ def convert(
     )
 
 
-def wrapped(conversion: Conversion) -> dict:
+def wrap_state_dict(conversion: Conversion) -> dict:
     """Return a state dict in the form of its project's files: in `model`, `state_dict` or bare."""
     state = conversion.state_dict
     if conversion.target == "official" and not any(k.startswith("backbone.") for k in state):
@@ -128,7 +128,7 @@ def wrapped(conversion: Conversion) -> dict:
     return state
 
 
-def _recognise(tensors: dict, source: str, minimum_share: float) -> tuple[Family, int]:
+def _recognize(tensors: dict, source: str, minimum_share: float) -> tuple[Family, int]:
     """Find the family and the column whose names fit best."""
     candidates = [
         (family, column)

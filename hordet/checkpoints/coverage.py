@@ -16,7 +16,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from hordet.checkpoints.load import load_checkpoint
-from hordet.checkpoints.shards import sharded_like
+from hordet.checkpoints.shards import shard_like
 from hordet.errors import CheckpointError
 
 
@@ -80,12 +80,12 @@ def load_weights(model: nn.Module, path: str | Path, minimum_share: float = 0.5)
     Raises:
         CheckpointError: The file cannot be opened, or less than `minimum_share` matches.
     """
-    coverage = fill(model, load_checkpoint(path))
-    require(coverage, minimum_share, str(path))
+    coverage = fill_model(model, load_checkpoint(path))
+    require_coverage(coverage, minimum_share, str(path))
     return coverage
 
 
-def require(coverage: Coverage, minimum_share: float, source: str) -> None:
+def require_coverage(coverage: Coverage, minimum_share: float, source: str) -> None:
     """Raise unless `coverage` reaches `minimum_share`.
 
     Raises:
@@ -101,15 +101,15 @@ def require(coverage: Coverage, minimum_share: float, source: str) -> None:
     )
 
 
-def fill(model: nn.Module, checkpoint: dict) -> Coverage:
+def fill_model(model: nn.Module, checkpoint: dict) -> Coverage:
     """Copy every tensor of `checkpoint` that fits into `model`; nothing is raised if none does."""
-    source = tensors_of(checkpoint)
+    source = get_tensors(checkpoint)
     own = model.state_dict()
     # As it stands; a backbone's file for a whole model; a whole model's file for a backbone.
     # TimmBackbone and TorchvisionBackbone hold their library's model as `model`.
     prefixes = ("", "backbone.", "model.", "backbone.model.")
-    readings = [_renamed(source, lambda key, p=prefix: p + key) for prefix in prefixes]
-    readings.append(_renamed(source, lambda key: key.removeprefix("backbone.")))
+    readings = [_rename_tensors(source, lambda key, p=prefix: p + key) for prefix in prefixes]
+    readings.append(_rename_tensors(source, lambda key: key.removeprefix("backbone.")))
     scores = [
         sum(key in own and own[key].shape == t.shape for key, t in r.items()) for r in readings
     ]
@@ -117,7 +117,7 @@ def fill(model: nn.Module, checkpoint: dict) -> Coverage:
     best, scope = readings[chosen], (*prefixes, "")[chosen]
 
     for key in best:
-        best[key] = sharded_like(best[key], own.get(key))
+        best[key] = shard_like(best[key], own.get(key))
     try:
         result = model.load_state_dict(best, strict=False)
         mismatched = set()
@@ -140,7 +140,7 @@ def fill(model: nn.Module, checkpoint: dict) -> Coverage:
     return Coverage(matched, len(relevant), missing, unexpected, wrong, reshaped, best)
 
 
-def tensors_of(checkpoint: dict) -> OrderedDict[str, Tensor]:
+def get_tensors(checkpoint: dict) -> OrderedDict[str, Tensor]:
     """Return the tensors of a checkpoint, bare or under `state_dict` or `model`, by name.
 
     Whatever else is in it is left out, and so is the prefix `module.` of parallel training.
@@ -149,10 +149,10 @@ def tensors_of(checkpoint: dict) -> OrderedDict[str, Tensor]:
         if isinstance(checkpoint.get(key), dict):
             checkpoint = checkpoint[key]
             break
-    return _renamed(checkpoint, lambda key: key.removeprefix("module."))
+    return _rename_tensors(checkpoint, lambda key: key.removeprefix("module."))
 
 
-def _renamed(source: dict, rename: Callable[[str], str]) -> OrderedDict[str, Tensor]:
+def _rename_tensors(source: dict, rename: Callable[[str], str]) -> OrderedDict[str, Tensor]:
     result = OrderedDict((rename(k), v) for k, v in source.items() if isinstance(v, Tensor))
     if hasattr(source, "_metadata"):
         result._metadata = source._metadata  # type: ignore[attr-defined]
@@ -182,7 +182,7 @@ class CoverageHook(Hook):
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        coverage = fill(model, checkpoint)
-        require(coverage, self.minimum_share, self.source)
+        coverage = fill_model(model, checkpoint)
+        require_coverage(coverage, self.minimum_share, self.source)
         runner.logger.info(f"{self.source}: {coverage}")
         checkpoint["state_dict"] = coverage.state_dict

@@ -97,9 +97,9 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
         found = f"; {path.parent} has {', '.join(near)}" if near else ""
         raise CheckpointError(f"no checkpoint file at {path}{found}")
     if stated:
-        require_sha256(sha256_of(path), stated, str(path))
-    sums = stated_sums(path)
-    if sums and sha256_of(path) not in sums:
+        require_sha256(compute_sha256(path), stated, str(path))
+    sums = read_stated_sums(path)
+    if sums and compute_sha256(path) not in sums:
         raise CheckpointError(
             f"{path} is damaged: its SHA-256 is not the one in {path.name}{SUM_SUFFIX} beside it. "
             "Take another checkpoint; if you changed the file yourself, remove that file"
@@ -131,7 +131,7 @@ def split_sha256(path: str | Path) -> tuple[Path, str | None]:
     return Path(name), digits.lower() or None
 
 
-def stated_sums(path: Path) -> list[str]:
+def read_stated_sums(path: Path) -> list[str]:
     """Return the SHA-256 sums in the `.sha256` beside a file; two while the file is replaced."""
     try:
         text = path.with_name(path.name + SUM_SUFFIX).read_text(encoding="ascii")
@@ -142,7 +142,7 @@ def stated_sums(path: Path) -> list[str]:
     return re.findall(r"^[0-9a-f]{64}(?=  )", text, re.MULTILINE)
 
 
-def sha256_of(path: str | Path) -> str:
+def compute_sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
     digest = hashlib.sha256()
     with Path(path).open("rb") as file:
@@ -217,7 +217,7 @@ def _refuse_bomb(path: Path) -> None:
         )
 
 
-def install() -> None:
+def use_safe_loading() -> None:
     """Make mmengine open checkpoints by `load_checkpoint`: resume, load_from and Pretrained alike.
 
     Called by the tools, never at import. Replaces mmengine's loaders of local and http(s) files.

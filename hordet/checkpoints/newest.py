@@ -4,14 +4,14 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from hordet.checkpoints.load import load_checkpoint, stated_sums
+from hordet.checkpoints.load import load_checkpoint, read_stated_sums
 from hordet.errors import CheckpointError
 
 # mmengine's pointer to the checkpoint that was written last.
 POINTER = "last_checkpoint"
 
 
-def newest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
+def find_newest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
     """Find the newest checkpoint of a run that is whole and can be resumed from.
 
     Args:
@@ -61,7 +61,7 @@ def require_resumable(path: Path) -> None:
             "config), not a training to resume"
         )
     # A file with a sum beside it was compared with that; torch.load reads past flipped bits.
-    if not stated_sums(path) and zipfile.is_zipfile(path):
+    if not read_stated_sums(path) and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()
         if wrong:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from hordet.checkpoints.load import SUM_SUFFIX, require_sha256, stated_sums
+from hordet.checkpoints.load import SUM_SUFFIX, read_stated_sums, require_sha256
 from hordet.errors import CheckpointError, CheckpointWriteError
 
 SUFFIXES = (".pth", ".safetensors")
@@ -54,7 +54,7 @@ def save_checkpoint(
     if sha256:
         require_sha256(digest, sha256, f"{path} (not written)")
     # A sum that lies beside the file from before must not speak of another one.
-    write = write_verified if stated_sums(path) else write_file
+    write = write_verified if read_stated_sums(path) else write_file
     write(path, content)
     return digest
 
@@ -74,7 +74,7 @@ def write_verified(path: str | Path, content: bytes) -> str:
     digest = hashlib.sha256(content).hexdigest()
     sums = path.with_name(path.name + SUM_SUFFIX)
     if path.exists():
-        both = [digest, *stated_sums(path)]
+        both = [digest, *read_stated_sums(path)]
         write_file(sums, "".join(f"{each}  {path.name}\n" for each in both).encode())
     write_file(path, content)
     write_file(sums, f"{digest}  {path.name}\n".encode())

@@ -7,12 +7,12 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map_only
 
 
-def gathered(state: Any) -> Any:
+def gather_shards(state: Any) -> Any:
     """Return a state with whole tensors in place of shards; every process must call it."""
     return tree_map_only(DTensor, lambda shards: shards.full_tensor().cpu(), state)
 
 
-def sharded_like(tensor: Any, model: Any) -> Any:
+def shard_like(tensor: Any, model: Any) -> Any:
     """Return a whole tensor as a shard, if `model` is one; anything else as it is.
 
     Args:

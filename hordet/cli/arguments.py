@@ -114,7 +114,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
         "--launcher",
         choices=["none", "pytorch", "slurm", "mpi"],
         default="none",
-        help="how the processes were started (torchrun is recognised by itself)",
+        help="how the processes were started (torchrun is recognized by itself)",
     )
 
 

@@ -64,7 +64,7 @@ def run_complexity(arguments: argparse.Namespace) -> None:
     configs = sorted(ROOT.glob("configs/[!_]*/*.py")) if arguments.all else arguments.configs
     shape = (3, *arguments.shape) if arguments.shape else None
     rows = zoo.count_configs(configs, ROOT, shape)
-    write("The zoo", zoo.markdown(rows), rows, arguments)
+    write("The zoo", zoo.format_markdown(rows), rows, arguments)
 
 
 def backbones_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,7 +87,7 @@ def run_backbones(arguments: argparse.Namespace) -> None:
     for name in arguments.names or PEERS:
         print(f"{name} ...", file=sys.stderr)
         rows.append(backbone_table.measure(name, PEERS[name]))
-    write("Backbones under HorFPN", backbone_table.markdown(rows), rows, arguments)
+    write("Backbones under HorFPN", backbone_table.format_markdown(rows), rows, arguments)
 
 
 def evaluation_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,21 +102,21 @@ def run_evaluation(arguments: argparse.Namespace) -> None:
     from hordet.benchmark import evaluation as coco_benchmark
 
     rows = coco_benchmark.measure(arguments.images, arguments.detections)
-    write("COCO evaluation", coco_benchmark.markdown(rows), rows, arguments)
+    write("COCO evaluation", coco_benchmark.format_markdown(rows), rows, arguments)
 
 
 def speed_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what `hordet benchmark speed` times and how."""
     add = parser.add_argument
     add(
-        "contenders",
+        "candidates",
         nargs="+",
         metavar="NAME[:FORM][:DTYPE]",
         help="component or config; form eager, channels-last, deployed, compiled, naive, "
         "naive-malloc; dtype float32, bfloat16. The first is what the others are compared with",
     )
     add("--pass", dest="kind", choices=["forward", "training", "pipeline"], default="forward")
-    add("--repeats", type=int, default=15, help="turns of each contender (default: 15)")
+    add("--repeats", type=int, default=15, help="turns of each candidate (default: 15)")
     add("--threads", type=int, default=2, help="of torch (default: 2)")
     add("--batch", type=int, default=1, help="images at once (default: 1)")
     add("--images", type=int, default=2, help="test images a turn, for pipeline (default: 2)")
@@ -127,28 +127,28 @@ def speed_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_speed(arguments: argparse.Namespace) -> None:
-    """Time contenders in turns."""
+    """Time candidates in turns."""
     from hordet.benchmark import candidates as known
     from hordet.benchmark import speed, speed_report
     from hordet.config.load import parse_options
     from hordet.errors import ConfigError
 
     try:
-        contenders = [known.Contender.parse(word) for word in arguments.contenders]
+        candidates = [known.Candidate.parse(word) for word in arguments.candidates]
     except ValueError as error:
         raise ConfigError(error) from error
-    task = speed.Task.of(arguments, parse_options(arguments.cfg_options), NAIVE)
-    result = (*speed.compare(contenders, task, arguments.repeats), task)
-    write("Speed", speed_report.markdown(*result), result[0], arguments)
+    task = speed.SpeedSettings.of(arguments, parse_options(arguments.cfg_options), NAIVE)
+    result = (*speed.compare(candidates, task, arguments.repeats), task)
+    write("Speed", speed_report.format_markdown(*result), result[0], arguments)
     if arguments.plot:
-        speed_report.plot(*result, arguments.plot)
+        speed_report.draw_plot(*result, arguments.plot)
 
 
 def necks_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe which trainings of the neck study `hordet benchmark necks` runs, and how."""
     add = parser.add_argument
     add(
-        "pieces",
+        "trainings",
         nargs="*",
         metavar="DATASET/BACKBONE/NECK/SEED",
         help="trainings, * for any part, such as 'nuclei/*/FPN/*' (default: all)",
@@ -177,26 +177,27 @@ def necks_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_necks(arguments: argparse.Namespace) -> int:
     """Train what is missing of the neck study, and show what is there."""
-    from hordet.benchmark.necks import costs, report, results, trainings
-    from hordet.benchmark.necks.pieces import select
+    from hordet.benchmark.necks import costs, report, results
+    from hordet.benchmark.necks.plan import select_trainings
+    from hordet.benchmark.necks.trainings import train_all
 
-    pieces, failed = select(arguments.pieces), False
+    trainings, failed = select_trainings(arguments.trainings), False
     study = results.Results(arguments.results, arguments.tiny)
-    missing = study.missing(pieces) if arguments.jobs > 0 else []
+    missing = study.missing(trainings) if arguments.jobs > 0 else []
     where = (arguments.jobs, ROOT, arguments.work_dir, arguments.tiny)
-    for number, (piece, record) in enumerate(trainings.train_all(missing, *where), start=1):
+    for number, (training, record) in enumerate(train_all(missing, *where), start=1):
         if isinstance(record, str):
             failed = True
         else:
             study.add(record)
             record = ", ".join(f"{name} {value:.3f}" for name, value in record["metrics"].items())
-        print(f"{number} of {len(missing)}: {piece}: {record}", file=sys.stderr, flush=True)
+        print(f"{number} of {len(missing)}: {training}: {record}", file=sys.stderr, flush=True)
     if arguments.costs:
-        study.set_costs(*costs.measure(pieces, ROOT, arguments.threads, arguments.repeats))
-    rows = report.rows_of(study)
-    write("The neck study", report.markdown(rows, study), rows, arguments)
+        study.set_costs(*costs.measure(trainings, ROOT, arguments.threads, arguments.repeats))
+    rows = report.build_rows(study)
+    write("The neck study", report.format_markdown(rows, study), rows, arguments)
     if arguments.plot:
-        report.plot(rows, arguments.plot)
+        report.draw_plot(rows, arguments.plot)
     return int(failed)
 
 

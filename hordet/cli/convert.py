@@ -50,17 +50,17 @@ def check_against(path: str, state_dict: dict, minimum_share: float, name: str) 
     """Fill a config's model, print the coverage, return the SHA-256 stated for a file `name`."""
     from mmengine.registry import DefaultScope
 
-    from hordet.checkpoints import fill, require, split_sha256
-    from hordet.config.faults import nested_dicts
+    from hordet.checkpoints import fill_model, require_coverage, split_sha256
+    from hordet.config.faults import walk_dicts
     from hordet.config.load import load_config
     from hordet.registry import MODELS
 
     cfg = load_config(path)
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
-        coverage = fill(MODELS.build(cfg.model), state_dict)
-    require(coverage, minimum_share, f"the converted file, for {path},")
+        coverage = fill_model(MODELS.build(cfg.model), state_dict)
+    require_coverage(coverage, minimum_share, f"the converted file, for {path},")
     print(f"{path}: {coverage}")
-    files = [part.get("checkpoint") for part in nested_dicts(cfg.model)] + [cfg.get("load_from")]
+    files = [part.get("checkpoint") for part in walk_dicts(cfg.model)] + [cfg.get("load_from")]
     stated = {file.name: sha256 for file, sha256 in map(split_sha256, filter(None, files))}
     return stated.get(name)
 
@@ -82,11 +82,11 @@ def run(arguments: argparse.Namespace) -> int:
         stated = check_against(arguments.config, tensors, share, destination.name)
     bare = destination.suffix == ".safetensors"
     digest = checkpoints.save_checkpoint(
-        conversion.state_dict if bare else checkpoints.wrapped(conversion),
+        conversion.state_dict if bare else checkpoints.wrap_state_dict(conversion),
         destination,
         overwrite=arguments.force,
         sha256=stated,
     )
-    print(f"read    {checkpoints.sha256_of(arguments.source)}  {arguments.source}")
+    print(f"read    {checkpoints.compute_sha256(arguments.source)}  {arguments.source}")
     print(f"written {digest}  {destination}")
     return 0

@@ -40,13 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load the models and serve the page until Ctrl-C."""
-    from hordet.demo.answers import Limits, model_names
+    from hordet.demo.answers import Limits, name_models
     from hordet.demo.server import serve
     from hordet.inference import Predictor
 
     pairs = [(arguments.config, arguments.checkpoint), *arguments.model]
     models = {}
-    for name, (config, checkpoint) in zip(model_names(pairs), pairs, strict=True):
+    for name, (config, checkpoint) in zip(name_models(pairs), pairs, strict=True):
         own = copy.copy(arguments)
         own.config = config
         models[name] = Predictor.from_config(

@@ -60,10 +60,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from hordet.errors import ConfigError
     from hordet.inference import Predictor
-    from hordet.inference.prediction import class_numbers
+    from hordet.inference.prediction import find_class_indices
     from hordet.inference.sources import STDIN, find_sources
     from hordet.inference.stream import predict_sources
-    from hordet.inference.writers import Numbers, PredictionWriter
+    from hordet.inference.writers import AnnotationIds, PredictionWriter
 
     out = arguments.out or _free_folder()
     lines = sys.stdin if STDIN in arguments.inputs else ()
@@ -84,10 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
             "--score-threshold and --annotations are for detectors; a segmentor has neither scores "
             "nor COCO results: leave them out"
         )
-    class_numbers(arguments.classes or (), predictor.classes)
+    find_class_indices(arguments.classes or (), predictor.classes)
     numbers = None
     if arguments.annotations:
-        numbers = Numbers.read(arguments.annotations, predictor.classes)
+        numbers = AnnotationIds.read(arguments.annotations, predictor.classes)
         numbers.require(sources)
 
     threshold = 0.3 if arguments.score_threshold is None else arguments.score_threshold

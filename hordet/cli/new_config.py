@@ -64,22 +64,22 @@ def run(given: argparse.Namespace) -> int:
         raise ConfigError(f"there is no file of weights {weights}. To fetch them:\n{FETCH}")
     backbone = own.Backbone(weights if there else None)
     if given.coco:
-        figures = own.look_at_coco(given.coco, given.train_ann, given.val_ann, given.hold_out)
-        choose, write = own.detection_choices, own.detection_leaf
+        statistics = own.measure_coco(given.coco, given.train_ann, given.val_ann, given.hold_out)
+        choose, write = own.choose_detection, own.write_detection_config
     else:
-        figures = own.look_at_maps(
+        statistics = own.measure_maps(
             given.ade_like, given.classes, given.reduce_zero_label, given.hold_out
         )
-        choose, write = own.segmentation_choices, own.segmentation_leaf
-    print("\n".join(figures.summary()))
+        choose, write = own.choose_segmentation, own.write_segmentation_config
+    print("\n".join(statistics.summary()))
     choices = choose(
-        figures, pretrained=there, batch_size=given.batch_size, max_side=given.max_side
+        statistics, pretrained=there, batch_size=given.batch_size, max_side=given.max_side
     )
-    out = given.out or own.name_of_leaf(figures, choices.schedule, backbone)
-    held_out = own.place_held_out(figures, out, given.force)
-    bases = own.bases_for(figures, out)
-    found = own.write_leaf(figures, write(figures, choices, backbone, bases), out, held_out)
-    for line in (*choices.cautions(figures), *found.warnings):
+    out = given.out or own.name_config(statistics, choices.schedule, backbone)
+    held_out = own.write_held_out(statistics, out, given.force)
+    bases = own.find_bases(statistics, out)
+    found = own.save_config(statistics, write(statistics, choices, backbone, bases), out, held_out)
+    for line in (*choices.cautions(statistics), *found.warnings):
         print(f"warning: {line}")
     if not there:
         print(

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--patch-overlap-ratio",
         type=float,
         default=0.25,
-        help="share of a patch that its neighbour has too (default: 0.25)",
+        help="share of a patch that its neighbor has too (default: 0.25)",
     )
     add(
         "--min-area-ratio",
@@ -42,12 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Cut, and print what was written."""
     from hordet.datasets.slicing import slice_coco
-    from hordet.datasets.tiles import Patches
+    from hordet.datasets.tiles import Tiles
     from hordet.errors import DatasetError
 
     size = arguments.patch_size
     try:
-        patches = Patches(size[0] if len(size) == 1 else size, arguments.patch_overlap_ratio)
+        patches = Tiles(size[0] if len(size) == 1 else size, arguments.patch_overlap_ratio)
         count = slice_coco(
             arguments.annotations,
             arguments.images,

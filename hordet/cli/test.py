@@ -39,13 +39,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Test, and print the metrics."""
     from mmengine.dist import is_main_process
 
-    from hordet.engine.processes import lost_processes_in_words
+    from hordet.engine.processes import explain_lost_processes
     from hordet.engine.runner import build_test_runner
     from hordet.evaluation.headline import describe_metrics
 
     cfg = read_run_config(arguments)
     exported = Path(arguments.checkpoint).suffix == ".onnx"
-    with lost_processes_in_words():
+    with explain_lost_processes():
         runner = build_test_runner(
             cfg,
             None if exported else arguments.checkpoint,

@@ -35,12 +35,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, and print the last validation's metrics."""
     from mmengine.dist import is_main_process
 
-    from hordet.engine.processes import lost_processes_in_words
-    from hordet.engine.runner import build_training_runner, last_validation
+    from hordet.engine.processes import explain_lost_processes
+    from hordet.engine.runner import build_training_runner, read_last_validation
     from hordet.evaluation.headline import describe_metrics
 
     cfg = read_run_config(arguments)
-    with lost_processes_in_words():
+    with explain_lost_processes():
         runner = build_training_runner(
             cfg,
             resume=arguments.resume,
@@ -51,6 +51,6 @@ def run(arguments: argparse.Namespace) -> int:
         runner.train()
     if is_main_process():
         nothing = runner.message_hub.get_info("nothing_detected")
-        metrics = describe_metrics(last_validation(runner), nothing)
+        metrics = describe_metrics(read_last_validation(runner), nothing)
         print(f"{metrics or 'trained; no validation metrics'}  ({cfg.work_dir})")
     return 0

@@ -18,7 +18,7 @@ from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
-from hordet.config.signature import keywords
+from hordet.config.signature import get_keywords
 from hordet.errors import did_you_mean
 from hordet.registry import RoomRegistry
 
@@ -62,7 +62,7 @@ _FOREIGN = {"Albu"}
 _ROOTS = [value for value in vars(mmengine.registry).values() if isinstance(value, Registry)]
 
 
-def known_keys() -> set[str]:
+def list_known_keys() -> set[str]:
     """Return the top-level keys that something reads."""
     runner = set(inspect.signature(Runner.__init__).parameters) - {"self", "cfg"}
     return runner | _FURTHER_KEYS
@@ -81,7 +81,7 @@ def find_faults(cfg: dict, asked: Iterable[str] = ()) -> list[str]:
     faults = list(_unknown_keys(cfg, set(asked)))
     faults += _untyped(cfg)
     scope = cfg.get("default_scope") or "mmengine"
-    known = known_keys()
+    known = list_known_keys()
     for key, value in cfg.items():
         # A file's own variables are merged into the keys that use them, and are checked there.
         if key in known:
@@ -89,18 +89,18 @@ def find_faults(cfg: dict, asked: Iterable[str] = ()) -> list[str]:
     return faults
 
 
-def nested_dicts(value: Any) -> Iterator[dict]:
+def walk_dicts(value: Any) -> Iterator[dict]:
     """Yield every dict in a nest of dicts, lists and tuples, outermost first."""
     if isinstance(value, dict):
         yield value
         value = list(value.values())
     if isinstance(value, (list, tuple)):
         for item in value:
-            yield from nested_dicts(item)
+            yield from walk_dicts(item)
 
 
 def _unknown_keys(cfg: dict, asked: set[str]) -> Iterator[str]:
-    known = known_keys()
+    known = list_known_keys()
     for key in cfg:
         if key in known:
             continue
@@ -123,8 +123,8 @@ def _untyped(cfg: dict) -> Iterator[str]:
     """Check the dicts that need no `type`, for mmengine knows what they are."""
     loader = set(inspect.signature(DataLoader.__init__).parameters)
     loader |= {"dataset", "sampler", "batch_sampler", "num_batch_per_epoch"}
-    loops = keywords(EpochBasedTrainLoop) | keywords(IterBasedTrainLoop) | {"by_epoch"}
-    wrapper = keywords(OptimWrapper) | {"constructor", "paramwise_cfg"}
+    loops = get_keywords(EpochBasedTrainLoop) | get_keywords(IterBasedTrainLoop) | {"by_epoch"}
+    wrapper = get_keywords(OptimWrapper) | {"constructor", "paramwise_cfg"}
     tables = {**dict.fromkeys(_DATALOADERS, loader), "train_cfg": loops, "optim_wrapper": wrapper}
     tables["randomness"] = set(inspect.signature(Runner.set_randomness).parameters)
     tables["auto_scale_lr"] = {"enable", "base_batch_size"}
@@ -168,7 +168,7 @@ def _check_typed(value: dict, path: str, scope: str) -> Iterator[str]:
             extra |= names
     faults = []
     for meaning in meanings:
-        allowed = keywords(meaning)
+        allowed = get_keywords(meaning)
         if allowed is None or value.keys() <= allowed | extra:
             return
         for name in sorted(value.keys() - allowed - extra):
@@ -178,7 +178,7 @@ def _check_typed(value: dict, path: str, scope: str) -> Iterator[str]:
 
 
 @cache
-def registered_names(scope: str) -> frozenset[str]:
+def list_registered_names(scope: str) -> frozenset[str]:
     """Return the names of all that the registries of a package hold."""
     names: set[str] = set()
     for registry in _registries(scope):

@@ -12,7 +12,7 @@ from mmengine.utils import import_modules_from_strings
 
 from hordet.config.faults import find_faults
 from hordet.config.names import find_config
-from hordet.config.safe import code_in, foreign_types
+from hordet.config.safe import find_code, find_foreign_types
 from hordet.errors import ConfigError, did_you_mean
 
 
@@ -42,7 +42,7 @@ def load_config(
     """
     path = find_config(path)
     if safe:
-        _refuse(path, code_in(path))
+        _refuse(path, find_code(path))
     try:
         with _configs_of_packages():
             cfg = Config.fromfile(path, import_custom_modules=not safe)
@@ -51,7 +51,7 @@ def load_config(
         raise ConfigError(f"{path} cannot be read as a config: {message}") from error
     own_keys = set(cfg)
     if safe:
-        _refuse(path, foreign_types(dict(cfg.items())))
+        _refuse(path, find_foreign_types(dict(cfg.items())))
         if cfg.get("custom_imports"):
             import_modules_from_strings(**cfg.custom_imports)
     options = options or {}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from hordet.config.faults import nested_dicts, registered_names
+from hordet.config.faults import list_registered_names, walk_dicts
 
 # Modules of these may be imported by `custom_imports`, and are scopes of types.
 PACKAGES = ("hordet", "mmcv", "mmdet", "mmengine", "mmpretrain", "mmseg")
@@ -47,7 +47,7 @@ _NODES = (
 )
 
 
-def code_in(path: Path) -> Iterator[str]:
+def find_code(path: Path) -> Iterator[str]:
     """Yield what a config file and its bases hold beyond data, one line each; nothing is run.
 
     Args:
@@ -77,13 +77,13 @@ def code_in(path: Path) -> Iterator[str]:
         if "::" in base:
             continue  # comes with an installed package
         if target.is_file():
-            yield from code_in(target)
+            yield from find_code(target)
 
 
-def foreign_types(cfg: dict) -> Iterator[str]:
+def find_foreign_types(cfg: dict) -> Iterator[str]:
     """Yield the types and imports of a config that are no registered components, one line each."""
-    registered = {name for package in PACKAGES for name in registered_names(package)}
-    for part in nested_dicts(cfg):
+    registered = {name for package in PACKAGES for name in list_registered_names(package)}
+    for part in walk_dicts(cfg):
         kind = part.get("type")
         if not isinstance(kind, str):
             if kind is not None:

@@ -8,7 +8,7 @@ from functools import cache
 
 
 @cache
-def keywords(owner: Callable) -> frozenset[str] | None:
+def get_keywords(owner: Callable) -> frozenset[str] | None:
     """Return the names that `owner(...)` takes by keyword, or None if that cannot be decided.
 
     Args:
@@ -19,18 +19,18 @@ def keywords(owner: Callable) -> frozenset[str] | None:
         return None if catch_all else names
     result: set[str] = set()
     for base in inspect.getmro(owner):
-        initialiser = vars(base).get("__init__")
-        if initialiser is None:
+        initializer = vars(base).get("__init__")
+        if initializer is None:
             continue
         if base is object:
             return frozenset(result)
-        names, catch_all = _named(initialiser)
+        names, catch_all = _named(initializer)
         if names is None:
             return None
         result |= names
         if catch_all is None:
             return frozenset(result)
-        taken = _taken_from(initialiser, catch_all, base.__name__)
+        taken = _taken_from(initializer, catch_all, base.__name__)
         if taken is None:
             return None
         result |= taken

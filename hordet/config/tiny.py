@@ -12,9 +12,9 @@ from typing import Any
 from mmengine.config import Config, ConfigDict
 
 from hordet.checkpoints import split_sha256
-from hordet.config.faults import nested_dicts
-from hordet.datasets.roots import EVALUATORS, LOADERS, evaluator_configs, leaf_datasets
-from hordet.datasets.shapes.files import MAX_CLASSES, cached_shapes
+from hordet.config.faults import walk_dicts
+from hordet.datasets.roots import EVALUATORS, LOADERS, list_metrics, walk_datasets
+from hordet.datasets.shapes.files import MAX_CLASSES, ensure_shapes
 from hordet.registry import DATASETS
 
 TRAIN_IMAGES, VAL_IMAGES, IMAGE_SIZE = 8, 4, (96, 96)
@@ -50,12 +50,12 @@ def make_tiny(cfg: Config) -> Config:
         cfg.load_from = None
     parts = [cfg.get(key) for key in (*LOADERS, "tta_pipeline", "custom_hooks")]
     _shrink([*parts, cfg.model.get("data_preprocessor")])
-    for sampler in nested_dicts(cfg.model):
+    for sampler in walk_dicts(cfg.model):
         if "num" in sampler and "pos_fraction" in sampler:
             sampler["num"] = max(16, sampler["num"] // DIVISOR)
     slide = cfg.model.get("test_cfg") or {}
     if "crop_size" in slide and "stride" in slide:
-        crop = _smaller(slide["crop_size"])
+        crop = _shrink_size(slide["crop_size"])
         pairs = zip(slide["stride"], crop, slide["crop_size"], strict=True)
         slide["stride"] = tuple(stride * new // old for stride, new, old in pairs)
         slide["crop_size"] = crop
@@ -74,12 +74,12 @@ def _stand_in_data(cfg: Config) -> None:
             loader.batch_size = BATCH_SIZE
         loader.persistent_workers = False
         loader.pop("prefetch_factor", None)
-        for leaf in leaf_datasets(loader.dataset):
+        for leaf in walk_datasets(loader.dataset):
             root = _stand_in(leaf, split, cfg.get("default_scope", "mmengine"))
-        for wrapper in nested_dicts(loader.dataset):
+        for wrapper in walk_dicts(loader.dataset):
             if "times" in wrapper:
                 wrapper["times"] = 1
-        for metric in evaluator_configs(cfg.get(evaluator)) if evaluator else ():
+        for metric in list_metrics(cfg.get(evaluator)) if evaluator else ():
             _stand_in_metric(metric, leaf, root)
 
 
@@ -106,7 +106,7 @@ def _stand_in(leaf: ConfigDict, split: str, scope: str) -> Path:
     default = inspect.signature(kind).parameters.get("reduce_zero_label")
     reduce = leaf.get("reduce_zero_label", default is not None and default.default)
     drawn = classes if detection or reduce else classes[1:]
-    root = cached_shapes(
+    root = ensure_shapes(
         num_train=TRAIN_IMAGES,
         num_val=VAL_IMAGES,
         size=IMAGE_SIZE,
@@ -144,7 +144,7 @@ def _stand_in_metric(metric: ConfigDict, leaf: ConfigDict, root: Path) -> None:
         metric["seg_prefix"] = str(root / "annotations" / "panoptic_val")
         return
     if not name.endswith("CocoMetric"):
-        masks = any(step.get("with_mask") for step in nested_dicts(leaf["pipeline"]))
+        masks = any(step.get("with_mask") for step in walk_dicts(leaf["pipeline"]))
         metric.clear()
         metric.update(type="hordet.CocoMetric", metric=["bbox", "segm"] if masks else ["bbox"])
     metric["ann_file"] = str(root / "annotations" / "instances_val.json")
@@ -174,7 +174,7 @@ def _shorten(cfg: Config) -> None:
 
 def _drop_absent_weights(model: Any) -> None:
     """Start from random weights where a file of weights is not there; nothing is downloaded."""
-    for part in nested_dicts(model):
+    for part in walk_dicts(model):
         init = part.get("init_cfg")
         if isinstance(init, dict) and "checkpoint" in init:
             if not split_sha256(init["checkpoint"])[0].is_file():
@@ -188,16 +188,16 @@ def _drop_absent_weights(model: Any) -> None:
 
 def _shrink(value: Any) -> None:
     """Divide every size in a nest of dicts; a dict that stands in several places is met once."""
-    for part in {id(part): part for part in nested_dicts(value)}.values():
+    for part in {id(part): part for part in walk_dicts(value)}.values():
         for key in _SPATIAL:
             if key in part:
-                part[key] = _smaller(part[key])
+                part[key] = _shrink_size(part[key])
 
 
-def _smaller(value: Any) -> Any:
+def _shrink_size(value: Any) -> Any:
     """Return a size, or nested sizes, divided by DIVISOR; small ones and fractions as they are."""
     if isinstance(value, (list, tuple)):
-        return type(value)(_smaller(item) for item in value)
+        return type(value)(_shrink_size(item) for item in value)
     if isinstance(value, int) and value > 2 * MULTIPLE:
         return max(2 * MULTIPLE, value // DIVISOR // MULTIPLE * MULTIPLE)
     return value

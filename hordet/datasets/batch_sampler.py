@@ -16,7 +16,7 @@ from torch.utils.data import BatchSampler, Sampler
 from hordet.registry import DATA_SAMPLERS
 
 
-class Place(int):
+class SamplePosition(int):
     """An index into a data set, together with whole numbers that name the sample's place.
 
     Attributes:
@@ -28,7 +28,7 @@ class Place(int):
 
 @DATA_SAMPLERS.register_module()
 class PlacedBatchSampler(Sampler):
-    """Batches of `Place`s, which may begin within a pass over the data.
+    """Batches of `SamplePosition`s, which may begin within a pass over the data.
 
     Args:
         sampler: Yields indices.
@@ -59,7 +59,7 @@ class PlacedBatchSampler(Sampler):
         self._config = batch_sampler
         self._length = len(self._new_batch_sampler())
 
-    def __iter__(self) -> Iterator[list[Place]]:
+    def __iter__(self) -> Iterator[list[SamplePosition]]:
         """Yield the batches of one pass; an infinite sampler makes one endless pass."""
         number, skipped = self.begin
         self.begin = (number + 1, 0)
@@ -74,8 +74,8 @@ class PlacedBatchSampler(Sampler):
         """Return the number of batches in a pass."""
         return self._length
 
-    def _place(self, index: int, *numbers: int) -> Place:
-        place = Place(index)
+    def _place(self, index: int, *numbers: int) -> SamplePosition:
+        place = SamplePosition(index)
         place.numbers = (self.seed, get_rank(), *numbers)
         return place
 
@@ -87,7 +87,7 @@ class PlacedBatchSampler(Sampler):
         return DATA_SAMPLERS.build(dict(self._config), default_args=defaults)
 
 
-def placed(loader: dict, seed: int, max_skipped: int) -> dict:
+def place_batches(loader: dict, seed: int, max_skipped: int) -> dict:
     """Return the config of a training data loader with places and with tolerance, not changed else.
 
     Args:

@@ -9,7 +9,7 @@ EVALUATORS = ("val_evaluator", "test_evaluator")
 _EVALUATOR_PATHS = {"ann_file", "seg_prefix"}
 
 
-def leaf_datasets(dataset: dict) -> Iterator[dict]:
+def walk_datasets(dataset: dict) -> Iterator[dict]:
     """The data sets that read files, below any wrappers (repeated, concatenated, mixed ...).
 
     Args:
@@ -23,10 +23,10 @@ def leaf_datasets(dataset: dict) -> Iterator[dict]:
         yield dataset
     else:
         for child in inner if isinstance(inner, list | tuple) else [inner]:
-            yield from leaf_datasets(child)
+            yield from walk_datasets(child)
 
 
-def evaluator_configs(evaluator: dict | list | None) -> list[dict]:
+def list_metrics(evaluator: dict | list | None) -> list[dict]:
     """The metrics of an evaluator's config, which holds one, a list of them, or `metrics`."""
     if isinstance(evaluator, dict) and "metrics" in evaluator:
         evaluator = evaluator["metrics"]
@@ -47,7 +47,7 @@ def set_data_root(cfg: dict, root: str | Path) -> None:
             folder of maps does not lie in their root.
     """
     loaders = [cfg[key] for key in LOADERS if cfg.get(key)]
-    datasets = [leaf for loader in loaders for leaf in leaf_datasets(loader["dataset"])]
+    datasets = [leaf for loader in loaders for leaf in walk_datasets(loader["dataset"])]
     roots = {str(leaf.get("data_root")) for leaf in datasets}
     if len(roots) != 1 or "None" in roots:
         raise ValueError(
@@ -56,7 +56,7 @@ def set_data_root(cfg: dict, root: str | Path) -> None:
         )
     old = Path(roots.pop())
     for key in EVALUATORS:
-        for metric in evaluator_configs(cfg.get(key)):
+        for metric in list_metrics(cfg.get(key)):
             for name in _EVALUATOR_PATHS & metric.keys():
                 if not metric[name]:
                     continue

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hordet.datasets.checks.coco import check_coco
-from hordet.datasets.tiles import Patches
+from hordet.datasets.tiles import Tiles
 from hordet.datasets.transforms import LoadImageFromFile
 from hordet.errors import DatasetError
-from hordet.ops.run_lengths import bitmap_of, encode_mask
+from hordet.ops.run_lengths import decode_segmentation, encode_mask
 
 Place = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 def slice_coco(
-    annotations: Path, images: Path, out: Path, patches: Patches, min_area_ratio: float = 0.1
+    annotations: Path, images: Path, out: Path, patches: Tiles, min_area_ratio: float = 0.1
 ) -> Counter[str]:
     """Write the patches of a data set's images as a data set of its own.
 
@@ -139,7 +139,7 @@ class _Object:
     @cached_property
     def mask(self) -> NDArray[np.uint8] | None:
         """The bitmap (H, W), None if only the box is annotated."""
-        return bitmap_of(self.annotation.get("segmentation") or [], self.size)
+        return decode_segmentation(self.annotation.get("segmentation") or [], self.size)
 
     @cached_property
     def mask_area(self) -> int:

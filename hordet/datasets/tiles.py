@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 
-class Patches:
+class Tiles:
     """Overlapping patches as SAHI places them (Akyon et al., ICIP 2022).
 
     The last of a row or column is moved back to end with the image; an image that is smaller
@@ -11,7 +11,7 @@ class Patches:
 
     Args:
         patch_size: Height and width of a patch in pixels, or one number for both.
-        patch_overlap_ratio: Share of a patch that its neighbour has too.
+        patch_overlap_ratio: Share of a patch that its neighbor has too.
 
     Raises:
         ValueError: A size is no whole number above 0, or the share is not from 0 to below 1.
@@ -28,7 +28,7 @@ class Patches:
         if not 0 <= patch_overlap_ratio < 1:
             raise ValueError(
                 f"patch_overlap_ratio is {patch_overlap_ratio}; it must be from 0 to below 1, the "
-                "share of a patch that its neighbour has too"
+                "share of a patch that its neighbor has too"
             )
         self.height, self.width = pair
         self.overlap_ratio = patch_overlap_ratio

@@ -11,7 +11,7 @@ import torch
 from mmengine.logging import print_log
 from torch.utils.data import Dataset, get_worker_info
 
-from hordet.datasets.batch_sampler import Place
+from hordet.datasets.batch_sampler import SamplePosition
 from hordet.datasets.seeding import seed_sample
 from hordet.errors import DatasetError
 from hordet.registry import DATASETS
@@ -26,7 +26,8 @@ class TolerantDataset(Dataset):
 
     A sample that cannot be read is tried again, then skipped, counted, and another one drawn in
     its place; each time a warning names it. All other attributes are the inner data set's. The
-    training loops of `hordet.engine.loops` put it around the data set; a validation reads everything.
+    training loops of `hordet.engine.loops` put it around the data set; a
+    validation reads everything.
 
     Args:
         dataset: A data set or the config of one.
@@ -56,7 +57,7 @@ class TolerantDataset(Dataset):
         Raises:
             DatasetError: More than `max_skipped` could not be read.
         """
-        if isinstance(index, Place) and get_worker_info() is not None:
+        if isinstance(index, SamplePosition) and get_worker_info() is not None:
             seed_sample(*index.numbers)
         number = int(index)
         while True:
@@ -87,7 +88,7 @@ class TolerantDataset(Dataset):
 
 
 @contextmanager
-def worker_errors_in_words() -> Iterator[None]:
+def explain_worker_errors() -> Iterator[None]:
     """Turn what torch raises for a loader's worker into a DatasetError without a traceback."""
     try:
         yield

@@ -123,7 +123,7 @@ class LoadSegAnnotations(BaseTransform):
                 "seg_map_suffix of its data set, and that the file is there and may be read."
             ) from error
         try:
-            # Pillow keeps the indices of a PNG with a palette, where OpenCV turns them to colours.
+            # Pillow keeps the indices of a PNG with a palette, where OpenCV turns them to colors.
             values = np.array(Image.open(BytesIO(content)))
         except (OSError, SyntaxError, ValueError) as error:
             raise DatasetError(
@@ -133,7 +133,7 @@ class LoadSegAnnotations(BaseTransform):
         if values.ndim != 2:
             raise DatasetError(
                 f"The label map {path} has {values.shape[-1]} channels. It must have one, holding "
-                "class indices: export indices, not colours."
+                "class indices: export indices, not colors."
             )
         return values.astype(np.int64)
 
@@ -148,7 +148,7 @@ class LoadSegAnnotations(BaseTransform):
         if not allowed.all():
             wrong = np.unique(values[~allowed])
             raise DatasetError(
-                f"The label map {results['seg_map_path']} holds {_listed(wrong)}, but with "
+                f"The label map {results['seg_map_path']} holds {_list_values(wrong)}, but with "
                 f"{known} classes and reduce_zero_label={reduce_zero_label} the values are "
                 f"{first} to {first + known - 1}, and {IGNORED}"
                 + (
@@ -182,7 +182,7 @@ def _size(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[0]}"
 
 
-def _listed(values: np.ndarray) -> str:
+def _list_values(values: np.ndarray) -> str:
     """'value 7' or 'values 7, 8, ...' for up to eight of the values."""
     shown = ", ".join(str(value) for value in values[:8]) + (", ..." if len(values) > 8 else "")
     return f"value{'s' if len(values) > 1 else ''} {shown}"

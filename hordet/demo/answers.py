@@ -21,7 +21,7 @@ from hordet.inference.writers import PredictionWriter
 from hordet.visualization.drawing import draw_overlay
 
 LARGEST_VIEW = 1600  # pixels of the long side: a click on a large image is to be answered soon
-# One class alone: objects are drawn in a colour each.
+# One class alone: objects are drawn in a color each.
 ALL_HUES = "conic-gradient(#e33, #dd2, #3c3, #3cc, #36e, #d3d, #e33)"
 
 
@@ -58,7 +58,7 @@ class Shown:
     Attributes:
         overlay: RGB, (h, w, 3), without a legend.
         line: What was found, in words.
-        legend: A dict for each class that is there or hidden: `name`, `colour` (CSS), `amount`
+        legend: A dict for each class that is there or hidden: `name`, `color` (CSS), `amount`
             (number of objects, or share of the image) and `shown`.
         files: The overlay with its legend as PNG, and the results of `PredictionWriter`.
     """
@@ -135,9 +135,7 @@ class Answers:
             prediction = prediction.select(score_threshold)
         chosen = prediction.select(classes=[c for c in model.classes if c not in hidden])
         rgb = cv2.cvtColor(photo.image.pixels, cv2.COLOR_BGR2RGB)
-        drawn = draw_overlay(
-            rgb, chosen.panel(), model.classes, model.colours, largest=LARGEST_VIEW
-        )
+        drawn = draw_overlay(rgb, chosen.panel(), model.classes, model.colors, largest=LARGEST_VIEW)
         # The legend lies below the image; the page has one of its own.
         height = round(drawn.shape[1] * rgb.shape[0] / rgb.shape[1])
         return Shown(
@@ -179,11 +177,11 @@ def _legend(
         order = [name for name, _ in counts.most_common()]
     order += [name for name in model.classes if name in hidden and name not in amounts]
     single = len(model.classes) == 1 and not model.is_semantic
-    colours = dict(zip(model.classes, model.colours, strict=False))
+    colors = dict(zip(model.classes, model.colors, strict=False))
     return [
         dict(
             name=name,
-            colour=ALL_HUES if single else to_hex(colours[name]),
+            color=ALL_HUES if single else to_hex(colors[name]),
             amount=amounts.get(name, "0"),
             shown=name not in hidden,
         )
@@ -191,7 +189,7 @@ def _legend(
     ]
 
 
-def model_names(pairs: Sequence[tuple[str, str]]) -> list[str]:
+def name_models(pairs: Sequence[tuple[str, str]]) -> list[str]:
     """Name models by their configs; configs that stand twice also by checkpoint, then number.
 
     Args:

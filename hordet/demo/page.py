@@ -25,7 +25,7 @@ _HEADING_STYLE = "min-height: 60px;"  # so that images stand side by side at one
 _LEGEND = """
 {{#each value}}
 <label title="{{this.name}}"><input type="checkbox" data-name="{{this.name}}"
-  {{#if this.shown}}checked{{/if}}><i style="background: {{this.colour}}"></i>
+  {{#if this.shown}}checked{{/if}}><i style="background: {{this.color}}"></i>
   <span>{{this.name}}</span><small>{{this.amount}}</small></label>
 {{/each}}
 """
@@ -47,7 +47,7 @@ element.addEventListener('change', event => {
 
 
 @dataclass(frozen=True)
-class _Panel:
+class _Column:
     """One model's part of the page, outputs in the order of `_show`."""
 
     model: gr.Dropdown
@@ -129,10 +129,10 @@ def build_page(answers: Answers) -> gr.Blocks:
     return page
 
 
-def _panel(model: gr.Dropdown, name: str) -> _Panel:
+def _panel(model: gr.Dropdown, name: str) -> _Column:
     """Lay out one model's part; it appears with its answer."""
     with gr.Column(visible=False, min_width=300, elem_id=name) as column:
-        return _Panel(
+        return _Column(
             model,
             column,
             gr.HTML(_heading(), html_template=_HEADING, css_template=_HEADING_STYLE),

@@ -15,10 +15,9 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
-from hordet.datasets import batch_sampler as placed
-from hordet.datasets.batch_sampler import PlacedBatchSampler
-from hordet.datasets.tolerant import worker_errors_in_words
-from hordet.engine.random_state import random_state, set_random_state
+from hordet.datasets.batch_sampler import PlacedBatchSampler, place_batches
+from hordet.datasets.tolerant import explain_worker_errors
+from hordet.engine.random_state import get_random_state, set_random_state
 from hordet.registry import LOOPS
 
 
@@ -37,7 +36,7 @@ class _Position:
     ) -> None:
         """See the class."""
         if isinstance(dataloader, dict):
-            dataloader = placed(dataloader, runner.seed, max_skipped)
+            dataloader = place_batches(dataloader, runner.seed, max_skipped)
         super().__init__(runner, dataloader, **kwargs)
         self._pass, self._batches = 0, 0
         self._resumed = False
@@ -59,16 +58,16 @@ class _Position:
             validated=validated,
         )
 
-    def random_state(self, validated: bool) -> dict:
+    def get_random_state(self, validated: bool) -> dict:
         """Return the random state to go on from; before a validation that is to be done again."""
-        return random_state() if validated else self._before_validation or random_state()
+        return get_random_state() if validated else self._before_validation or get_random_state()
 
     def go_on_at(self, position: dict, state: dict | None) -> None:
         """Begin the next `run` where a checkpoint was written.
 
         Args:
             position: From `position`.
-            state: From `random_state`; None: another number of processes wrote the checkpoint.
+            state: From `get_random_state`; None: another number of processes wrote the checkpoint.
         """
         self._resumed = True
         before, now = position["batches_per_pass"], len(self.dataloader)
@@ -104,7 +103,7 @@ class _Position:
         if self.runner.val_loop is None or not due:
             return
         # A checkpoint written meanwhile, on a signal, begins this validation anew.
-        self._before_validation = random_state()
+        self._before_validation = get_random_state()
         self.runner.val_loop.run()
         self._before_validation = None
 
@@ -137,7 +136,7 @@ class EpochBasedTrainLoop(_Position, MMEngineEpochBasedTrainLoop):
         batches = self._begin_pass()
         self._restore()  # only now: an iterator draws a number when it is made
         while True:
-            with worker_errors_in_words():
+            with explain_worker_errors():
                 batch = next(batches, None)
             if batch is None:
                 break
@@ -167,7 +166,7 @@ class IterBasedTrainLoop(_Position, MMEngineIterBasedTrainLoop):
             self._validate(self._is_validation_time())
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
-            with worker_errors_in_words():
+            with explain_worker_errors():
                 batch = next(self.dataloader_iterator)
             if self._pass != self.dataloader_iterator._epoch:
                 self._pass, self._batches = self.dataloader_iterator._epoch, 0

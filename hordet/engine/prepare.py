@@ -14,8 +14,8 @@ from mmengine.config import Config, ConfigDict
 from torch import nn
 
 from hordet import checkpoints
-from hordet.config.faults import nested_dicts
-from hordet.datasets.roots import evaluator_configs
+from hordet.config.faults import walk_dicts
+from hordet.datasets.roots import list_metrics
 from hordet.engine.trackers import add_trackers
 from hordet.errors import CheckpointWarning, ConfigError
 from hordet.registry import MODELS
@@ -42,7 +42,7 @@ def fit_to_machine(cfg: Config, work_dir: str, launcher: str) -> None:
 def _fit_to_cpu(cfg: Config) -> None:
     """Replace what only runs with CUDA: nccl, SyncBatchNorm and a device number per process."""
     cfg.pop("sync_bn", None)
-    for part in nested_dicts(cfg.model):
+    for part in walk_dicts(cfg.model):
         if part.get("type") == "SyncBN":
             part["type"] = "BN"
     if cfg.launcher == "none":
@@ -104,7 +104,7 @@ def _resume(cfg: Config, source: str) -> None:
     """Find what to resume from, and say which newer checkpoints were skipped and why."""
     found: Path | None
     if source == "auto":
-        found, skipped = checkpoints.newest_checkpoint(cfg.work_dir)
+        found, skipped = checkpoints.find_newest_checkpoint(cfg.work_dir)
         for line in skipped:
             warnings.warn(line, CheckpointWarning, stacklevel=2)
     else:
@@ -176,7 +176,7 @@ def slice_images(cfg: Config) -> None:
     Raises:
         ConfigError: It is no detector's, or an option is not what it may be.
     """
-    metrics = [str(metric["type"]) for metric in evaluator_configs(cfg.test_evaluator)]
+    metrics = [str(metric["type"]) for metric in list_metrics(cfg.test_evaluator)]
     if not any(name.endswith("CocoMetric") for name in metrics):
         raise ConfigError(
             f"slices are for boxes and masks that a CocoMetric scores, and this config has "
@@ -204,7 +204,7 @@ def slice_images(cfg: Config) -> None:
 def _write_predictions(cfg: Config, out: str) -> None:
     """Make the metrics write their predictions."""
     suffix = Path(out).suffix
-    metrics = evaluator_configs(cfg[_TEST_EVALUATOR])
+    metrics = list_metrics(cfg[_TEST_EVALUATOR])
     if _is_segmentation(cfg):
         if suffix:
             raise ConfigError(f"--out {out}: segmentation writes label maps; name a folder")
@@ -221,5 +221,5 @@ def _write_predictions(cfg: Config, out: str) -> None:
 
 
 def _is_segmentation(cfg: Config) -> bool:
-    metrics = evaluator_configs(cfg.get(_TEST_EVALUATOR))
+    metrics = list_metrics(cfg.get(_TEST_EVALUATOR))
     return any(str(metric["type"]).endswith("IoUMetric") for metric in metrics)

@@ -19,7 +19,7 @@ from hordet.errors import DatasetError, LostProcessError, UserError
 _GONE = "closed by peer|reset by peer|Broken pipe|remote process exited|communicator was aborted"
 
 
-def meet(cfg: Config) -> None:
+def connect_processes(cfg: Config) -> None:
     """Let processes that a launcher started know one another; the Runner then finds it done.
 
     Args:
@@ -69,7 +69,7 @@ def _store_of_this_start() -> dict[str, Any]:
 
 
 @contextmanager
-def lost_processes_in_words() -> Iterator[None]:
+def explain_lost_processes() -> Iterator[None]:
     """Say in words that another process is gone, in place of the network's error.
 
     Raises:
@@ -97,7 +97,7 @@ def check_data(cfg: Config) -> None:
     Raises:
         DatasetError: In every process, if the data of any machine are not as the config says.
     """
-    meet(cfg)
+    connect_processes(cfg)
     failure = None
     if not is_distributed() or int(os.environ.get("LOCAL_RANK", get_rank())) == 0:
         try:

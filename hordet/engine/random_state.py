@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 
-def random_state() -> dict:
+def get_random_state() -> dict:
     """Return the states of this process, in numbers and tensors that any checkpoint may hold."""
     kind, keys, *rest = np.random.get_state()
     state = {
@@ -20,7 +20,7 @@ def random_state() -> dict:
 
 
 def set_random_state(state: dict) -> None:
-    """Go on from what `random_state` returned, here or in another process."""
+    """Go on from what `get_random_state` returned, here or in another process."""
     random.setstate(_tuples(state["python"]))
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), *rest))

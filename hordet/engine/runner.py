@@ -21,7 +21,7 @@ from hordet.engine.amp import PREDICTIONS, Float32Hook
 from hordet.engine.modes import compile_regions
 from hordet.engine.prepare import fit_to_machine, prepare_test, prepare_training
 from hordet.engine.processes import check_data
-from hordet.engine.sharding import runner_class
+from hordet.engine.sharding import choose_runner_class
 from hordet.errors import ConfigError
 from hordet.layers.layout import use_channels_last
 from hordet.ops.upstream import is_news
@@ -122,7 +122,7 @@ def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
     saved = checkpoints.load_checkpoint(checkpoint)
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
         model = MODELS.build(copy.deepcopy(cfg.model)).eval()
-    checkpoints.require(checkpoints.fill(model, saved), 1.0, str(checkpoint))
+    checkpoints.require_coverage(checkpoints.fill_model(model, saved), 1.0, str(checkpoint))
     if cfg.get("channels_last"):
         use_channels_last(model)
     meta = saved.get("meta")
@@ -133,10 +133,10 @@ def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
 
 
 def _build_runner(cfg: Config, minimum_share: float) -> Runner:
-    checkpoints.install()
+    checkpoints.use_safe_loading()
     if cfg.get("load_from") and "://" not in cfg.load_from and not cfg.get("resume"):
         checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
-    runner = runner_class(cfg).from_cfg(cfg)
+    runner = choose_runner_class(cfg).from_cfg(cfg)
     runner.register_hook(Float32Hook(cfg.get("float32_modules", PREDICTIONS)))
     if cfg.get("channels_last"):
         use_channels_last(runner.model)
@@ -148,7 +148,7 @@ def _build_runner(cfg: Config, minimum_share: float) -> Runner:
     return runner
 
 
-def last_validation(runner: Runner) -> dict[str, float]:
+def read_last_validation(runner: Runner) -> dict[str, float]:
     """Return the metrics of a training run's last validation; empty if there was none."""
     scalars = runner.message_hub.log_scalars
     values = {key: buffer.current() for key, buffer in scalars.items() if key.startswith("val/")}

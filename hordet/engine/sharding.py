@@ -15,7 +15,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from hordet.checkpoints import WHOLE_FILES, gathered, sharded_like
+from hordet.checkpoints import WHOLE_FILES, gather_shards, shard_like
 from hordet.errors import ConfigError
 from hordet.registry import STRATEGIES
 
@@ -79,30 +79,30 @@ class FullyShardedStrategy(DDPStrategy):
 
     def model_state_dict(self) -> dict:
         """Return the whole weights; every process must call it."""
-        return gathered(self.model.state_dict())
+        return gather_shards(self.model.state_dict())
 
     def load_model_state_dict(self, state_dict: dict, *, strict: bool = False, **_: Any) -> None:
         """Split whole weights and load them."""
         own = self.model.state_dict()
-        shards = {key: sharded_like(value, own.get(key)) for key, value in state_dict.items()}
+        shards = {key: shard_like(value, own.get(key)) for key, value in state_dict.items()}
         self.model.load_state_dict(shards, strict=strict)
 
     def optim_state_dict(self) -> dict:
         """Return the optimizer's whole state, as without shards; every process must call it."""
-        return gathered(self.optim_wrapper.state_dict())
+        return gather_shards(self.optim_wrapper.state_dict())
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
         """Split the whole state of an optimizer as its parameters are, and load it."""
         groups = self.optim_wrapper.optimizer.param_groups
         parameters = [parameter for group in groups for parameter in group["params"]]
         state_dict["state"] = {
-            number: {key: sharded_like(value, parameters[number]) for key, value in state.items()}
+            number: {key: shard_like(value, parameters[number]) for key, value in state.items()}
             for number, state in state_dict["state"].items()
         }
         self.optim_wrapper.load_state_dict(state_dict)
 
 
-def runner_class(cfg: Config) -> type[Runner] | type[FlexibleRunner]:
+def choose_runner_class(cfg: Config) -> type[Runner] | type[FlexibleRunner]:
     """Return the class of Runner that a config asks for: mmengine's `Runner` unless it says more.
 
     Raises:

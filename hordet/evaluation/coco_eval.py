@@ -26,7 +26,7 @@ CHUNK = 50_000
 
 
 @dataclass
-class CocoFigures:
+class CocoScores:
     """What COCO's evaluation of boxes or masks gives.
 
     Attributes:
@@ -68,7 +68,7 @@ def evaluate_coco(
     iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
     use_categories: bool = True,
     backend: str = "faster-coco-eval",
-) -> CocoFigures:
+) -> CocoScores:
     """Score detections as COCO does.
 
     Args:
@@ -106,7 +106,7 @@ def evaluate_coco(
     lines = io.StringIO()
     with contextlib.redirect_stdout(lines):
         judge.summarize()
-    return CocoFigures(
+    return CocoScores(
         judge.stats,
         **counted,
         scores=np.concatenate(scores, axis=2),

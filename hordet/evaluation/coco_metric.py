@@ -15,7 +15,7 @@ from prettytable import PrettyTable
 from torch import Tensor
 
 from hordet.errors import EvaluationError
-from hordet.evaluation.coco_eval import BACKENDS, CocoFigures, evaluate_coco
+from hordet.evaluation.coco_eval import BACKENDS, CocoScores, evaluate_coco
 from hordet.evaluation.coco_results import ImageResult, check_ids, encode_masks, write_results
 from hordet.registry import METRICS
 
@@ -218,7 +218,7 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
             found |= self._classwise(kind, figures, logger)
         return found
 
-    def _classwise(self, kind: str, figures: CocoFigures, logger: MMLogger) -> dict[str, float]:
+    def _classwise(self, kind: str, figures: CocoScores, logger: MMLogger) -> dict[str, float]:
         """Log the table of categories; return each one's average precision."""
         table = PrettyTable(["category", "AP", "AP50", "AP75", "APs", "APm", "APl", "AR"])
         found = {}

@@ -102,7 +102,7 @@ def encode_masks(masks: Any, size: tuple[int, int], image_id: int) -> list[bytes
     return [encode_mask(mask)["counts"] for mask in dense]
 
 
-def as_coco(result: ImageResult, iou_type: str) -> Iterator[dict[str, Any]]:
+def to_coco(result: ImageResult, iou_type: str) -> Iterator[dict[str, Any]]:
     """Yield COCO's result dicts of an image; those of masks carry their box too."""
     boxes = result.boxes.tolist()
     scores = result.scores_of(iou_type).tolist()
@@ -131,7 +131,7 @@ class ResultFile:
 
     def add(self, result: ImageResult) -> None:
         """Write the detections of an image."""
-        for item in as_coco(result, self._iou_type):
+        for item in to_coco(result, self._iou_type):
             self._file.write(self._separator + json.dumps(item))
             self._separator = ",\n"
 

@@ -87,12 +87,12 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
             Places of the matrix's entries that are not 0, their values, and the boundary pixels
             (2, K) of intersection and union of each class, or None.
         """
-        matrix = confusion_matrix(pred_label, label, num_classes, ignore_index).ravel()
+        matrix = compute_confusion_matrix(pred_label, label, num_classes, ignore_index).ravel()
         places = np.flatnonzero(matrix)
         edges = None
         if self.with_boundary:
             maps = (item.cpu().numpy() for item in (pred_label, label))
-            edges = boundary_areas(*maps, num_classes, ignore_index, self.boundary_ratio)
+            edges = compute_boundary_areas(*maps, num_classes, ignore_index, self.boundary_ratio)
         return places.astype(np.uint32), matrix[places], edges
 
     def evaluate(self, size: int) -> dict[str, float]:
@@ -138,7 +138,7 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
         return found
 
 
-def confusion_matrix(
+def compute_confusion_matrix(
     predicted: Tensor, true: Tensor, num_classes: int, ignore_index: int
 ) -> NDArray[np.int64]:
     """Count the pixels of an image by true (row) and predicted (column) class.
@@ -173,7 +173,7 @@ def confusion_matrix(
     return counts.cpu().numpy().reshape(num_classes, num_classes)
 
 
-def boundary_areas(
+def compute_boundary_areas(
     predicted: NDArray[np.integer],
     true: NDArray[np.integer],
     num_classes: int,

@@ -14,12 +14,12 @@ from pycocotools import mask as coco_mask
 from hordet.evaluation.coco_results import ImageResult
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # overlaps t_f and t_b of the paper, section 2.2
-KINDS = ("classification", "localisation", "both", "duplicate", "background", "missed")
+KINDS = ("classification", "localization", "both", "duplicate", "background", "missed")
 CONFUSION_SCORE = 0.3
 
 
 @dataclass
-class Errors:
+class DetectionErrors:
     """The errors of all images.
 
     Attributes:
@@ -51,7 +51,7 @@ class _Found:
 
 def find_errors(
     truth: dict[str, Any], results: Sequence[ImageResult], categories: Sequence[int], kind: str
-) -> Errors:
+) -> DetectionErrors:
     """Judge every detection.
 
     Args:
@@ -80,7 +80,7 @@ def find_errors(
         for item in real:
             total[item["category_id"]] += 1
         taken = {item.target for item in own if item.kind == "right"}
-        covered = {item.target for item in own if item.kind in ("classification", "localisation")}
+        covered = {item.target for item in own if item.kind in ("classification", "localization")}
         for index, item in enumerate(objects):
             if not item.get("iscrowd") and (key, index) not in taken | covered:
                 missed[item["category_id"]] += 1
@@ -102,10 +102,10 @@ def find_errors(
     counts["missed"] = sum(missed.values())
     ap50 = _mean_ap(found, total)
     gains = {
-        name: max(0.0, _mean_ap(_repaired(found, name), _left(total, missed, name)) - ap50)
+        name: max(0.0, _mean_ap(_repair(found, name), _count_left(total, missed, name)) - ap50)
         for name in KINDS
     }
-    return Errors(counts, gains, ap50, confusion, quality)
+    return DetectionErrors(counts, gains, ap50, confusion, quality)
 
 
 def _judge(
@@ -151,7 +151,7 @@ def _wrong(
     elif far >= FOREGROUND:
         made.kind, chosen = "classification", best_other
     elif near >= BACKGROUND:
-        made.kind = "localisation"
+        made.kind = "localization"
     else:
         made.kind = "both"
     made.target, made.true_category = (key, chosen), int(true[chosen])
@@ -180,21 +180,21 @@ def _run_lengths(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
     return segmentation
 
 
-def _repaired(found: list[_Found], kind: str) -> list[_Found]:
+def _repair(found: list[_Found], kind: str) -> list[_Found]:
     """Return the detections with one kind of error repaired, as the paper's oracles do."""
     taken = {item.target for item in found if item.kind == "right"}
     made = []
     for item in sorted(found, key=lambda item: -item.score):
         if item.kind != kind:
             made.append(item)
-        elif kind in ("classification", "localisation") and item.target not in taken:
+        elif kind in ("classification", "localization") and item.target not in taken:
             taken.add(item.target)
             category = item.true_category if item.true_category is not None else item.category
             made.append(_Found(category, item.score, "right", item.target))
     return made
 
 
-def _left(total: dict[int, int], missed: dict[int, int], kind: str) -> dict[int, int]:
+def _count_left(total: dict[int, int], missed: dict[int, int], kind: str) -> dict[int, int]:
     """Return the number of true objects of each category, missed ones taken out if repaired."""
     return {k: n - missed[k] for k, n in total.items()} if kind == "missed" else total
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from hordet.errors import ExportError
-from hordet.export.graphs import inputs_of, reference_of
+from hordet.export.graphs import get_reference, make_inputs
 
 Outputs = dict[str, Tensor]
 
@@ -52,16 +52,16 @@ def compare(
     Raises:
         ExportError: A detector found nothing on any of them, so that nothing was compared.
     """
-    reference = reference_of(graph)
+    reference = get_reference(graph)
     rows = []
     for image in images:
-        inputs = inputs_of(graph, image)
+        inputs = make_inputs(graph, image)
         with torch.no_grad():
             want = reference(*inputs)
         got = run(*inputs)
         count = len(want["boxes"]) if "boxes" in want else None
         size = (image.shape[2], image.shape[3])
-        rows.append(Comparison(size, differences(got, want), count))
+        rows.append(Comparison(size, measure_differences(got, want), count))
     if all(row.count == 0 for row in rows):
         raise ExportError(
             "the model finds nothing in the images to compare on, so nothing is compared: give "
@@ -70,7 +70,7 @@ def compare(
     return rows
 
 
-def differences(got: Outputs, want: Outputs) -> dict[str, float]:
+def measure_differences(got: Outputs, want: Outputs) -> dict[str, float]:
     """Return the largest difference of each output; see `Comparison`.
 
     Objects are paired by class, box and score, for equal scores may change places; an object

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from hordet.errors import ExportError
 from hordet.export.compare import Comparison, Outputs, compare
-from hordet.export.graphs import Part, exportable, graph_of, smallest_sides
-from hordet.export.images import image_file, prepared, resized
+from hordet.export.graphs import Part, build_graph, find_smallest_sides, make_exportable
+from hordet.export.images import prepare_images, read_image, resize_image
 from hordet.export.program import SUFFIXES, trace, write
 from hordet.export.runtime import OnnxFile
 
@@ -60,8 +60,8 @@ def export(model: nn.Module, cfg: Any, path: Path, settings: Settings) -> list[C
     """
     if path.suffix not in SUFFIXES:
         raise ExportError(f"got {path}; allowed are files that end in {' or '.join(SUFFIXES)}")
-    graph = graph_of(model, settings.part, settings.labels)
-    ready = exportable(graph, settings.transform, settings.dynamic)
+    graph = build_graph(model, settings.part, settings.labels)
+    ready = make_exportable(graph, settings.transform, settings.dynamic)
     images = _images(graph, cfg, settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     unchecked = path.with_name(f"{path.stem}.unchecked{path.suffix}")
@@ -104,7 +104,7 @@ def export_int8(model: nn.Module, cfg: Any, path: Path, count: int) -> tuple[Pat
     detections = OnnxFile(path).metadata["kind"] == "detections"
     inputs = (
         (image, size) if detections else (image,)
-        for image, size in prepared(cfg, model, "train", count)
+        for image, size in prepare_images(cfg, model, "train", count)
     )
     target = path.with_suffix(".int8.onnx")
     return target, quantize(path, target, inputs)
@@ -130,17 +130,17 @@ def describe(graph: Any, cfg: Any) -> dict[str, Any]:
 def _images(graph: nn.Module, cfg: Any, settings: Settings) -> list[Tensor]:
     """Return what an export is compared on: one image at the sizes it is for."""
     if settings.image:
-        image = image_file(graph.model, settings.image)
+        image = read_image(graph.model, settings.image)
     else:
-        image, _ = next(prepared(cfg, graph.model, "test", 1))
+        image, _ = next(prepare_images(cfg, graph.model, "test", 1))
     height, width = settings.size or tuple(image.shape[2:])
-    example = resized(image, (height, width))
+    example = resize_image(image, (height, width))
     if not settings.dynamic:
         return [example]
-    least = smallest_sides(graph, example)
+    least = find_smallest_sides(graph, example)
     sizes = [(round(scale * height), round(scale * width)) for scale in SCALES]
     sizes = [(max(high, least[0]), max(wide, least[1])) for high, wide in sizes]
-    return [example, *(resized(image, size) for size in sizes)]
+    return [example, *(resize_image(image, size) for size in sizes)]
 
 
 def _runner(path: Path) -> Callable[..., Outputs]:

@@ -72,7 +72,7 @@ class Segmentation(nn.Module):
         return {"labels": logits.argmax(dim=1)}
 
 
-def graph_of(model: nn.Module, part: Part = "whole", labels: bool = False) -> nn.Module:
+def build_graph(model: nn.Module, part: Part = "whole", labels: bool = False) -> nn.Module:
     """Return a model as a graph, of the layers of the model itself.
 
     Args:
@@ -101,16 +101,16 @@ def graph_of(model: nn.Module, part: Part = "whole", labels: bool = False) -> nn
     return Segmentation(model, labels)
 
 
-def reference_of(graph: nn.Module) -> nn.Module:
+def get_reference(graph: nn.Module) -> nn.Module:
     """Return the graph's model by the code of mmdet and mmseg, in eager mode, to compare with."""
     return MmdetDetections(graph.model) if isinstance(graph, Detections) else graph
 
 
-def exportable(graph: nn.Module, transform: Literal["fft", "dft"], dynamic: bool) -> nn.Module:
+def make_exportable(graph: nn.Module, transform: Literal["fft", "dft"], dynamic: bool) -> nn.Module:
     """Return a copy with what inference does not need folded, in operators that ONNX has.
 
     Args:
-        graph: From `graph_of`.
+        graph: From `build_graph`.
         transform: How global filters compute.
         dynamic: Whether the graph is for images of any size.
 
@@ -132,20 +132,20 @@ def exportable(graph: nn.Module, transform: Literal["fft", "dft"], dynamic: bool
     return graph
 
 
-def inputs_of(graph: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
+def make_inputs(graph: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
     """Return what a graph takes for images (N, 3, H, W): them, and for detections their size."""
     if isinstance(graph, Detections):
         return image, torch.tensor(image.shape[2:], dtype=image.dtype)
     return (image,)
 
 
-def smallest_sides(graph: nn.Module, image: Tensor) -> tuple[int, int]:
+def find_smallest_sides(graph: nn.Module, image: Tensor) -> tuple[int, int]:
     """Return the least height and width for which a graph of free size is.
 
     torch.export takes a map of one row for a constant; so the coarsest level has at least two.
 
     Args:
-        graph: From `graph_of`.
+        graph: From `build_graph`.
         image: An example, (1, 3, H, W).
 
     Raises:
@@ -165,9 +165,9 @@ def smallest_sides(graph: nn.Module, image: Tensor) -> tuple[int, int]:
     return height, width
 
 
-def dynamic_shapes(graph: nn.Module, image: Tensor) -> tuple[Any, ...]:
+def describe_dynamic_shapes(graph: nn.Module, image: Tensor) -> tuple[Any, ...]:
     """Return which sizes of the inputs are free, as torch.export takes them; see the above."""
-    height, width = smallest_sides(graph, image)
+    height, width = find_smallest_sides(graph, image)
     sides = {2: Dim("height", min=height, max=LARGEST), 3: Dim("width", min=width, max=LARGEST)}
     if isinstance(graph, Detections):
         return sides, None

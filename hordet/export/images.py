@@ -13,11 +13,13 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor, nn
 
-from hordet.datasets.roots import leaf_datasets
+from hordet.datasets.roots import walk_datasets
 from hordet.errors import ExportError
 
 
-def prepared(cfg: Any, model: nn.Module, split: str, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+def prepare_images(
+    cfg: Any, model: nn.Module, split: str, count: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images of a config's data, through its test pipeline and its data preprocessor.
 
     Args:
@@ -35,8 +37,8 @@ def prepared(cfg: Any, model: nn.Module, split: str, count: int) -> Iterator[tup
     loader = cfg.get(f"{split}_dataloader")
     if not loader or not cfg.get("test_dataloader"):
         raise ExportError(f"the config has no {split}_dataloader, whose images are needed")
-    data = copy.deepcopy(next(leaf_datasets(loader.dataset)))
-    data.pipeline = next(leaf_datasets(cfg.test_dataloader.dataset)).pipeline
+    data = copy.deepcopy(next(walk_datasets(loader.dataset)))
+    data.pipeline = next(walk_datasets(cfg.test_dataloader.dataset)).pipeline
     try:
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
             dataset = DATASETS.build(data)
@@ -50,7 +52,7 @@ def prepared(cfg: Any, model: nn.Module, split: str, count: int) -> Iterator[tup
         yield batch["inputs"], torch.tensor(shape, dtype=batch["inputs"].dtype)
 
 
-def image_file(model: nn.Module, path: str | Path) -> Tensor:
+def read_image(model: nn.Module, path: str | Path) -> Tensor:
     """Return an image file, not resized, as the data preprocessor leaves it: (1, 3, H, W).
 
     Raises:
@@ -63,7 +65,7 @@ def image_file(model: nn.Module, path: str | Path) -> Tensor:
     return model.data_preprocessor(dict(inputs=[tensor], data_samples=None), False)["inputs"]
 
 
-def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Return images (N, 3, H, W) at another size."""
     if tuple(image.shape[2:]) == size:
         return image

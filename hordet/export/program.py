@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from hordet.errors import ExportError
-from hordet.export.graphs import dynamic_shapes, inputs_of
+from hordet.export.graphs import describe_dynamic_shapes, make_inputs
 
 # The key under which an ONNX file says what hordet needs to know of it.
 METADATA = "hordet"
@@ -28,8 +28,8 @@ def trace(graph: nn.Module, image: Tensor, dynamic: bool) -> ExportedProgram:
     Raises:
         ExportError: torch.export cannot follow the model; the message has its words.
     """
-    free = dynamic_shapes(graph, image) if dynamic else None
-    inputs = inputs_of(graph, image)
+    free = describe_dynamic_shapes(graph, image) if dynamic else None
+    inputs = make_inputs(graph, image)
     if dynamic and len(inputs) == 1:
         inputs = (image.repeat(2, 1, 1, 1),)  # torch.export takes a batch of one for constant
     try:
@@ -37,7 +37,7 @@ def trace(graph: nn.Module, image: Tensor, dynamic: bool) -> ExportedProgram:
             return torch.export.export(
                 graph,
                 inputs,
-                dynamic_shapes=free,
+                describe_dynamic_shapes=free,
                 # Guards on strides of channels-last maps, which its solver cannot prove.
                 prefer_deferred_runtime_asserts_over_guards=True,
             )

@@ -1,4 +1,4 @@
-"""Post-training quantisation of an ONNX file to int8, for ONNX Runtime on a CPU."""
+"""Post-training quantization of an ONNX file to int8, for ONNX Runtime on a CPU."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -25,10 +25,10 @@ def quantize(source: Path, destination: Path, inputs: Iterable[tuple[Tensor, ...
         inputs: What the graph takes, of some dozen typical images.
 
     Returns:
-        How many operators were quantised.
+        How many operators were quantized.
     """
     with tempfile.TemporaryDirectory(dir=destination.parent) as scratch:
-        # Constants are folded first: a weight that is computed is not quantised.
+        # Constants are folded first: a weight that is computed is not quantized.
         folded = Path(scratch) / "folded.onnx"
         quant_pre_process(source, folded, skip_symbolic_shape=True)
         names = [item.name for item in onnx.load(folded, load_external_data=False).graph.input]

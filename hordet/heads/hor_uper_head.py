@@ -24,7 +24,7 @@ class HorUPerHead(UPerHead):
         gf_size: (h, w) of the learned filter ('gf' only).
         proj_out: End each gnConv with a 1x1 projection, as the published configs do.
         replace: 'bottleneck' as published, or 'all' to replace the FPN's 3x3 convolutions too.
-        init: 'default' starts each gnConv nearly linear, 'official' with torch's initialisation.
+        init: 'default' starts each gnConv nearly linear, 'official' with torch's initialization.
         kwargs: UPerHead's options: `in_channels`, `in_index`, `channels`, `num_classes`,
             `pool_scales`, `norm_cfg`, `act_cfg`, `align_corners`, `loss_decode`, ...
 

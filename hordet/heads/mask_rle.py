@@ -14,7 +14,7 @@ def paste_encoded(
 ) -> list[dict[str, Any]]:
     """Resize each mask into its box and encode it as COCO does.
 
-    The numbers of mmdet's pasting: bilinear samples of the mask at the centres of the pixels,
+    The numbers of mmdet's pasting: bilinear samples of the mask at the centers of the pixels,
     zero outside of it. A bilinear resize along two axes is two matrix products, and a mask is
     nonzero in its box alone, so the work and the memory are those of one box at a time; a bitmap
     a mask, 2.4 GB for 100 masks of 4000 x 6000, is never made.
@@ -48,7 +48,7 @@ def _samples(start: float, end: float, size: int, count: int) -> tuple[Tensor, i
     """
     first = max(int(np.floor(start)) - 1, 0)
     last = min(int(np.ceil(end)) + 1, size)
-    centres = torch.arange(first, max(last, first), dtype=torch.float32) + 0.5
-    place = (centres - start) / (end - start) * count - 0.5
+    centers = torch.arange(first, max(last, first), dtype=torch.float32) + 0.5
+    place = (centers - start) / (end - start) * count - 0.5
     place = place.nan_to_num(0.0, posinf=0.5 * (count - 1), neginf=0.5 * (count - 1))
     return (1 - (place[:, None] - torch.arange(count)).abs()).clamp(min=0), first

@@ -36,7 +36,7 @@ class RleMaskHead(FCNMaskHead):
     ) -> Any:
         """Paste and encode the masks of one image: (N, classes, h, w) -> N encodings."""
         threshold = rcnn_test_cfg.mask_thr_binary
-        if threshold < 0 or activate_map:  # grey masks for debugging; merged augmentations
+        if threshold < 0 or activate_map:  # gray masks for debugging; merged augmentations
             return super()._predict_by_feat_single(
                 mask_preds, bboxes, labels, img_meta, rcnn_test_cfg, rescale, activate_map
             )

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from hordet.layers import GnConv, LayerNorm2d
 from hordet.layers.gnconv import Spatial
 from hordet.layers.norm import layer_norm_2d
-from hordet.layers.pointwise import scaled
-from hordet.layers.recompute import recomputed
+from hordet.layers.pointwise import scale_output
+from hordet.layers.recompute import recompute
 
 GNCONV_SCALE = 1 / 3  # s of section 3.2, the same in every published model
 
@@ -77,7 +77,7 @@ class Block(nn.Module):
         norm = self.norm1
         normed = norm(x)
         again = partial(layer_norm_2d, x.detach(), norm.weight, norm.bias, norm.eps)
-        with recomputed(normed, again):
+        with recompute(normed, again):
             return self.gnconv(normed, self.gamma1)
 
     def _mlp(self, x: Tensor) -> Tensor:
@@ -88,11 +88,11 @@ class Block(nn.Module):
         again = partial(
             F.layer_norm, x.detach(), norm.normalized_shape, norm.weight, norm.bias, norm.eps
         )
-        with recomputed(normed, again):
+        with recompute(normed, again):
             hidden = self.pwconv1(normed)
         active = self.act(hidden)
-        with recomputed(active, partial(F.gelu, hidden.detach())):
-            return scaled(self.pwconv2, active, self.gamma2).permute(0, 3, 1, 2)
+        with recompute(active, partial(F.gelu, hidden.detach())):
+            return scale_output(self.pwconv2, active, self.gamma2).permute(0, 3, 1, 2)
 
     @torch.no_grad()
     def switch_to_deploy(self) -> None:

@@ -20,7 +20,7 @@ from hordet.hornet.block import Block
 from hordet.hornet.folder import read_folder, write_folder
 from hordet.layers import GnConv, LayerNorm2d
 from hordet.layers.gnconv import Spatial
-from hordet.layers.layout import channels_last
+from hordet.layers.layout import to_channels_last
 
 Model = TypeVar("Model", bound="HorNet")
 
@@ -215,7 +215,7 @@ class HorNet(nn.Module):
                 f"got an image of {x.shape[-2]} x {x.shape[-1]} pixels; the last stage has stride "
                 f"{stride}, so each side needs at least {stride}: pad or enlarge the image."
             )
-        x = channels_last(x)
+        x = to_channels_last(x)
         outs = []
         for i, (down, stage) in enumerate(zip(self.downsample_layers, self.stages, strict=True)):
             x = down(x)

@@ -10,7 +10,7 @@ from pycocotools import mask as coco_mask
 
 from hordet.errors import ConfigError, did_you_mean
 from hordet.evaluation.coco_results import ImageResult
-from hordet.visualization.panels import Panel, outline
+from hordet.visualization.panels import Panel, find_outlines
 
 NO_CLASS = 255
 SHOWN = 4  # classes named in a line about an image
@@ -64,7 +64,7 @@ class Instances:
         """
         kept = self.scores >= score_threshold
         if classes is not None:
-            kept &= np.isin(self.labels, class_numbers(classes, self.classes))
+            kept &= np.isin(self.labels, find_class_indices(classes, self.classes))
         (places,) = np.nonzero(kept)
         return replace(
             self,
@@ -78,11 +78,11 @@ class Instances:
     def describe(self) -> str:
         """Return how many objects of which class there are, such as `3 car, 1 person`."""
         counts = np.bincount(self.labels, minlength=len(self.classes))
-        return _listed(counts, self.classes, lambda count: f"{count}") or "nothing found"
+        return _list_amounts(counts, self.classes, lambda count: f"{count}") or "nothing found"
 
     def panel(self) -> Panel:
         """Return what `hordet.visualization` draws."""
-        outlines = [outline(coco_mask.decode(mask)) for mask in self.masks or ()]
+        outlines = [find_outlines(coco_mask.decode(mask)) for mask in self.masks or ()]
         return Panel("", self.boxes, self.labels, self.scores, outlines)
 
     def coco_result(self, image_id: int, category_ids: Sequence[int]) -> ImageResult:
@@ -128,7 +128,7 @@ class ClassMap:
         Raises:
             ConfigError: The model has no such class.
         """
-        kept = np.isin(self.labels, class_numbers(classes, self.classes))
+        kept = np.isin(self.labels, find_class_indices(classes, self.classes))
         return replace(self, labels=np.where(kept, self.labels, np.uint8(NO_CLASS)))
 
     def shares(self) -> NDArray[np.float64]:
@@ -138,7 +138,7 @@ class ClassMap:
 
     def describe(self) -> str:
         """Return the classes of the most pixels, such as `Road 34%, Sky 12%`."""
-        line = _listed(self.shares(), self.classes, lambda share: f"{share:.0%}", first=False)
+        line = _list_amounts(self.shares(), self.classes, lambda share: f"{share:.0%}", first=False)
         return line or "none of the classes"
 
     def panel(self) -> Panel:
@@ -149,7 +149,7 @@ class ClassMap:
 Prediction = Instances | ClassMap
 
 
-def class_numbers(names: Iterable[str], classes: Sequence[str]) -> list[int]:
+def find_class_indices(names: Iterable[str], classes: Sequence[str]) -> list[int]:
     """Return the indices of class names.
 
     Raises:
@@ -163,7 +163,7 @@ def class_numbers(names: Iterable[str], classes: Sequence[str]) -> list[int]:
     return [classes.index(name) for name in names]
 
 
-def _listed(values: Any, classes: Sequence[str], write: Any, first: bool = True) -> str:
+def _list_amounts(values: Any, classes: Sequence[str], write: Any, first: bool = True) -> str:
     """Name the classes of the largest values, the value before or behind the name."""
     order = [i for i in np.argsort(-values, kind="stable") if values[i] > 0]
     words = [(write(values[i]), classes[i])[:: 1 if first else -1] for i in order[:SHOWN]]

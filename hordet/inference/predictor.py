@@ -20,7 +20,7 @@ from hordet.errors import ConfigError, DatasetError
 from hordet.evaluation.coco_results import encode_masks
 from hordet.inference import settings
 from hordet.inference.prediction import NO_CLASS, ClassMap, Instances, Prediction
-from hordet.visualization.panels import class_colours, predicted_classes
+from hordet.visualization.panels import get_class_colors, get_predicted_classes
 
 ImageLike = str | Path | NDArray | Image.Image
 
@@ -34,7 +34,7 @@ class Predictor:
     Attributes:
         model: Takes a batch by `test_step`, as every model of mmdet and mmseg does.
         classes: Names of the classes.
-        colours: Their colours: red, green, blue of 0 to 1.
+        colors: Their colors: red, green, blue of 0 to 1.
         is_semantic: Whether answers are a `ClassMap`; otherwise they are `Instances`.
         reduce_zero_label: Whether label files of its data count classes from 1, as ADE20K's.
     """
@@ -52,7 +52,7 @@ class Predictor:
         """
         self.model = model.eval()
         self.classes = tuple(metainfo["classes"])
-        self.colours = class_colours(metainfo)[1]
+        self.colors = get_class_colors(metainfo)[1]
         self.is_semantic = isinstance(model, BaseSegmentor) or _is_panoptic(model)
         self.reduce_zero_label = settings.reduces_zero_label(cfg)
         if self.is_semantic and len(self.classes) > NO_CLASS:
@@ -87,9 +87,9 @@ class Predictor:
         cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
         if tile is not None:
             settings.slide_over_tiles(cfg, tile)
-        target = settings.usable_device(device)
+        target = settings.choose_device(device)
         model = load_model(cfg, checkpoint)
-        metainfo = model.dataset_meta or settings.metainfo(cfg)
+        metainfo = model.dataset_meta or settings.read_metainfo(cfg)
         return cls(model.to(target), cfg, metainfo)
 
     def read(self, path: str | Path) -> NDArray[np.uint8]:
@@ -130,7 +130,7 @@ class Predictor:
         """Predict several images, those of one size at once.
 
         Images of different sizes are not padded to one, so that the answer to an image does not
-        depend on its neighbours.
+        depend on its neighbors.
 
         Returns:
             One answer an image, in their order.
@@ -164,7 +164,8 @@ class Predictor:
                 or not pixels.size
             ):
                 raise DatasetError(
-                    f"got an array {pixels.shape} of {pixels.dtype}; allowed is (H, W, 3) of uint8, "
+                    f"got an array {pixels.shape} of {pixels.dtype}; allowed is (H, W, 3) of "
+                    "uint8, "
                     "blue, green, red as of OpenCV. Convert it, such as by cv2.cvtColor"
                 )
         if self._loader.to_float32:
@@ -175,7 +176,7 @@ class Predictor:
     def _answer(self, sample: Any) -> Prediction:
         """Take an answer out of a data sample."""
         if self.is_semantic:
-            labels = predicted_classes(sample)
+            labels = get_predicted_classes(sample)
             labels = np.where(labels < len(self.classes), labels, NO_CLASS).astype(np.uint8)
             return ClassMap(labels, self.classes)
         found = sample.pred_instances.cpu()

@@ -8,14 +8,14 @@ from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
 
-from hordet.datasets.roots import leaf_datasets
+from hordet.datasets.roots import walk_datasets
 from hordet.errors import ConfigError
 
 _SLIDING = ("EncoderDecoder", "mmseg.EncoderDecoder", "hordet.EncoderDecoder")
 OVERLAP = 1 / 3  # of a tile with the next, as in the published sliding windows of 512 by 341
 
 
-def test_data(cfg: Config) -> ConfigDict:
+def get_test_dataset(cfg: Config) -> ConfigDict:
     """Return the config of the test data set, below any wrappers.
 
     Raises:
@@ -23,7 +23,7 @@ def test_data(cfg: Config) -> ConfigDict:
     """
     if not cfg.get("test_dataloader"):
         raise ConfigError("the config has no test_dataloader, whose pipeline prepares images")
-    leaf = next(leaf_datasets(cfg.test_dataloader.dataset))
+    leaf = next(walk_datasets(cfg.test_dataloader.dataset))
     if not leaf.get("pipeline"):
         raise ConfigError("test_dataloader.dataset of the config has no pipeline")
     return leaf
@@ -37,7 +37,7 @@ def build_pipeline(cfg: Config) -> tuple[LoadImageFromFile, list[Any]]:
     Raises:
         ConfigError: The first does not load an image from a file.
     """
-    steps = test_data(cfg).pipeline
+    steps = get_test_dataset(cfg).pipeline
     kept = [step for step in steps if not _name(step).endswith("Annotations")]
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
         loader, *others = [TRANSFORMS.build(step) for step in kept]
@@ -49,13 +49,13 @@ def build_pipeline(cfg: Config) -> tuple[LoadImageFromFile, list[Any]]:
     return loader, others
 
 
-def metainfo(cfg: Config) -> dict[str, Any]:
+def read_metainfo(cfg: Config) -> dict[str, Any]:
     """Return `classes` and perhaps `palette` of the test data set, without reading its files.
 
     Raises:
         ConfigError: It names no classes.
     """
-    leaf = test_data(cfg)
+    leaf = get_test_dataset(cfg)
     known = {**getattr(_kind(cfg, leaf), "METAINFO", {}), **(leaf.get("metainfo") or {})}
     classes = known.get("classes")
     if not classes:
@@ -68,7 +68,7 @@ def metainfo(cfg: Config) -> dict[str, Any]:
 
 def reduces_zero_label(cfg: Config) -> bool:
     """Tell whether label files of the test data set count classes from 1, as ADE20K's."""
-    leaf = test_data(cfg)
+    leaf = get_test_dataset(cfg)
     default = inspect.signature(_kind(cfg, leaf)).parameters.get("reduce_zero_label")
     return bool(leaf.get("reduce_zero_label", default is not None and default.default is True))
 
@@ -94,11 +94,11 @@ def slide_over_tiles(cfg: Config, tile: int | tuple[int, int]) -> None:
     stride = tuple(max(1, round(side * (1 - OVERLAP))) for side in size)
     cfg.model.type = "hordet.EncoderDecoder"  # of bounded memory
     cfg.model.test_cfg = dict(mode="slide", crop_size=size, stride=stride)
-    leaf = test_data(cfg)
+    leaf = get_test_dataset(cfg)
     leaf.pipeline = [step for step in leaf.pipeline if not _name(step).endswith("Resize")]
 
 
-def usable_device(name: str | None) -> torch.device:
+def choose_device(name: str | None) -> torch.device:
     """Return a device that is there; without a name the first of CUDA, or the CPU.
 
     Raises:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 from torch import nn
 
-from hordet.datasets.tiles import Patches
+from hordet.datasets.tiles import Tiles
 from hordet.inference.merging import DetectionMerger
 from hordet.ops.run_lengths import encode_crop, encode_mask
 from hordet.registry import MODELS
@@ -32,7 +32,7 @@ class SlicedDetector(BaseTTAModel):
         module: The detector, or its config.
         pipeline: Transforms of an image that is loaded, up to its packing.
         patch_size: Height and width of a patch in pixels of the image, or one number for both.
-        patch_overlap_ratio: Share of a patch that its neighbour has too. An object smaller than
+        patch_overlap_ratio: Share of a patch that its neighbor has too. An object smaller than
             that lies in one patch as a whole.
         full_image: Also look at the whole image, for objects that no patch holds.
         merge_type: As DetectionMerger has it, and so the next two.
@@ -61,7 +61,7 @@ class SlicedDetector(BaseTTAModel):
             raise ValueError(f"batch_size is {batch_size}; it must be a whole number above 0")
         super().__init__(module)
         self.pipeline = Compose(pipeline)
-        self.patches = Patches(patch_size, patch_overlap_ratio)
+        self.patches = Tiles(patch_size, patch_overlap_ratio)
         self.full_image = full_image
         self.merge = DetectionMerger(merge_type, match_metric, match_threshold)
         self.batch_size = batch_size
@@ -108,11 +108,11 @@ class SlicedDetector(BaseTTAModel):
                 inputs.append(self.pipeline(dict(known, img=patch, img_shape=size, ori_shape=size)))
             predicted = self.module.test_step(pseudo_collate(inputs))
             for place, one in zip(batch, predicted, strict=True):
-                found.append(_moved(one.pred_instances, place, (height, width)))
+                found.append(_move(one.pred_instances, place, (height, width)))
         return found
 
 
-def _moved(
+def _move(
     found: InstanceData, place: tuple[int, int, int, int], size: tuple[int, int]
 ) -> InstanceData:
     """Move what was found in a patch to its place in an image of (height, width)."""

@@ -19,7 +19,7 @@ from hordet.visualization.drawing import draw_overlay
 
 
 @dataclass(frozen=True)
-class Numbers:
+class AnnotationIds:
     """The ids that an annotation file gives to images and categories.
 
     Attributes:
@@ -31,7 +31,7 @@ class Numbers:
     categories: list[int]
 
     @classmethod
-    def read(cls, path: str | Path, classes: Sequence[str]) -> "Numbers":
+    def read(cls, path: str | Path, classes: Sequence[str]) -> "AnnotationIds":
         """Read a COCO annotation file.
 
         Raises:
@@ -88,12 +88,12 @@ class PredictionWriter:
         self,
         folder: str | Path,
         predictor: Predictor,
-        numbers: Numbers | None = None,
+        numbers: AnnotationIds | None = None,
         overlays: bool = True,
     ) -> None:
         """See the class."""
         self.folder = Path(folder)
-        self.classes, self.colours = predictor.classes, predictor.colours
+        self.classes, self.colors = predictor.classes, predictor.colors
         self.overlays = overlays
         self._reduced = predictor.reduce_zero_label
         self._numbers = numbers
@@ -139,7 +139,7 @@ class PredictionWriter:
             self._write_labels(image, prediction)
         if self.overlays:
             rgb = cv2.cvtColor(image.pixels, cv2.COLOR_BGR2RGB)
-            overlay = draw_overlay(rgb, drawn.panel(), self.classes, self.colours)
+            overlay = draw_overlay(rgb, drawn.panel(), self.classes, self.colors)
             self._write_overlay(image, cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
 
     def _write_result(self, image: InputImage, prediction: Instances) -> None:

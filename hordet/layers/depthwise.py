@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hordet.layers.layout import planes
+from hordet.layers.layout import to_nchw
 
 
 class _SameDepthwise(torch.autograd.Function):
@@ -31,8 +31,8 @@ class _SameDepthwise(torch.autograd.Function):
             grad_x = F.conv2d(grad, weight.flip(2, 3), padding=kernel // 2, groups=channels)
         if ctx.needs_input_grad[1]:
             grad_weight = F.conv2d(
-                planes(x).view(1, batch * channels, height, width),
-                planes(grad).view(batch * channels, 1, height, width),
+                to_nchw(x).view(1, batch * channels, height, width),
+                to_nchw(grad).view(batch * channels, 1, height, width),
                 padding=kernel // 2,
                 groups=batch * channels,
             )

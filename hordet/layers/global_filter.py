@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hordet.layers.depthwise import DepthwiseConv2d
 from hordet.layers.dft import dft_filter
-from hordet.layers.layout import exporting, pixels, planes
+from hordet.layers.layout import exporting, to_nchw, to_nhwc
 from hordet.layers.norm import LayerNorm2d, layer_norm_2d
 
 # A resized filter of a large map takes tens of MB: a few sizes are enough for a test set whose
@@ -27,7 +27,7 @@ class GlobalLocalFilter(nn.Module):
 
     Channel LayerNorm, then the first half of the channels goes through a depthwise 3x3 convolution
     and the second half through a learned filter in the frequency domain; the halves are
-    interleaved channel by channel and normalised again.
+    interleaved channel by channel and normalized again.
 
     The spectrum is computed in float32 (float64 for float64 input) whatever autocast says or the
     parameters' dtype is; the result has the caller's dtype. In eval mode under `no_grad` the
@@ -72,14 +72,14 @@ class GlobalLocalFilter(nn.Module):
     def forward(self, x: Tensor, scale: float = 1.0) -> Tensor:
         """Filter a feature map, times a factor: (N, C, H, W) -> (N, C, H, W)."""
         local, distant = self.pre_norm(x).chunk(2, dim=1)
-        local = pixels(self.dw(local))
+        local = to_nhwc(self.dw(local))
         # Interleaved: output channel 2k is local channel k, 2k + 1 is global channel k.
         if self._in_chunks(distant):
             halves = local.new_empty(*local.shape, 2)
             halves[..., 0] = local
             self._filter_into(halves[..., 1], distant)
         else:
-            halves = torch.stack((local, pixels(self._filter(distant)).to(local.dtype)), dim=-1)
+            halves = torch.stack((local, to_nhwc(self._filter(distant)).to(local.dtype)), dim=-1)
         mixed = halves.flatten(-2).permute(0, 3, 1, 2)
         norm = self.post_norm
         return layer_norm_2d(mixed, norm.weight * scale, norm.bias * scale, norm.eps).to(x.dtype)
@@ -94,7 +94,7 @@ class GlobalLocalFilter(nn.Module):
         channels = max(1, CHUNK // (x.numel() // x.shape[1]))
         for first in range(0, x.shape[1], channels):
             part = slice(first, first + channels)
-            out[..., part] = pixels(self._filter(x[:, part], part))
+            out[..., part] = to_nhwc(self._filter(x[:, part], part))
 
     def _filter(self, x: Tensor, part: slice = _ALL) -> Tensor:
         """Multiply the spectrum of the channels `part` by theirs of the filter.
@@ -105,7 +105,7 @@ class GlobalLocalFilter(nn.Module):
         # A device without autocast, such as 'meta', has none to switch off.
         device = x.device.type if torch.amp.is_autocast_available(x.device.type) else "cpu"
         with torch.autocast(device, enabled=False):
-            x = planes(x.to(precision))
+            x = to_nchw(x.to(precision))
             if x.numel() == 0:  # FFT libraries refuse an empty batch
                 return x
             height, width = x.shape[-2:]

@@ -45,7 +45,7 @@ class GnFusion(GnConv):
         self.activate = act
 
     def forward(self, x: Tensor, layer_scale: Tensor | None = None) -> Tensor:
-        """Fuse, normalise, activate: (N, in_channels, H, W) -> (N, out_channels, H, W)."""
+        """Fuse, normalize, activate: (N, in_channels, H, W) -> (N, out_channels, H, W)."""
         x = super().forward(x, layer_scale)
         if self.norm_name is not None:
             x = getattr(self, self.norm_name)(x)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from hordet.layers.depthwise import DepthwiseConv2d
 from hordet.layers.global_filter import GlobalLocalFilter
-from hordet.layers.pointwise import SplitPointwiseConv2d, scaled
-from hordet.layers.recompute import recomputed
+from hordet.layers.pointwise import SplitPointwiseConv2d, scale_output
+from hordet.layers.recompute import recompute
 
 Spatial = Literal["dw7x7", "gf"]
 
@@ -55,7 +55,7 @@ class GnConv(nn.Module):
         super().__init__()
         if spatial not in ("dw7x7", "gf"):
             raise ValueError(f"got spatial={spatial!r}; allowed are 'dw7x7' and 'gf'.")
-        check_width(out_channels, order, spatial)
+        require_width(out_channels, order, spatial)
         self.order = order
         self.scale = scale
         self.dims = [out_channels >> (order - 1 - k) for k in range(order)]
@@ -74,12 +74,14 @@ class GnConv(nn.Module):
         self.proj_out = nn.Conv2d(out_channels, out_channels, 1) if proj_out else nn.Identity()
 
     def forward(self, x: Tensor, layer_scale: Tensor | None = None) -> Tensor:
-        """Gate n times: (N, in_channels, H, W) -> (N, out_channels, H, W); see `scaled`."""
+        """Gate n times: (N, in_channels, H, W) -> (N, out_channels, H, W); see `scale_output`."""
         p, q = self.proj_in(x)  # equation 3.3
         gates = self.dwconv(q, self.scale).split(self.dims, dim=1)
         for pw, gate in zip(self.pws, gates[:-1], strict=True):  # equation 3.4
-            p = gated(p, gate, pw)
-        return gated(p, gates[-1], partial(scaled, self.proj_out, scale=layer_scale))
+            p = project_product(p, gate, pw)
+        return project_product(
+            p, gates[-1], partial(scale_output, self.proj_out, scale=layer_scale)
+        )
 
     @torch.no_grad()
     def switch_to_deploy(self) -> None:
@@ -94,7 +96,7 @@ class GnConv(nn.Module):
     def init_near_linear(self, gate_std: float = 0.25) -> None:
         """Start as a nearly linear layer that keeps the standard deviation of its input.
 
-        Gates multiply, so an initialisation made for plain convolutions shrinks (or blows up) the
+        Gates multiply, so an initialization made for plain convolutions shrinks (or blows up) the
         signal at every gate. Here each gate starts as 1 plus a small response of its mixer, and
         each 1x1 convolution keeps the variance. Not in the paper.
 
@@ -120,7 +122,7 @@ class GnConv(nn.Module):
                 nn.init.constant_(self.dwconv.bias, 1 / self.scale)
 
 
-def check_width(channels: int, order: int, spatial: Spatial) -> None:
+def require_width(channels: int, order: int, spatial: Spatial) -> None:
     """Check that a width can be halved for each gate.
 
     Args:
@@ -144,8 +146,8 @@ def check_width(channels: int, order: int, spatial: Spatial) -> None:
         )
 
 
-def gated(p: Tensor, gate: Tensor, project: Callable[[Tensor], Tensor]) -> Tensor:
+def project_product(p: Tensor, gate: Tensor, project: Callable[[Tensor], Tensor]) -> Tensor:
     """Return project(p * gate); for the gradient the factors are kept, not the product."""
     product = p * gate
-    with recomputed(product, partial(torch.mul, p.detach(), gate.detach())):
+    with recompute(product, partial(torch.mul, p.detach(), gate.detach())):
         return project(product)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
-def channels_last(x: Tensor) -> Tensor:
+def to_channels_last(x: Tensor) -> Tensor:
     """Return a map as a CPU computes gnConvs fastest; other devices keep theirs.
 
     For the door of a model: its layers hand the layout on to one another.
@@ -35,24 +35,24 @@ def use_channels_last(model: nn.Module) -> None:
             layer.to(memory_format=torch.channels_last)
 
 
-def planes(x: Tensor) -> Tensor:
+def to_nchw(x: Tensor) -> Tensor:
     """Return (N, C, H, W) with each channel's plane contiguous; itself if it is so already."""
     if exporting() or x.is_contiguous() or x.stride(1) != 1 or not x.numel():
         return x.contiguous()
     batch, channels, height, width = x.shape
     images = x.permute(0, 2, 3, 1).contiguous().view(batch, height * width, channels)
-    return _transposed(images).view(batch, channels, height, width)
+    return _transpose(images).view(batch, channels, height, width)
 
 
-def pixels(x: Tensor) -> Tensor:
+def to_nhwc(x: Tensor) -> Tensor:
     """Return (N, C, H, W) as (N, H, W, C) with each pixel's channels contiguous."""
     batch, channels, height, width = x.shape
     if exporting() or not x.is_contiguous() or not x.numel():
         return x.permute(0, 2, 3, 1).contiguous()
-    return _transposed(x.view(batch, channels, -1)).view(batch, height, width, channels)
+    return _transpose(x.view(batch, channels, -1)).view(batch, height, width, channels)
 
 
-def _transposed(matrices: Tensor) -> Tensor:
+def _transpose(matrices: Tensor) -> Tensor:
     """Transpose each contiguous matrix of (N, rows, columns) in memory."""
     turned = [matrix.t().contiguous() for matrix in matrices]
     return turned[0][None] if len(turned) == 1 else torch.stack(turned)

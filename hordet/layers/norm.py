@@ -1,4 +1,4 @@
-"""Layer normalisation over the channels of a feature map."""
+"""Layer normalization over the channels of a feature map."""
 
 import torch
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class LayerNorm2d(nn.Module):
-    """Layer normalisation over the channels of each pixel (ConvNeXt, `channels_first`).
+    """Layer normalization over the channels of each pixel (ConvNeXt, `channels_first`).
 
     Args:
         channels: C of the input.
@@ -24,7 +24,7 @@ class LayerNorm2d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise each pixel's channels: (N, C, H, W) -> (N, C, H, W)."""
+        """Normalize each pixel's channels: (N, C, H, W) -> (N, C, H, W)."""
         return layer_norm_2d(x, self.weight, self.bias, self.eps)
 
     def extra_repr(self) -> str:
@@ -33,6 +33,6 @@ class LayerNorm2d(nn.Module):
 
 
 def layer_norm_2d(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
-    """Normalise each pixel's channels, times (C,) plus (C,): (N, C, H, W) -> (N, C, H, W)."""
+    """Normalize each pixel's channels, times (C,) plus (C,): (N, C, H, W) -> (N, C, H, W)."""
     normed = F.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, bias, eps)
     return normed.permute(0, 3, 1, 2).to(x.dtype)

@@ -34,7 +34,7 @@ class SplitPointwiseConv2d(nn.Conv2d):
         return tuple(F.conv2d(x, w, b) for w, b in zip(weights, biases, strict=True))
 
 
-def scaled(layer: nn.Module, x: Tensor, scale: Tensor | None) -> Tensor:
+def scale_output(layer: nn.Module, x: Tensor, scale: Tensor | None) -> Tensor:
     """Apply a layer and multiply each channel of its output by a learned scale.
 
     In training the scale goes into the weights: the same product, and the output of the layer

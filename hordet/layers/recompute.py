@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 
 @contextmanager
-def recomputed(result: Tensor, again: Callable[[], Tensor]) -> Iterator[None]:
+def recompute(result: Tensor, again: Callable[[], Tensor]) -> Iterator[None]:
     """Inside, an operator that would keep `result` for its gradient keeps `again` in its place.
 
     For what is cheap to compute from tensors that are kept anyway, such as a product of two of

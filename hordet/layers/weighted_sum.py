@@ -14,7 +14,7 @@ EPSILON = 1e-4
 class WeightedSum(nn.Module):
     """Weighted feature fusion (Tan et al., EfficientDet, CVPR 2020, section 3.3).
 
-    - 'fast', fast normalised fusion: sum_i w_i x_i / (1e-4 + sum_j w_j) with w = ReLU(weight).
+    - 'fast', fast normalized fusion: sum_i w_i x_i / (1e-4 + sum_j w_j) with w = ReLU(weight).
     - 'softmax', softmax-based fusion: sum_i softmax(weight)_i x_i.
     - 'sum': sum_i x_i, without weights, as FPN and PANet do.
 

@@ -16,9 +16,9 @@ from hordet.necks.graph_node import (
     Downsample,
     Fusion,
     GraphNode,
-    down_step,
-    fusion_block,
-    projection,
+    build_down_step,
+    build_fusion,
+    build_projection,
 )
 from hordet.necks.topologies import Node, build_topology, output_names
 from hordet.registry import MODELS
@@ -132,8 +132,8 @@ class GraphFPN(BaseModule):
         self.extra_levels = nn.ModuleList()
         for extra in range(num_outs - len(self.used_levels)):
             last = self.in_channels[self.used_levels[-1]]
-            steps = [] if extra else [projection(last, out_channels, norm)]
-            self.extra_levels.append(nn.Sequential(*steps, down_step(out_channels)))
+            steps = [] if extra else [build_projection(last, out_channels, norm)]
+            self.extra_levels.append(nn.Sequential(*steps, build_down_step(out_channels)))
         nodes = build_topology(topology, num_outs)
         self.outputs = output_names(nodes)
         self.level_of = {f"in{level}": level for level in range(num_outs)}
@@ -142,13 +142,15 @@ class GraphFPN(BaseModule):
         backbone = {f"in{i}": self.in_channels[level] for i, level in enumerate(self.used_levels)}
 
         def edge(source: str, target: Node, widths: dict[str, int]) -> nn.Module:
-            steps = [projection(widths[source], out_channels, norm)] if source in widths else []
+            steps = (
+                [build_projection(widths[source], out_channels, norm)] if source in widths else []
+            )
             for _ in range(target.level - self.level_of[source]):
-                steps.append(down_step(out_channels, downsample, norm))
+                steps.append(build_down_step(out_channels, downsample, norm))
             return nn.Sequential(*steps)
 
         def build(node: Node, widths: dict[str, int]) -> GraphNode:
-            block = fusion_block(out_channels, fusion, norm, act, gn_cfg) if node.conv else None
+            block = build_fusion(out_channels, fusion, norm, act, gn_cfg) if node.conv else None
             return GraphNode(
                 node.inputs,
                 edges=[edge(name, node, widths) for name in node.inputs],
@@ -183,7 +185,7 @@ class GraphFPN(BaseModule):
 
     @torch.no_grad()
     def _init(self, init: str, act_cfg: dict[str, Any] | None) -> None:
-        """Initialise every convolution; see the class."""
+        """Initialize every convolution; see the class."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 if init == "xavier":

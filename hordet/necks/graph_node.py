@@ -1,4 +1,4 @@
-"""The node of a GraphFPN: edges, weighted sum, fusion block; and how it is initialised."""
+"""The node of a GraphFPN: edges, weighted sum, fusion block; and how it is initialized."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
@@ -89,16 +89,16 @@ class GraphNode(nn.Module):
         first = next((m for m in self.fusion.modules() if isinstance(m, nn.Conv2d)), None)
         if first is None:
             return std
-        first.weight.div_(std * rms_of(act_cfg))
+        first.weight.div_(std * measure_rms(act_cfg))
         return 1.0
 
 
-def projection(in_channels: int, out_channels: int, norm_cfg: Config) -> nn.Module:
+def build_projection(in_channels: int, out_channels: int, norm_cfg: Config) -> nn.Module:
     """Build the 1x1 convolution and norm on an edge from the backbone."""
     return ConvModule(in_channels, out_channels, 1, norm_cfg=norm_cfg, act_cfg=None)
 
 
-def down_step(
+def build_down_step(
     channels: int, downsample: Downsample = "max_pool", norm_cfg: Config = None
 ) -> nn.Module:
     """Build a step of stride 2: (N, C, H, W) -> (N, C, H / 2, W / 2), rounded up."""
@@ -107,7 +107,7 @@ def down_step(
     return ConvModule(channels, channels, 3, stride=2, padding=1, norm_cfg=norm_cfg, act_cfg=None)
 
 
-def fusion_block(
+def build_fusion(
     channels: int, fusion: Fusion, norm_cfg: Config, act_cfg: Config, gn_cfg: dict[str, Any]
 ) -> nn.Module:
     """Build activation, convolution or gnConv (`gn_cfg`: its options), norm."""
@@ -130,7 +130,7 @@ def fusion_block(
     )
 
 
-def rms_of(act_cfg: Config) -> float:
+def measure_rms(act_cfg: Config) -> float:
     """Return the root mean square of an activation whose input is normal with std 1."""
     if not act_cfg:
         return 1.0

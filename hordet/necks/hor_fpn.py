@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from hordet.layers import GnFusion
 from hordet.layers.gnconv import Spatial
-from hordet.layers.layout import channels_last
+from hordet.layers.layout import to_channels_last
 from hordet.registry import MODELS
 
 XAVIER = dict(type="Xavier", layer="Conv2d", distribution="uniform")
@@ -108,4 +108,4 @@ class HorFPN(FPN):
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Build the pyramid: list of (N, in_channels[i], H_i, W_i) -> `num_outs` maps."""
-        return super().forward([channels_last(x) for x in inputs])
+        return super().forward([to_channels_last(x) for x in inputs])

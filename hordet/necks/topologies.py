@@ -116,7 +116,8 @@ def _read(index: int, node: Node | Mapping[str, Any]) -> Node:
         for key in node:
             if key not in Node._fields:
                 raise ValueError(
-                    f"node {index} of the topology has a key {key!r}{did_you_mean(key, Node._fields)}; "
+                    f"node {index} of the topology has a key {key!r}"
+                    f"{did_you_mean(key, Node._fields)}; "
                     f"allowed are {', '.join(Node._fields)}."
                 )
         missing = [key for key in ("name", "level", "inputs") if key not in node]

@@ -9,7 +9,7 @@ from hordet.errors import DatasetError, list_first
 _NAME_FILES = ("objectInfo*.txt", "classes.txt", "labels.txt", "class_names.txt", "meta.json")
 
 
-def class_names(root: Path, file: Path | None) -> tuple[list[str] | None, Path | None]:
+def read_class_names(root: Path, file: Path | None) -> tuple[list[str] | None, Path | None]:
     """Names of the classes from a file: lines, a table with a column Name, or JSON's `classes`."""
     files = [file] if file else [path for glob in _NAME_FILES for path in sorted(root.glob(glob))]
     for path in files:
@@ -31,7 +31,7 @@ def class_names(root: Path, file: Path | None) -> tuple[list[str] | None, Path |
     return None, None
 
 
-def classes_of(
+def name_classes(
     root: Path, names: list[str] | None, found: set[int], reduce_zero_label: bool
 ) -> tuple[tuple[str, ...], bool]:
     """Names of the classes, and whether 0 stands for none."""

@@ -7,10 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from hordet.datasets.formats.coco import category_faults, is_number, missing_files, read_coco
+from hordet.datasets.formats.coco import (
+    find_category_faults,
+    find_missing_files,
+    is_number,
+    read_coco,
+)
 from hordet.errors import DatasetError, list_first
-from hordet.new_config.splits import hold_out, no_validation, split_of
-from hordet.new_config.words import describe_classes, span
+from hordet.new_config.splits import explain_no_validation, find_split, hold_out
+from hordet.new_config.words import describe_classes, format_range
 
 # Other annotations of COCO, which lie beside those of instances.
 _OTHER_KINDS = ("captions", "person_keypoints", "panoptic", "stuff", "image_info")
@@ -37,8 +42,8 @@ class CocoSplit:
 
 
 @dataclass
-class CocoFigures:
-    """The figures that a config is made from; those of objects are of training, without crowds.
+class CocoStatistics:
+    """The statistics that a config is made from; those of objects are of training, without crowds.
 
     Attributes:
         root: Folder of the data.
@@ -77,16 +82,17 @@ class CocoFigures:
         return [
             f"train {self.train.size:,} images ({self.train.ann_file}), "
             f"val {self.val.size:,} ({self.val.ann_file})",
-            f"images {span(self.long_sides)} x {span(self.short_sides)} pixels (long x short)",
+            f"images {format_range(self.long_sides)} x {format_range(self.short_sides)} pixels "
+            "(long x short)",
             f"{len(self.sides):,} objects with {kind}: side {middle:.0f} (5 to 95 %: {low:.0f} to "
             f"{high:.0f}) pixels, {self.median_objects} an image, at most {self.most_objects}",
             *describe_classes(self.counts, "without any object"),
         ]
 
 
-def look_at_coco(
+def measure_coco(
     root: Path, train: str | None = None, val: str | None = None, share: float | None = None
-) -> CocoFigures:
+) -> CocoStatistics:
     """Look at a data set in COCO's form; no image is opened.
 
     Args:
@@ -115,8 +121,8 @@ def look_at_coco(
     elif share is not None:
         split, other, held_out = _hold_out(split, share)
     else:
-        raise no_validation(root, "annotations/instances_val*.json, val.json, valid/*.json")
-    return _figures(root, split, other, held_out)
+        raise explain_no_validation(root, "annotations/instances_val*.json, val.json, valid/*.json")
+    return _statistics(root, split, other, held_out)
 
 
 def _annotation_files(root: Path) -> list[Path]:
@@ -131,8 +137,8 @@ def _choose(root: Path, files: list[Path], split: str, named: str | None) -> Pat
     """The annotation file of a split; one file alone, whatever its name, is that of training."""
     if named is not None:
         return Path(named)
-    found = [file for file in files if split_of(file) == split]
-    if not found and split == "train" and len(files) == 1 and split_of(files[0]) is None:
+    found = [file for file in files if find_split(file) == split]
+    if not found and split == "train" and len(files) == 1 and find_split(files[0]) is None:
         return files[0]
     if len(found) > 1:
         raise DatasetError(
@@ -165,7 +171,7 @@ def _image_folder(root: Path, file: Path, names: list[str], split: str) -> str:
     usual = [stem, split, f"images/{stem}", f"images/{split}", file.parent, "images", "."]
     others = sorted(path for path in (*root.glob("*/"), *root.glob("*/*/")) if path.is_dir())
     folders = [root / path for path in usual] + others
-    missing = {folder: len(missing_files(folder, names)) for folder in folders}
+    missing = {folder: len(find_missing_files(folder, names)) for folder in folders}
     best = min(folders, key=missing.__getitem__)
     if missing[best] == len(names):
         raise DatasetError(
@@ -190,14 +196,14 @@ def _hold_out(whole: CocoSplit, share: float) -> tuple[CocoSplit, CocoSplit, dic
     return splits["train"], splits["val"], texts
 
 
-def _figures(root: Path, train: CocoSplit, val: CocoSplit, held_out: dict) -> CocoFigures:
+def _statistics(root: Path, train: CocoSplit, val: CocoSplit, held_out: dict) -> CocoStatistics:
     categories = train.content["categories"]
-    faults = list(category_faults(root / train.ann_file, categories, None))
+    faults = list(find_category_faults(root / train.ann_file, categories, None))
     classes = tuple(item.get("name") for item in categories)
     if not classes:
         faults.append(f"{root / train.ann_file} has no categories. Write them, with id and name.")
     if not faults:
-        faults += category_faults(root / val.ann_file, val.content["categories"], classes)
+        faults += find_category_faults(root / val.ann_file, val.content["categories"], classes)
     if faults:
         raise DatasetError(" ".join(faults))
     objects = [a for a in train.content["annotations"] if not a.get("iscrowd") and _has_box(a)]
@@ -215,7 +221,7 @@ def _figures(root: Path, train: CocoSplit, val: CocoSplit, held_out: dict) -> Co
     crowd = max(Counter(a.get("image_id") for a in val.content["annotations"]).values(), default=0)
     sizes = np.array([(i["width"], i["height"]) for i in train.content["images"]], float)
     boxes = np.array([a["bbox"][2:] for a in objects], float)
-    return CocoFigures(
+    return CocoStatistics(
         root=root,
         train=train,
         val=val,

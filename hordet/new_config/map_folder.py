@@ -10,13 +10,13 @@ from PIL import Image
 
 from hordet.datasets.transforms import IGNORED, LoadSegAnnotations
 from hordet.errors import DatasetError, list_first
-from hordet.new_config.class_names import class_names, classes_of
-from hordet.new_config.splits import hold_out, no_validation, split_of
-from hordet.new_config.words import describe_classes, span
+from hordet.new_config.class_names import name_classes, read_class_names
+from hordet.new_config.splits import explain_no_validation, find_split, hold_out
+from hordet.new_config.words import describe_classes, format_range
 
 _IMAGES = ("images", "img", "imgs", "JPEGImages")
 _MAPS = ("annotations", "labels", "masks", "ann_dir", "SegmentationClass")
-# Maps that are read for the figures, spread over all; tools/check_dataset.py reads every one.
+# Maps that are read for the statistics, spread over all; tools/check_dataset.py reads every one.
 MOST_MAPS = 2000
 
 
@@ -38,8 +38,8 @@ class MapSplit:
 
 
 @dataclass
-class MapFigures:
-    """The figures that a config is made from; those of pixels are of training.
+class MapStatistics:
+    """The statistics that a config is made from; those of pixels are of training.
 
     Attributes:
         root: Folder of the data.
@@ -79,7 +79,8 @@ class MapFigures:
         return [
             f"train {len(self.train.names):,} images ({self.train.images}), "
             f"val {len(self.val.names):,} ({self.val.images})",
-            f"images {span(self.long_sides)} x {span(self.short_sides)} pixels (long x short)",
+            f"images {format_range(self.long_sides)} x {format_range(self.short_sides)} pixels "
+            "(long x short)",
             f"label maps: {zero}, {self.ignored:.1%} of the pixels are ignored, the rarest class "
             f"in use has {rare:.2%}",
             f"names of classes: {self.named_by or 'none found (classes.txt, labels.txt, ...)'}",
@@ -87,12 +88,12 @@ class MapFigures:
         ]
 
 
-def look_at_maps(
+def measure_maps(
     root: Path,
     classes_file: Path | None = None,
     reduce_zero_label: bool = False,
     share: float | None = None,
-) -> MapFigures:
+) -> MapStatistics:
     """Look at images with label maps in ADE20K's layout; up to `MOST_MAPS` of a split are read.
 
     Args:
@@ -128,16 +129,18 @@ def look_at_maps(
         val = MapSplit(*relative, sorted(chosen), "val.txt")
         held_out = {split.ann_file: "\n".join(split.names) + "\n" for split in (train, val)}
     else:
-        raise no_validation(root, f"{images.name}/validation and {maps.name}/validation, or /val")
+        raise explain_no_validation(
+            root, f"{images.name}/validation and {maps.name}/validation, or /val"
+        )
     pixels, sizes = _read(root, train, img_suffix, map_suffix)
     # A value that stands in validation maps alone must not stop the first validation.
     values = {*pixels, *_read(root, val, img_suffix, map_suffix)[0]}
-    found, named_by = class_names(root, classes_file)
-    classes, reduce_zero_label = classes_of(root, found, values, reduce_zero_label)
+    found, named_by = read_class_names(root, classes_file)
+    classes, reduce_zero_label = name_classes(root, found, values, reduce_zero_label)
     first = int(reduce_zero_label)
     total = sum(pixels.values())
     counts = {name: pixels[label] for label, name in enumerate(classes, first)}
-    return MapFigures(
+    return MapStatistics(
         root=root,
         train=train,
         val=val,
@@ -166,7 +169,7 @@ def _folder(root: Path, names: tuple[str, ...], what: str) -> Path:
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:
-    found = {split_of(Path(path.name)): path for path in folder.iterdir() if path.is_dir()}
+    found = {find_split(Path(path.name)): path for path in folder.iterdir() if path.is_dir()}
     return {split: path for split, path in found.items() if split}
 
 

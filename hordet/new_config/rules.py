@@ -1,4 +1,4 @@
-"""From figures of data to the numbers of a config, by rules that know no data set by name.
+"""From statistics of data to the numbers of a config, by rules that know no data set by name.
 
 Measured on a few hundred images, nuclei and CamVid, with a small model that trains for ten
 minutes on two CPU cores. Other data may want other numbers; the config says where each is from.
@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hordet.new_config.coco_folder import CocoFigures
-from hordet.new_config.map_folder import MapFigures
+from hordet.new_config.coco_folder import CocoStatistics
+from hordet.new_config.map_folder import MapStatistics
 
 BATCH_SIZE = 4
 LEARNING_RATE = 1.5e-3  # for that batch
@@ -66,9 +66,9 @@ class DetectionChoices:
     sampled: int
     schedule: Schedule
 
-    def cautions(self, figures: CocoFigures) -> list[str]:
+    def cautions(self, statistics: CocoStatistics) -> list[str]:
         """Return what no number of a config can mend, in words."""
-        side = float(np.median(figures.sides)) * self.enlarged
+        side = float(np.median(statistics.sides)) * self.enlarged
         words = (
             f"half of the objects are below {side:.0f} pixels at {self.scale[0]} x {self.scale[1]}"
             ", two cells of the finest feature map: cut the images with tools/slice_dataset.py "
@@ -93,54 +93,60 @@ class SegmentationChoices:
     class_weight: list[float]
     schedule: Schedule
 
-    def cautions(self, figures: MapFigures) -> list[str]:
+    def cautions(self, statistics: MapStatistics) -> list[str]:
         """Return what no number of a config can mend, in words."""
-        empty = sum(not number for number in figures.counts.values())
+        empty = sum(not number for number in statistics.counts.values())
         words = (
-            f"{empty} of {len(figures.counts)} classes have no pixel in the training maps that "
+            f"{empty} of {len(statistics.counts)} classes have no pixel in the training maps that "
             "were read: what has no example is not learned, and counts as 0 where it is in the "
             "validation maps"
         )
         return [words] if empty else []
 
 
-def detection_choices(
-    figures: CocoFigures, *, pretrained: bool, batch_size: int = BATCH_SIZE, max_side: int = 640
+def choose_detection(
+    statistics: CocoStatistics,
+    *,
+    pretrained: bool,
+    batch_size: int = BATCH_SIZE,
+    max_side: int = 640,
 ) -> DetectionChoices:
     """Choose the numbers of a detector.
 
     Args:
-        figures: Of the data.
+        statistics: Of the data.
         pretrained: Whether the backbone starts from weights.
         batch_size: Images a step, at most those there are.
         max_side: Longest side that an image may be resized to, pixels: what the time allows.
     """
-    long, short = float(np.median(figures.long_sides)), float(np.median(figures.short_sides))
-    wanted = min(max(1.0, GOOD_SIDE / float(np.median(figures.sides))), MOST_ENLARGED)
+    long, short = float(np.median(statistics.long_sides)), float(np.median(statistics.short_sides))
+    wanted = min(max(1.0, GOOD_SIDE / float(np.median(statistics.sides))), MOST_ENLARGED)
     enlarged = min(wanted, max_side / long)
     scaled_long = _multiple(long * enlarged)
     enlarged = scaled_long / long
     # Both bound an image: rounded down, the short side would shrink it more than the long one.
     scale = (scaled_long, math.ceil(short * enlarged / STRIDE) * STRIDE)
     crop = _multiple(math.sqrt(long * short)) if wanted > 1 and enlarged > 1 else None
-    small, large = np.quantile(figures.sides, [0.1, 0.95]) * enlarged
+    small, large = np.quantile(statistics.sides, [0.1, 0.95]) * enlarged
     finest = max(1, round(small / FINEST_ANCHOR))
     coarsest = round(large / COARSEST_ANCHOR)
-    crowded = figures.most_objects > USUAL_CROWD
+    crowded = statistics.most_objects > USUAL_CROWD
     return DetectionChoices(
         scale=scale,
         enlarged=enlarged,
         crop=crop,
         # Within a factor of 1.5 an anchor still overlaps an object by the 0.3 that it needs.
         anchor_scales=[finest, coarsest] if coarsest > 1.5 * finest else [finest],
-        anchor_ratios=_ratios(figures.ratios),
-        max_per_img=math.ceil(1.2 * figures.most_objects / 100) * 100 if crowded else USUAL_CROWD,
-        sampled=64 if figures.median_objects > 8 else 32,
+        anchor_ratios=_ratios(statistics.ratios),
+        max_per_img=math.ceil(1.2 * statistics.most_objects / 100) * 100
+        if crowded
+        else USUAL_CROWD,
+        sampled=64 if statistics.median_objects > 8 else 32,
         schedule=_schedule(
-            IMAGES_TO_SEE * math.sqrt(len(figures.classes)) / figures.train.images,
+            IMAGES_TO_SEE * math.sqrt(len(statistics.classes)) / statistics.train.images,
             EPOCHS,
             pretrained,
-            min(batch_size, figures.train.images),
+            min(batch_size, statistics.train.images),
         ),
     )
 
@@ -170,22 +176,26 @@ def _schedule(
     return Schedule(whole, math.ceil(whole / 3 / step) * step, batch_size, rate)
 
 
-def segmentation_choices(
-    figures: MapFigures, *, pretrained: bool, batch_size: int = BATCH_SIZE, max_side: int = 640
+def choose_segmentation(
+    statistics: MapStatistics,
+    *,
+    pretrained: bool,
+    batch_size: int = BATCH_SIZE,
+    max_side: int = 640,
 ) -> SegmentationChoices:
-    """Choose the numbers of a segmentor; arguments as of `detection_choices`."""
-    long, short = float(np.median(figures.long_sides)), float(np.median(figures.short_sides))
+    """Choose the numbers of a segmentor; arguments as of `choose_detection`."""
+    long, short = float(np.median(statistics.long_sides)), float(np.median(statistics.short_sides))
     factor = min(1.0, max_side / long)
     scale = (round(long * factor), round(short * factor))
     crop = [math.ceil(max(side / 2, min(side, LEAST_CROP)) / STRIDE) * STRIDE for side in scale]
-    passes = len(figures.train.names) / batch_size
+    passes = len(statistics.train.names) / batch_size
     return SegmentationChoices(
         scale=scale,
         crop=(crop[1], crop[0]),
-        class_weight=_class_weight(np.array(list(figures.counts.values()), float)),
+        class_weight=_class_weight(np.array(list(statistics.counts.values()), float)),
         schedule=_schedule(
             # Fewer images a step, more steps.
-            ITERATIONS * math.sqrt(len(figures.classes)) * BATCH_SIZE / batch_size,
+            ITERATIONS * math.sqrt(len(statistics.classes)) * BATCH_SIZE / batch_size,
             (PASSES[0] * passes, PASSES[1] * passes),
             pretrained,
             batch_size,
@@ -198,7 +208,7 @@ def _class_weight(counts: np.ndarray) -> list[float]:
     """Weights by the classes' numbers of pixels, whose mean over all pixels is 1 unless bounded.
 
     By the square root, for the whole inverse (median frequency balancing, Eigen and Fergus, ICCV
-    2015) paints rare classes over their neighbours.
+    2015) paints rare classes over their neighbors.
     """
     weights = np.ones_like(counts)
     seen = counts > 0

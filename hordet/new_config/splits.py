@@ -10,7 +10,7 @@ from hordet.errors import DatasetError
 WORDS = {"train": {"train", "training"}, "val": {"val", "valid", "validation"}}
 
 
-def split_of(path: Path) -> str | None:
+def find_split(path: Path) -> str | None:
     """Return 'train' or 'val' if a relative path has such a word in it (digits aside), else None.
 
     Args:
@@ -24,7 +24,7 @@ def split_of(path: Path) -> str | None:
 def hold_out(names: Sequence[str], share: float) -> set[str]:
     """Choose the names of images that are to validate; the same ones each time.
 
-    They are the first by the hash of their names, so that neighbours in a folder are no more likely
+    They are the first by the hash of their names, so that neighbors in a folder are no more likely
     to be chosen together than any others.
 
     Args:
@@ -43,11 +43,11 @@ def hold_out(names: Sequence[str], share: float) -> set[str]:
     return set(sorted(names, key=lambda name: hashlib.blake2b(name.encode()).digest())[:number])
 
 
-def no_validation(root: Path, looked_for: str) -> DatasetError:
+def explain_no_validation(root: Path, looked_for: str) -> DatasetError:
     """The error for data without a validation split, with the ways out."""
     return DatasetError(
         f"{root} has no validation split (looked for {looked_for}). A figure on training images "
         "says nothing about new ones. Give it one, or add --hold-out 0.2: a fifth of the training "
         "images then validates, listed in files beside the config; the data are not touched. If "
-        "neighbouring images are alike, as frames of a video are, split by video yourself."
+        "neighboring images are alike, as frames of a video are, split by video yourself."
     )

@@ -1,17 +1,17 @@
-"""How figures of data are told to a person."""
+"""How statistics of data are told to a person."""
 
 import numpy as np
 
 from hordet.errors import list_first
 
 
-def span(values: np.ndarray) -> str:
+def format_range(values: np.ndarray) -> str:
     """Return the middle and the ends of whole numbers, as in `256 (200 to 320)`."""
     low, high = int(values.min()), int(values.max())
     return f"{low}" if low == high else f"{int(np.median(values))} ({low} to {high})"
 
 
-def counted(number: int, word: str) -> str:
+def format_count(number: int, word: str) -> str:
     """Return '1 class' or '2 classes'."""
     return f"{number:,} {word if number == 1 else word + 'es'}"
 
@@ -21,5 +21,5 @@ def describe_classes(counts: dict[str, int], without: str) -> list[str]:
     most = sorted(counts.items(), key=lambda item: -item[1])
     named = [f"{name} {number:,}" for name, number in most if number]
     empty = [name for name, number in counts.items() if not number]
-    lines = [f"{counted(len(counts), 'class')}: {list_first(named, 12)}"]
+    lines = [f"{format_count(len(counts), 'class')}: {list_first(named, 12)}"]
     return lines + ([f"{len(empty)} {without}: {list_first(empty, 12)}"] if empty else [])

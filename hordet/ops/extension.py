@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import torch
 
 from hordet.errors import MissingOperatorError
-from hordet.ops import attention, boxes, deform, focal, neighbourhood, roi
+from hordet.ops import attention, boxes, deform, focal, neighborhood, roi
 
 
 def get_compiler_version() -> str:
@@ -46,12 +46,12 @@ OPERATORS: dict[str, Callable[..., Any]] = {
         deform.modulated_deform_conv_backward,
         attention.ms_deform_attn_forward,
         attention.ms_deform_attn_backward,
-        neighbourhood.carafe_forward,
-        neighbourhood.carafe_backward,
-        neighbourhood.carafe_naive_forward,
-        neighbourhood.carafe_naive_backward,
-        neighbourhood.masked_im2col_forward,
-        neighbourhood.masked_col2im_forward,
+        neighborhood.carafe_forward,
+        neighborhood.carafe_backward,
+        neighborhood.carafe_naive_forward,
+        neighborhood.carafe_naive_backward,
+        neighborhood.masked_im2col_forward,
+        neighborhood.masked_col2im_forward,
         get_compiler_version,
         get_compiling_cuda_version,
     )

@@ -1,4 +1,4 @@
-"""What mmdet calls of `panopticapi`, which no wheel carries: ids in colours, panoptic quality.
+"""What mmdet calls of `panopticapi`, which no wheel carries: ids in colors, panoptic quality.
 
 Panoptic quality is that of Kirillov et al., "Panoptic Segmentation", CVPR 2019, section 4. Matching
 segments is mmdet's part (`mmdet.evaluation.functional.panoptic_utils`); here their counts become
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 VOID = 0
 """The id of pixels that belong to no segment."""
 OFFSET = 256**3
-"""One more than the largest id that a colour holds; true id * OFFSET + predicted id is a pair."""
+"""One more than the largest id that a color holds; true id * OFFSET + predicted id is a pair."""
 
 
 def rgb2id(color: NDArray[np.integer]) -> NDArray[np.integer] | int:
-    """Reads segment ids out of colours: R + 256 G + 256^2 B.
+    """Reads segment ids out of colors: R + 256 G + 256^2 B.
 
     Args:
-        color: (H, W, 3) image or (3,) colour, RGB.
+        color: (H, W, 3) image or (3,) color, RGB.
 
     Returns:
         (H, W) int32 ids, or one id.
@@ -35,7 +35,7 @@ def rgb2id(color: NDArray[np.integer]) -> NDArray[np.integer] | int:
 
 
 def id2rgb(id_map: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Writes segment ids as colours: (H, W) ids below 256^3 -> (H, W, 3) RGB."""
+    """Writes segment ids as colors: (H, W) ids below 256^3 -> (H, W, 3) RGB."""
     ids = np.asarray(id_map)
     return np.stack([ids % 256, ids // 256 % 256, ids // 256**2 % 256], axis=-1).astype(np.uint8)
 

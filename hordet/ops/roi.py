@@ -40,7 +40,7 @@ def roi_align_forward(
         spatial_scale: features a pixel.
         sampling_ratio: samples along each side of a bin; 0 is one a feature.
         pool_mode: 1, the mean.
-        aligned: pixel centres lie at halves.
+        aligned: pixel centers lie at halves.
 
     Raises:
         NotImplementedError: for pool_mode 0, the maximum.

@@ -35,8 +35,8 @@ def encode_crop(crop: NDArray[Any], x: int, y: int, height: int, width: int) -> 
     return coco_mask.frPyObjects(dict(size=[height, width], counts=runs.tolist()), height, width)
 
 
-def bitmap_of(segmentation: Any, size: tuple[int, int]) -> NDArray[np.uint8] | None:
-    """Rasterise an annotation's polygons or run lengths.
+def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.uint8] | None:
+    """Rasterize an annotation's polygons or run lengths.
 
     Args:
         segmentation: As COCO has it: polygons, or run lengths, compressed or not.

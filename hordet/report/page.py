@@ -12,8 +12,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from hordet.config.load import load_config
 from hordet.errors import ConfigError
 from hordet.report import plots
-from hordet.report.predictions import Findings, predict
-from hordet.report.run_folder import RunFolder, distinct_names, read_run, settings_difference
+from hordet.report.predictions import RunPredictions, predict
+from hordet.report.run_folder import RunFolder, compare_settings, make_names_distinct, read_run
 from hordet.visualization.drawing import draw_sheet
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -59,7 +59,7 @@ def write_report(folders: Sequence[str | Path], out: str | Path, predictions: bo
         ReportError: A folder holds no run.
     """
     runs = [read_run(folder) for folder in folders]
-    for run, name in zip(runs, distinct_names([run.path for run in runs]), strict=True):
+    for run, name in zip(runs, make_names_distinct([run.path for run in runs]), strict=True):
         run.name = name
     sections = [_section(run, runs[0] if run is not runs[0] else None) for run in runs]
     for section in sections if predictions else ():
@@ -73,7 +73,7 @@ def write_report(folders: Sequence[str | Path], out: str | Path, predictions: bo
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
         summary=[_summary(section) for section in sections],
         comparison=_comparison(runs),
-        curves=[*plots.validation_curves(runs), *plots.training_curves(runs)],
+        curves=[*plots.plot_validation_curves(runs), *plots.plot_training_curves(runs)],
         sections=sections,
     )
     out = Path(out)
@@ -98,7 +98,7 @@ def _section(run: RunFolder, first: RunFolder | None) -> Section:
                 continue
     if base is not None:
         skipped = ("work_dir", "launcher")
-        rows = settings_difference(base.to_dict(), run.config.to_dict())
+        rows = compare_settings(base.to_dict(), run.config.to_dict())
         section.settings = [row for row in rows if row[0].split(".")[0] not in skipped]
     return section
 
@@ -167,12 +167,12 @@ def _images(dataset: dict[str, Any]) -> str:
     return repr([root, dataset.get("ann_file"), dataset.get("data_prefix")])
 
 
-def _add_findings(section: Section, found: Findings) -> None:
+def _add_findings(section: Section, found: RunPredictions) -> None:
     """Add what the predictions show."""
     section.verdicts.append(f"An image takes {found.seconds:.2f} s to predict on this machine.")
     for kind, figures in found.figures.items():
         text = "precision over recall"
-        section.plots.append((text, plots.precision_recall(figures, found.classes, kind)))
+        section.plots.append((text, plots.plot_precision_recall(figures, found.classes, kind)))
     if found.errors is not None:
         errors = found.errors
         worst = max(errors.gains, key=lambda name: errors.gains[name])
@@ -181,8 +181,8 @@ def _add_findings(section: Section, found: Findings) -> None:
             f"{errors.ap50:.3f}."
         )
         section.errors = [(k, errors.counts[k], errors.gains[k]) for k in errors.gains]
-        section.plots.append(("lost AP50", plots.error_bars(errors.gains)))
-        matrix = plots.confusion(
+        section.plots.append(("lost AP50", plots.plot_error_bars(errors.gains)))
+        matrix = plots.plot_confusion(
             errors.confusion, [*found.classes, "background"], [*found.classes, "missed"]
         )
         section.plots.append(("confusion matrix", matrix))
@@ -194,15 +194,15 @@ def _add_findings(section: Section, found: Findings) -> None:
             f"mIoU {found.summary['mIoU'] / 100:.3f}, pixel accuracy "
             f"{found.summary['aAcc'] / 100:.3f}; the weakest class is {worst[0]}, IoU {worst[1]}."
         )
-        matrix = plots.confusion(found.confusion, found.classes, found.classes)
+        matrix = plots.plot_confusion(found.confusion, found.classes, found.classes)
         section.plots.append(("confusion matrix", matrix))
     for title, pairs in found.images:
         # One by one, so that a telephone shows them large and a screen side by side.
-        sheets = [draw_sheet([pair], found.classes, found.colours, "") for pair in pairs]
-        section.sheets.append((title, [plots.embedded(sheet, "jpg") for sheet in sheets]))
+        sheets = [draw_sheet([pair], found.classes, found.colors, "") for pair in pairs]
+        section.sheets.append((title, [plots.embed_figure(sheet, "jpg") for sheet in sheets]))
 
 
-def _detection_table(found: Findings) -> tuple[list[str], list[list[str]]]:
+def _detection_table(found: RunPredictions) -> tuple[list[str], list[list[str]]]:
     """Return AP of classes, sizes and overlaps, of masks where there are masks."""
     kind = list(found.figures)[-1]
     figures = found.figures[kind]
@@ -215,7 +215,7 @@ def _detection_table(found: Findings) -> tuple[list[str], list[list[str]]]:
     return heading, sorted(rows, key=lambda row: row[1])
 
 
-def _segmentation_table(found: Findings) -> tuple[list[str], list[list[str]]]:
+def _segmentation_table(found: RunPredictions) -> tuple[list[str], list[list[str]]]:
     """Return IoU and accuracy of classes, the weakest first; classes without truth last."""
     matrix = found.confusion
     right, true, guessed = matrix.diagonal(), matrix.sum(axis=1), matrix.sum(axis=0)

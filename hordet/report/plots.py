@@ -9,14 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hordet.evaluation.coco_eval import CocoFigures
+from hordet.evaluation.coco_eval import CocoScores
 from hordet.report.run_folder import HEADLINES, RunFolder
 
-COLOURS = ("#1f5fa8", "#d1495b", "#2a9d58", "#8e5ea2", "#c77d0a", "#3a3a3a")
+COLORS = ("#1f5fa8", "#d1495b", "#2a9d58", "#8e5ea2", "#c77d0a", "#3a3a3a")
 CLASSES_AT_MOST = 30
 
 
-def embedded(figure: Figure, kind: str = "svg") -> str:
+def embed_figure(figure: Figure, kind: str = "svg") -> str:
     """Return a figure as the data of an HTML image."""
     data = io.BytesIO()
     options = {"dpi": 110, "pil_kwargs": {"quality": 80}} if kind == "jpg" else {}
@@ -39,10 +39,10 @@ def _axes(title: str, x: str = "", y: str = "", height: float = 2.9) -> tuple[Fi
 def _finish(figure: Figure, axes: Axes, names: int) -> str:
     if names > 1:
         axes.legend(fontsize=8, frameon=False)
-    return embedded(figure)
+    return embed_figure(figure)
 
 
-def training_curves(runs: Sequence[RunFolder]) -> list[str]:
+def plot_training_curves(runs: Sequence[RunFolder]) -> list[str]:
     """Draw loss, learning rate and gradient norm over iterations, a line a run."""
     made = []
     for key, title, scale in (
@@ -53,57 +53,57 @@ def training_curves(runs: Sequence[RunFolder]) -> list[str]:
         if not any(run.curve(key)[0] for run in runs):
             continue
         figure, axes = _axes(title, "iteration")
-        for run, colour in zip(runs, _colours(runs), strict=True):
+        for run, color in zip(runs, _colors(runs), strict=True):
             if run.curve(key)[0]:
-                axes.plot(*run.curve(key), color=colour, label=run.name, lw=1.5)
+                axes.plot(*run.curve(key), color=color, label=run.name, lw=1.5)
         axes.set_yscale(scale)
         made.append(_finish(figure, axes, len(runs)))
     return made
 
 
-def validation_curves(runs: Sequence[RunFolder]) -> list[str]:
+def plot_validation_curves(runs: Sequence[RunFolder]) -> list[str]:
     """Draw each headline metric over the validations, a line a run."""
     made = []
     for key, (name, divisor) in HEADLINES.items():
         if not any(run.metric(key)[0] for run in runs):
             continue
         figure, axes = _axes(f"{name} on validation", "epoch or iteration")
-        for run, colour in zip(runs, _colours(runs), strict=True):
+        for run, color in zip(runs, _colors(runs), strict=True):
             steps, values = run.metric(key)
             if not steps:
                 continue
             scaled = [value / divisor for value in values]
-            axes.plot(steps, scaled, color=colour, marker="o", ms=4, label=run.name)
+            axes.plot(steps, scaled, color=color, marker="o", ms=4, label=run.name)
         axes.set_ylim(0, 1)
         made.append(_finish(figure, axes, len(runs)))
     return made
 
 
-def precision_recall(figures: CocoFigures, classes: Sequence[str], kind: str) -> str:
+def plot_precision_recall(figures: CocoScores, classes: Sequence[str], kind: str) -> str:
     """Draw precision over recall: the mean of the classes at three overlaps."""
     name = {"bbox": "Boxes", "segm": "Masks"}[kind]
     figure, axes = _axes(f"{name}: precision and recall", "recall", "precision")
     recall = np.linspace(0, 1, 101)
     table = np.ma.masked_less(figures.precision[:, :, :, 0, -1], 0)
-    for threshold, colour in zip((0, 5, 8), COLOURS, strict=False):
+    for threshold, color in zip((0, 5, 8), COLORS, strict=False):
         mean = np.ma.filled(table[threshold].mean(axis=1), 0)
-        axes.plot(recall, mean, color=colour, label=f"overlap {0.5 + 0.05 * threshold:.2f}")
+        axes.plot(recall, mean, color=color, label=f"overlap {0.5 + 0.05 * threshold:.2f}")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
     return _finish(figure, axes, 3)
 
 
-def error_bars(gains: dict[str, float]) -> str:
+def plot_error_bars(gains: dict[str, float]) -> str:
     """Draw what repairing each kind of error would add to AP50."""
     figure, axes = _axes("AP50 that is lost to each kind of error", "AP50")
     names = list(gains)[::-1]
-    bars = axes.barh(names, [gains[name] for name in names], color=COLOURS[1])
+    bars = axes.barh(names, [gains[name] for name in names], color=COLORS[1])
     axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=9)
     axes.set_xlim(0, max(0.05, 1.2 * max(gains.values())))
-    return embedded(figure)
+    return embed_figure(figure)
 
 
-def confusion(matrix: NDArray[np.int64], rows: Sequence[str], columns: Sequence[str]) -> str:
+def plot_confusion(matrix: NDArray[np.int64], rows: Sequence[str], columns: Sequence[str]) -> str:
     """Draw a confusion matrix, each row divided by its sum; the largest classes of many."""
     kept = np.sort(np.argsort(-matrix.sum(axis=1), kind="stable")[:CLASSES_AT_MOST])
     part = matrix[np.ix_(kept, kept)]
@@ -119,8 +119,8 @@ def confusion(matrix: NDArray[np.int64], rows: Sequence[str], columns: Sequence[
     for i, j in np.argwhere(share >= 0.005) if len(kept) <= 15 else ():
         shade = "white" if share[i, j] > 0.5 else "black"
         axes.text(j, i, f"{share[i, j]:.2f}", ha="center", va="center", fontsize=7, color=shade)
-    return embedded(figure)
+    return embed_figure(figure)
 
 
-def _colours(runs: Sequence[RunFolder]) -> list[str]:
-    return [COLOURS[i % len(COLOURS)] for i in range(len(runs))]
+def _colors(runs: Sequence[RunFolder]) -> list[str]:
+    return [COLORS[i % len(COLORS)] for i in range(len(runs))]

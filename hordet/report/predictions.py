@@ -17,31 +17,31 @@ from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from hordet.datasets.roots import evaluator_configs
+from hordet.datasets.roots import list_metrics
 from hordet.engine import runner as runs
 from hordet.errors import ReportError
-from hordet.evaluation.coco_eval import CocoFigures, evaluate_coco
+from hordet.evaluation.coco_eval import CocoScores, evaluate_coco
 from hordet.evaluation.coco_results import ImageResult
-from hordet.evaluation.tide import CONFUSION_SCORE, Errors, find_errors
+from hordet.evaluation.tide import CONFUSION_SCORE, DetectionErrors, find_errors
 from hordet.report.run_folder import RunFolder
 from hordet.visualization.panels import (
     Pair,
-    class_colours,
-    predicted_objects,
-    semantic_panels,
-    true_objects,
+    get_class_colors,
+    make_prediction_panel,
+    make_semantic_panels,
+    make_truth_panel,
 )
 
 SHOWN = 4  # images of each of: worst, best, random
 
 
 @dataclass
-class Findings:
+class RunPredictions:
     """What the predictions of a run say.
 
     Attributes:
         classes: Names of the classes.
-        colours: Their colours, 0 to 1.
+        colors: Their colors, 0 to 1.
         seconds: Prediction of one image, mean.
         images: Truth and prediction of the worst, the best and random images, with a title.
         figures: COCO's figures by 'bbox' and 'segm'; of detectors.
@@ -51,16 +51,16 @@ class Findings:
     """
 
     classes: list[str]
-    colours: list[tuple[float, float, float]]
+    colors: list[tuple[float, float, float]]
     seconds: float
     images: list[tuple[str, list[Pair]]]
-    figures: dict[str, CocoFigures] = field(default_factory=dict)
-    errors: Errors | None = None
+    figures: dict[str, CocoScores] = field(default_factory=dict)
+    errors: DetectionErrors | None = None
     confusion: NDArray[np.int64] | None = None
     summary: dict[str, float] = field(default_factory=dict)
 
 
-def predict(folder: RunFolder) -> Findings:
+def predict(folder: RunFolder) -> RunPredictions:
     """Run a run's checkpoint over its validation images.
 
     Args:
@@ -71,7 +71,7 @@ def predict(folder: RunFolder) -> Findings:
         DatasetError: The images are not where the config says.
     """
     cfg = copy.deepcopy(folder.config)
-    metrics = evaluator_configs(cfg.get("val_evaluator"))
+    metrics = list_metrics(cfg.get("val_evaluator"))
     if not cfg.get("val_dataloader") or not metrics:
         raise ReportError(
             f"{folder.path}: its config has no val_dataloader and val_evaluator, so there is "
@@ -126,7 +126,7 @@ def _choose(quality: dict[Any, float]) -> list[tuple[str, list[Any]]]:
     return [(title, keys) for title, keys in named if keys]
 
 
-def _detection(cfg: Config, dataset: Any, metric: Any, seconds: float) -> Findings:
+def _detection(cfg: Config, dataset: Any, metric: Any, seconds: float) -> RunPredictions:
     """Score detections."""
     results = {result.image_id: result for _, result in metric.results}
     if metric._coco_api is None:
@@ -149,9 +149,9 @@ def _detection(cfg: Config, dataset: Any, metric: Any, seconds: float) -> Findin
         for title, keys in _choose(quality)
     ]
     classes = [names[category] for category in categories]
-    return Findings(
+    return RunPredictions(
         classes,
-        class_colours(dataset.metainfo)[1],
+        get_class_colors(dataset.metainfo)[1],
         seconds,
         images,
         figures=figures,
@@ -177,14 +177,14 @@ def _pair(dataset: Any, index: int, result: ImageResult | None, labels: dict[int
         if result.masks is not None:
             dense = coco_mask.decode(result.run_lengths()).transpose(2, 0, 1)
             found.masks = torch.from_numpy(np.ascontiguousarray(dense))
-    truth = true_objects(info, size)
-    return Pair(index, info["img_path"], truth, predicted_objects(found, CONFUSION_SCORE))
+    truth = make_truth_panel(info, size)
+    return Pair(index, info["img_path"], truth, make_prediction_panel(found, CONFUSION_SCORE))
 
 
-def _segmentation(runner: Any, metric: Any, seconds: float) -> Findings:
+def _segmentation(runner: Any, metric: Any, seconds: float) -> RunPredictions:
     """Score label maps."""
     dataset = runner.test_dataloader.dataset
-    classes, colours = class_colours(dataset.metainfo)
+    classes, colors = get_class_colors(dataset.metainfo)
     quality = {}
     for name, (places, counts, _) in metric.results:
         right = counts[places % (len(classes) + 1) == 0].sum()
@@ -200,6 +200,8 @@ def _segmentation(runner: Any, metric: Any, seconds: float) -> Findings:
             batch = {name: [value] for name, value in item.items()}
             with torch.no_grad():
                 sample = runner.model.test_step(batch)[0]
-            pairs.append(Pair(indices[key], key, *semantic_panels(sample)))
+            pairs.append(Pair(indices[key], key, *make_semantic_panels(sample)))
         images.append((title, pairs))
-    return Findings(classes, colours, seconds, images, confusion=metric.confusion, summary=summary)
+    return RunPredictions(
+        classes, colors, seconds, images, confusion=metric.confusion, summary=summary
+    )

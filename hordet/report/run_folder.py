@@ -106,7 +106,7 @@ def read_run(path: str | Path) -> RunFolder:
     return run
 
 
-def distinct_names(paths: Sequence[Path]) -> list[str]:
+def make_names_distinct(paths: Sequence[Path]) -> list[str]:
     """Name folders by as many of their last parts as tell them apart, one if that is enough."""
     whole = [path.resolve() for path in paths]
     for count in range(1, max(len(path.parts) for path in whole)):
@@ -145,7 +145,7 @@ def _checkpoint(path: Path) -> Path | None:
     return named if named and named.is_file() else None
 
 
-def settings_difference(base: Any, config: Any) -> list[tuple[str, str, str]]:
+def compare_settings(base: Any, config: Any) -> list[tuple[str, str, str]]:
     """List the settings that differ: dotted key, value of the base, value of the run."""
     old, new = dict(_flat(base)), dict(_flat(config))
     keys = sorted(old.keys() | new.keys())

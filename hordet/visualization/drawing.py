@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path as MplPath
 from numpy.typing import NDArray
 
-from hordet.visualization.panels import Colour, Pair, Panel
+from hordet.visualization.panels import Color, Pair, Panel
 
 PANEL_INCHES = 3.6
 DOTS_PER_INCH = 110
@@ -27,7 +27,7 @@ SMALLEST_OVERLAY, LARGEST_OVERLAY = 800, 4000
 
 
 def draw_sheet(
-    pairs: Sequence[Pair], classes: Sequence[str], colours: Sequence[Colour], title: str
+    pairs: Sequence[Pair], classes: Sequence[str], colors: Sequence[Color], title: str
 ) -> Figure:
     """Lay out truth beside prediction, two images a row, with a legend for class maps."""
     columns = min(len(pairs), 2)
@@ -36,7 +36,7 @@ def draw_sheet(
     # One height for all panels: that of the typical image, within reason.
     ratio = float(np.clip(np.median([i.shape[0] / i.shape[1] for i in images]), 0.4, 1.6))
     panels = [panel for pair in pairs for panel in (pair.truth, pair.prediction)]
-    legend = _legend(panels, classes, colours)
+    legend = _legend(panels, classes, colors)
     legend_rows = -(-len(legend) // (3 * columns))
     width = 2 * columns * PANEL_INCHES
     panel_height = PANEL_INCHES * ratio + 0.4
@@ -51,7 +51,7 @@ def draw_sheet(
         left = axes[k // columns][2 * (k % columns) :]
         panels = (pair.truth, pair.prediction)
         for axis, panel, name in zip(left, panels, (Path(pair.image_path).name, ""), strict=False):
-            draw_panel(axis, image, panel, classes, colours)
+            draw_panel(axis, image, panel, classes, colors)
             axis.set_title(f"{name}   {panel.caption}".strip(), fontsize=8, loc="left")
     if legend:
         figure.legend(handles=legend, loc="outside lower center", ncols=3 * columns, fontsize=8)
@@ -63,30 +63,30 @@ def draw_panel(
     image: NDArray[np.uint8],
     panel: Panel,
     classes: Sequence[str],
-    colours: Sequence[Colour],
+    colors: Sequence[Color],
 ) -> None:
     """Draw one image (H, W, 3) RGB with its objects or class map."""
     if panel.semantic is not None:
-        table = np.array([*colours, (1, 1, 1)])
-        painted = panel.semantic < len(colours)
+        table = np.array([*colors, (1, 1, 1)])
+        painted = panel.semantic < len(colors)
         overlay = (
-            (255 * table).round().astype(np.uint8)[np.where(painted, panel.semantic, len(colours))]
+            (255 * table).round().astype(np.uint8)[np.where(painted, panel.semantic, len(colors))]
         )
         blended = cv2.addWeighted(image, 0.4, overlay, 0.6, 0)
         image = np.where(painted[..., None], blended, image)
     axis.imshow(image)
     axis.autoscale(False)  # boxes beyond the image do not shrink it
     for i, (box, label) in enumerate(zip(panel.boxes, panel.labels, strict=True)):
-        # One class alone: a colour an object tells neighbours apart.
+        # One class alone: a color an object tells neighbors apart.
         by_object = colorsys.hsv_to_rgb(0.618 * i % 1, 0.85, 0.95)
-        colour = colours[label] if len(classes) > 1 else by_object
+        color = colors[label] if len(classes) > 1 else by_object
         if i < len(panel.outlines):
             rings = [np.vstack([part, part[:1]]) for part in panel.outlines[i] if len(part) > 2]
             shape = MplPath.make_compound_path(*(MplPath(ring, closed=True) for ring in rings))
-            axis.add_patch(PathPatch(shape, fc=(*colour, 0.35), ec=(*colour, 1.0), lw=1.0))
+            axis.add_patch(PathPatch(shape, fc=(*color, 0.35), ec=(*color, 1.0), lw=1.0))
         left, top, right, bottom = box
         size = (right - left, bottom - top)
-        axis.add_patch(Rectangle((left, top), *size, fill=False, ec=colour, lw=0.8))
+        axis.add_patch(Rectangle((left, top), *size, fill=False, ec=color, lw=0.8))
         words = [classes[label]] if len(classes) > 1 else []
         words += [f"{panel.scores[i]:.2f}"] if panel.scores is not None else []
         if words and len(panel.boxes) <= LABELS_AT_MOST:
@@ -96,8 +96,8 @@ def draw_panel(
                 " ".join(words),
                 fontsize=6,
                 va="bottom" if top > 0.05 * image.shape[0] else "top",
-                color="black" if np.dot(colour, (0.3, 0.59, 0.11)) > 0.5 else "white",
-                bbox=dict(fc=colour, ec="none", pad=0.6, alpha=0.85),
+                color="black" if np.dot(color, (0.3, 0.59, 0.11)) > 0.5 else "white",
+                bbox=dict(fc=color, ec="none", pad=0.6, alpha=0.85),
                 clip_on=True,
             )
 
@@ -106,7 +106,7 @@ def draw_overlay(
     image: NDArray[np.uint8],
     panel: Panel,
     classes: Sequence[str],
-    colours: Sequence[Colour],
+    colors: Sequence[Color],
     *,
     with_legend: bool = True,
     largest: int = LARGEST_OVERLAY,
@@ -120,8 +120,8 @@ def draw_overlay(
         image: RGB, (H, W, 3).
         panel: What is drawn over it.
         classes: Names of the classes.
-        colours: Their colours.
-        with_legend: Put a legend below where colours are not named within the image.
+        colors: Their colors.
+        with_legend: Put a legend below where colors are not named within the image.
         largest: Most pixels of the long side; drawing takes time by them.
 
     Returns:
@@ -129,19 +129,19 @@ def draw_overlay(
     """
     longest = max(image.shape[:2])
     if longest > largest:
-        image, panel = _shrunk(image, panel, largest / longest)
+        image, panel = _shrink(image, panel, largest / longest)
         longest = largest
     factor = max(1.0, SMALLEST_OVERLAY / longest)
     dots = factor * longest / OVERLAY_INCHES
     # The hundredth of a pixel keeps a whole number whole.
     width, height = (factor * side / dots + 0.01 / dots for side in image.shape[1::-1])
-    legend = _legend([panel], classes, colours) if with_legend else []
+    legend = _legend([panel], classes, colors) if with_legend else []
     columns = max(1, int(width / LEGEND_INCHES))
     strip = 0.12 + 0.2 * -(-len(legend) // columns) if legend else 0.0
     figure = Figure(figsize=(width, height + strip), dpi=dots, facecolor="white")
     axis = figure.add_axes((0, strip / (height + strip), 1, height / (height + strip)))
     axis.set_axis_off()
-    draw_panel(axis, image, panel, classes, colours)
+    draw_panel(axis, image, panel, classes, colors)
     if legend:
         figure.legend(handles=legend, loc="lower center", ncols=columns, fontsize=8, frameon=False)
     canvas = FigureCanvasAgg(figure)
@@ -149,7 +149,7 @@ def draw_overlay(
     return np.array(canvas.buffer_rgba())[..., :3]
 
 
-def _shrunk(
+def _shrink(
     image: NDArray[np.uint8], panel: Panel, factor: float
 ) -> tuple[NDArray[np.uint8], Panel]:
     """Scale an image down, and what is drawn over it."""
@@ -163,9 +163,9 @@ def _shrunk(
 
 
 def _legend(
-    panels: Iterable[Panel], classes: Sequence[str], colours: Sequence[Colour]
+    panels: Iterable[Panel], classes: Sequence[str], colors: Sequence[Color]
 ) -> list[Patch]:
-    """Name the colours of class maps and of objects without words, most of them first."""
+    """Name the colors of class maps and of objects without words, most of them first."""
     area = np.zeros(len(classes))
     for panel in panels:
         labels = panel.labels if len(panel.boxes) > LABELS_AT_MOST and len(classes) > 1 else ()
@@ -173,7 +173,7 @@ def _legend(
             labels = panel.semantic[panel.semantic < len(classes)].ravel()
         area += np.bincount(np.asarray(labels, dtype=int), minlength=len(classes))
     order = [i for i in np.argsort(-area, kind="stable") if area[i] > 0]
-    patches = [Patch(fc=colours[i], label=classes[i]) for i in order[:LEGEND_AT_MOST]]
+    patches = [Patch(fc=colors[i], label=classes[i]) for i in order[:LEGEND_AT_MOST]]
     if len(order) > LEGEND_AT_MOST:
         patches.append(Patch(fc="none", label=f"and {len(order) - LEGEND_AT_MOST} more"))
     return patches

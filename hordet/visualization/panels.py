@@ -10,9 +10,9 @@ from mmdet.evaluation.functional import INSTANCE_OFFSET
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from hordet.ops.run_lengths import bitmap_of
+from hordet.ops.run_lengths import decode_segmentation
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 
 
 @dataclass
@@ -37,30 +37,32 @@ class Pair:
     prediction: Panel
 
 
-def class_colours(metainfo: dict[str, Any]) -> tuple[list[str], list[Colour]]:
-    """Read class names and colours (0 to 1) of a dataset; make colours where it has none."""
+def get_class_colors(metainfo: dict[str, Any]) -> tuple[list[str], list[Color]]:
+    """Read class names and colors (0 to 1) of a dataset; make colors where it has none."""
     classes = list(metainfo.get("classes") or ["object"])
     palette = metainfo.get("palette")
     if isinstance(palette, (list, tuple)) and len(palette) >= len(classes):
         return classes, [(r / 255, g / 255, b / 255) for r, g, b in palette]
-    # Hues a golden ratio apart: neighbours in number are far apart in colour.
+    # Hues a golden ratio apart: neighbors in number are far apart in color.
     return classes, [colorsys.hsv_to_rgb(0.618 * i % 1, 0.85, 0.95) for i in range(len(classes))]
 
 
-def true_objects(info: dict[str, Any], size: tuple[int, int]) -> Panel:
+def make_truth_panel(info: dict[str, Any], size: tuple[int, int]) -> Panel:
     """Read the annotated objects of an image of (height, width); crowds are left out."""
     objects = [item for item in info.get("instances", ()) if not item.get("ignore_flag")]
     has_masks = any(item.get("mask") for item in objects)
-    masks = [bitmap_of(item.get("mask", []), size) for item in objects] if has_masks else []
+    masks = (
+        [decode_segmentation(item.get("mask", []), size) for item in objects] if has_masks else []
+    )
     return Panel(
         caption=f"truth: {_count(len(objects))}",
         boxes=np.array([item["bbox"] for item in objects], dtype=float).reshape(-1, 4),
         labels=np.array([item["bbox_label"] for item in objects], dtype=int),
-        outlines=[[] if mask is None else outline(mask) for mask in masks],
+        outlines=[[] if mask is None else find_outlines(mask) for mask in masks],
     )
 
 
-def predicted_objects(instances: Any, score_threshold: float) -> Panel:
+def make_prediction_panel(instances: Any, score_threshold: float) -> Panel:
     """Read the predicted objects of at least this score from mmdet's `pred_instances`."""
     kept = instances[instances.scores >= score_threshold].cpu()
     masks = kept.masks if "masks" in kept else ()
@@ -71,11 +73,11 @@ def predicted_objects(instances: Any, score_threshold: float) -> Panel:
         boxes=kept.bboxes.float().numpy(),
         labels=kept.labels.numpy(),
         scores=kept.scores.float().numpy(),
-        outlines=[outline(np.asarray(mask)) for mask in masks],
+        outlines=[find_outlines(np.asarray(mask)) for mask in masks],
     )
 
 
-def predicted_classes(sample: Any) -> NDArray[np.integer]:
+def get_predicted_classes(sample: Any) -> NDArray[np.integer]:
     """Read the class map (H, W) from a data sample of mmseg, or a panoptic one of mmdet.
 
     Of panoptic segments the classes are read, without borders between objects; no segment is a
@@ -88,9 +90,9 @@ def predicted_classes(sample: Any) -> NDArray[np.integer]:
     return np.where(ids == 0, 255, ids % INSTANCE_OFFSET)
 
 
-def semantic_panels(sample: Any) -> tuple[Panel, Panel]:
-    """Read the true class map and the predicted one, as `predicted_classes` does."""
-    predicted = predicted_classes(sample)
+def make_semantic_panels(sample: Any) -> tuple[Panel, Panel]:
+    """Read the true class map and the predicted one, as `get_predicted_classes` does."""
+    predicted = get_predicted_classes(sample)
     if "gt_sem_seg" not in sample:
         return Panel("truth: none"), Panel("prediction", semantic=predicted)
     maps = sample.gt_sem_seg
@@ -107,7 +109,7 @@ def _count(number: int) -> str:
     return f"{number} object" + ("" if number == 1 else "s")
 
 
-def outline(mask: NDArray[Any]) -> list[NDArray[np.integer]]:
+def find_outlines(mask: NDArray[Any]) -> list[NDArray[np.integer]]:
     """Trace the contours of a mask (H, W), those of holes in the opposite direction."""
     contours, _ = cv2.findContours(
         np.ascontiguousarray(mask, dtype=np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE

@@ -20,7 +20,7 @@ def image(height=64, width=96, channels=3):
 
 
 def train_step(backbone, x):
-    """A backward pass with every zero-initialised scale awake."""
+    """A backward pass with every zero-initialized scale awake."""
     with torch.no_grad():
         for parameter in backbone.parameters():
             if not parameter.any():

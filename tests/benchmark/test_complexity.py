@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from hordet.backbones import HorNet
-from hordet.benchmark.complexity import EmptyOnMeta, complexity_of, count, paper_shape
+from hordet.benchmark.complexity import EmptyOnMeta, count, count_complexity, get_paper_shape
 from hordet.config.load import load_config
 from hordet.layers import GlobalLocalFilter
 
@@ -74,11 +74,11 @@ def test_frozen_parameters_count():
 )
 def test_kinds_of_models(path):
     cfg = load_config(path)
-    cost = complexity_of(cfg, (3, 128, 96))
+    cost = count_complexity(cfg, (3, 128, 96))
     # Norms on one side, attention (a sixth of Mask2Former) on the other.
     assert 0.8 < cost.matrix_multiply_adds / cost.multiply_adds < 1.25
     # Heads on RoIs cost the same at every size; the rest grows with the image.
-    assert complexity_of(cfg, (3, 256, 96)).multiply_adds > cost.multiply_adds
+    assert count_complexity(cfg, (3, 256, 96)).multiply_adds > cost.multiply_adds
 
 
 @pytest.mark.parametrize(
@@ -95,15 +95,15 @@ def test_shapes_count_as_values_do(path):
         model = MODELS.build(cfg.model)
     assert not next(model.parameters()).is_meta
     # mmseg's example has SyncBN, as it is: both counts pass over it.
-    assert count(model, (3, 96, 64)) == complexity_of(cfg, (3, 96, 64))
+    assert count(model, (3, 96, 64)) == count_complexity(cfg, (3, 96, 64))
 
 
 def test_stages_and_masks_are_counted():
     """HTC's mask heads see the features of the stage before; without them fewer are counted."""
     cfg = load_config(MMDET / "htc" / "htc-without-semantic_r50_fpn_1x_coco.py")
-    whole = complexity_of(cfg, (3, 128, 96))
+    whole = count_complexity(cfg, (3, 128, 96))
     cfg.model.roi_head.mask_info_flow = False
-    apart = complexity_of(cfg, (3, 128, 96))
+    apart = count_complexity(cfg, (3, 128, 96))
     # Stages 2 and 3 mix in the features through a 1x1 convolution with bias and ReLU.
     assert whole.multiply_adds - apart.multiply_adds == 2 * 100 * 14 * 14 * 256 * (256 + 1 + 1)
 
@@ -111,13 +111,13 @@ def test_stages_and_masks_are_counted():
 def test_roi_heads_without_a_known_way_of_counting():
     cfg = load_config(MMDET / "sparse_rcnn" / "sparse-rcnn_r50_fpn_1x_coco.py")
     with pytest.raises(ValueError, match="got the RoI head SparseRoIHead; .* StandardRoIHead"):
-        complexity_of(cfg)
+        count_complexity(cfg)
 
 
 def test_shape_of_the_papers():
     def shape(*scale):
         steps = [dict(type="Load"), dict(type="Resize", scale=scale)]
-        return paper_shape(Config(dict(test_dataloader=dict(dataset=dict(pipeline=steps)))))
+        return get_paper_shape(Config(dict(test_dataloader=dict(dataset=dict(pipeline=steps)))))
 
     assert shape(1333, 800) == (3, 1280, 800)
     assert shape(2048, 512) == (3, 2048, 512)

@@ -29,12 +29,12 @@ def test_the_page_lists_every_backbone(documented):
 
 @pytest.mark.parametrize("name", PEERS)
 def test_train_step_under_horfpn(name, documented):
-    config, size = table.sized(PEERS[name], table.TRAINED)
+    config, size = table.resize_backbone(PEERS[name], table.TRAINED)
     assert size == PADDED.get(name, (64, 96))
     assert ("img_size" in config) == (name in ONE_SIZE)
     with torch.device("meta"):
         backbone = MODELS.build(copy.deepcopy(config))
-    outs = table.maps(backbone, size)
+    outs = table.compute_maps(backbone, size)
     channels = [out.shape[1] for out in outs]
     assert [size[0] // out.shape[2] for out in outs] == [4, 8, 16, 32]
     if hasattr(backbone, "out_channels"):
@@ -47,7 +47,7 @@ def test_train_step_under_horfpn(name, documented):
     assert documented[name][2] == f"{parameters / 1e6:.2f}"
 
     torch.manual_seed(0)
-    model = table.retinanet(config, channels)
+    model = table.build_retinanet(config, channels)
     for module in model.modules():  # by chance, Swin's drop path leaves out a branch altogether
         if hasattr(module, "drop_prob"):
             module.drop_prob = 0.0
@@ -55,18 +55,18 @@ def test_train_step_under_horfpn(name, documented):
         for parameter in model.parameters():
             if not parameter.any():
                 parameter.normal_(std=0.1)
-    assert table.train_step(model, size) > 0
+    assert table.run_train_step(model, size) > 0
     weights = {n: p for n, p in model.named_parameters() if p.ndim > 1}
     assert not [name for name, weight in weights.items() if not weight.grad.any()]
 
 
 def test_the_step_finds_what_does_not_train():
-    model = table.retinanet(PEERS["GhostNet 1.0"], (24, 40, 80, 160))
+    model = table.build_retinanet(PEERS["GhostNet 1.0"], (24, 40, 80, 160))
     model.neck.register_parameter("unused", torch.nn.Parameter(torch.ones(1)))
     with pytest.raises(
         ValueError, match="no finite gradient for 1 parameters, such as neck.unused"
     ):
-        table.train_step(model, table.TRAINED)
+        table.run_train_step(model, table.TRAINED)
 
 
 def test_figures_of_resnet_50():
@@ -81,8 +81,9 @@ def test_figures_of_resnet_50():
     neck = row.multiply_adds[1] - row.multiply_adds[0]
     assert neck == laterals + 248_192 * sum(pixels)  # gates are no products of matrices
     assert 1 < row.loss < 3
-    assert "| ResNet-50 | 256, 512, 1024, 2048 | any | 23.51 | 25.49 | 83.41 |" in table.markdown(
-        [row]
+    assert (
+        "| ResNet-50 | 256, 512, 1024, 2048 | any | 23.51 | 25.49 | 83.41 |"
+        in table.format_markdown([row])
     )
 
 

@@ -1,4 +1,4 @@
-"""Timing: what a contender is, what the figures mean, and one real comparison."""
+"""Timing: what a candidate is, what the figures mean, and one real comparison."""
 
 import json
 from pathlib import Path
@@ -6,20 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from hordet.benchmark.candidates import Contender, config_of
-from hordet.benchmark.memory import peak_memory
+from hordet.benchmark.candidates import Candidate, read_candidate_config
+from hordet.benchmark.memory import measure_peak_memory
 from hordet.benchmark.roofline import Roofline, measure_roofline
-from hordet.benchmark.speed import Row, Task, compare
-from hordet.benchmark.speed_report import markdown, plot
+from hordet.benchmark.speed import SpeedRow, SpeedSettings, compare
+from hordet.benchmark.speed_report import draw_plot, format_markdown
 
 NAIVE = Path(__file__).parents[1] / "references" / "naive_hornet.py"
 
 
 def test_words():
-    contender = Contender.parse("horfpn-gf:compiled:bfloat16")
-    assert contender == Contender("horfpn-gf", "compiled", "bfloat16")
-    assert Contender.parse(str(contender)) == contender
-    assert Contender.parse("fpn") == Contender("fpn", "eager", "float32")
+    candidate = Candidate.parse("horfpn-gf:compiled:bfloat16")
+    assert candidate == Candidate("horfpn-gf", "compiled", "bfloat16")
+    assert Candidate.parse(str(candidate)) == candidate
+    assert Candidate.parse("fpn") == Candidate("fpn", "eager", "float32")
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,11 @@ def test_words():
 )
 def test_unknown_words(word, words):
     with pytest.raises(ValueError, match=words):
-        Contender.parse(word)
+        Candidate.parse(word)
 
 
 def test_rows():
-    row = Row("fpn", (4.0, 1.0, 2.0, 3.0, 100.0), (2.0, 1.0, 3.0), 10, 20, 0.5)
+    row = SpeedRow("fpn", (4.0, 1.0, 2.0, 3.0, 100.0), (2.0, 1.0, 3.0), 10, 20, 0.5)
     assert (row.median, row.cpu_median) == (3.0, 2.0)
     assert row.spread == pytest.approx((52.0 - 1.5) / 2 / 3.0)
     assert json.loads(json.dumps(row.as_dict()))["peak_memory"] == 20
@@ -43,15 +43,15 @@ def test_rows():
 
 def test_report(tmp_path):
     rows = [
-        Row("a:eager:float32", (0.1, 0.1), (0.2, 0.2), 10**9, 2**20, 0.25),
-        Row("b", (0.2, 0.2), (0.3, 0.3), 0, 2**21, 0.0),
+        SpeedRow("a:eager:float32", (0.1, 0.1), (0.2, 0.2), 10**9, 2**20, 0.25),
+        SpeedRow("b", (0.2, 0.2), (0.3, 0.3), 0, 2**21, 0.0),
     ]
     roofline = Roofline({"float32": 4e10}, 2e10, {"float32": 3e10})
-    table = markdown(rows, roofline, Task())
+    table = format_markdown(rows, roofline, SpeedSettings())
     assert "float32 40 GFLOP/s; one processor's 30; copies 20.0 GB/s" in table
     assert "| a:eager:float32 | 100.0 | 0.0% | 1.00 | 200.0 | 1.00 | 1 | 1.0 | 25% |" in table
     assert "| b | 200.0 | 0.0% | 2.00 | 300.0 | 1.50 | 2 |  |  |" in table
-    plot(rows, roofline, Task(), tmp_path / "plot.png")
+    draw_plot(rows, roofline, SpeedSettings(), tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -62,8 +62,8 @@ def test_roofline_is_of_this_world():
 
 
 def test_comparison():
-    contenders = [Contender("block"), Contender("block", "naive")]
-    rows, roofline = compare(contenders, Task(threads=1, naive_file=NAIVE), repeats=2)
+    candidates = [Candidate("block"), Candidate("block", "naive")]
+    rows, roofline = compare(candidates, SpeedSettings(threads=1, naive_file=NAIVE), repeats=2)
     # 32 x 32 pixels: projections 2 C^2, C^2 and between gates, MLP 8 C^2, depthwise.
     c, mixed, pixels = 256, 256 * (2 - 2**-3), 32 * 32
     between = 32 * 64 + 64 * 128 + 128 * 256
@@ -80,7 +80,7 @@ def test_peak_memory_of_a_second_call():
         torch.ones(64, 2**18).mul(2)  # twice 64 MB, one after the other
 
     run()
-    assert 2**26 < peak_memory(run, "cpu") < 1.2 * 2**27
+    assert 2**26 < measure_peak_memory(run, "cpu") < 1.2 * 2**27
 
 
 def test_only_the_naive_detector_takes_the_stock_road():
@@ -89,11 +89,11 @@ def test_only_the_naive_detector_takes_the_stock_road():
         ("naive", "FCNMaskHead", "mmdet.CocoMetric"),
         ("eager", "hordet.RleMaskHead", "hordet.CocoMetric"),
     ):
-        cfg = config_of(Contender(str(config), form), {}, None)
+        cfg = read_candidate_config(Candidate(str(config), form), {}, None)
         assert cfg.model.roi_head.mask_head.type == mask_head
         assert cfg.test_evaluator.type == metric
 
 
-def test_a_failing_contender_is_named():
+def test_a_failing_candidate_is_named():
     with pytest.raises(RuntimeError, match="block:naive:float32.*published equations"):
-        compare([Contender("block", "naive")], Task(threads=1), repeats=1)
+        compare([Candidate("block", "naive")], SpeedSettings(threads=1), repeats=1)

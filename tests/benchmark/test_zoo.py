@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from hordet.benchmark.complexity import Complexity
-from hordet.benchmark.zoo import Row, count_configs, markdown, read_metafiles
+from hordet.benchmark.zoo import ZooRow, count_configs, format_markdown, read_metafiles
 
 CONFIG = """
 default_scope = "mmseg"
@@ -64,11 +64,13 @@ def test_markdown():
     cost = Complexity((3, 1280, 800), 80_465_970, 728_270_000_000, 727_610_000_000, 435_000_000)
     entry = yaml.safe_load(METAFILE.replace("FLOPs (G): 0.1", "FLOPs (G): 728.5"))["Models"][0]
     rows = [
-        Row("configs/a/one.py", cost, "", entry),
-        Row("configs/a/three.py", cost, "", {}),
-        Row("configs/b/two.py", None, "no scale", {}),
+        ZooRow("configs/a/one.py", cost, "", entry),
+        ZooRow("configs/a/three.py", cost, "", {}),
+        ZooRow("configs/b/two.py", None, "no scale", {}),
     ]
-    header, _, one, three, *_, two = (s for s in markdown(rows).splitlines() if s.startswith("| "))
+    header, _, one, three, *_, two = (
+        s for s in format_markdown(rows).splitlines() if s.startswith("| ")
+    )
     columns = header.count("|")
     assert one == (
         "| one | 1280 x 800 | 80.47 | 2 (+78.47) | 728.27 | 728.5 (-0.23) | 0.43 | 727.61 "

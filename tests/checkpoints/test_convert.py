@@ -16,10 +16,10 @@ from hordet.checkpoints import (
     SOURCES,
     TARGETS,
     convert,
-    fill,
+    fill_model,
     load_checkpoint,
     save_checkpoint,
-    wrapped,
+    wrap_state_dict,
 )
 from hordet.checkpoints.layouts import FAMILIES
 from hordet.config.load import load_config
@@ -93,13 +93,13 @@ def test_official_and_mmpretrain_round_trip(official, name, prefix):
     if classification:
         expected = [key if key[:4] in ("head", "back") else f"backbone.{key}" for key in expected]
     assert list(there.state_dict) == expected
-    assert same(convert(wrapped(there), target="mmpretrain").state_dict, there.state_dict)
+    assert same(convert(wrap_state_dict(there), target="mmpretrain").state_dict, there.state_dict)
 
     for target in ("official", "hordet"):
-        back = convert(wrapped(there), target=target)
+        back = convert(wrap_state_dict(there), target=target)
         assert back.source == "mmpretrain"
         assert same(back.state_dict, state)
-        again = convert(wrapped(back), target=target)
+        again = convert(wrap_state_dict(back), target=target)
         assert same(again.state_dict, state)
     assert same(convert(file).state_dict, state)  # these names are ours
     assert same(convert(file, source="hordet", target="mmpretrain").state_dict, there.state_dict)
@@ -122,7 +122,7 @@ def test_files_round_trip(official, tmp_path, name, suffix):
             conversion = convert(state, source="hordet")
         else:
             conversion = convert(state, target=target)
-        content = conversion.state_dict if suffix == ".safetensors" else wrapped(conversion)
+        content = conversion.state_dict if suffix == ".safetensors" else wrap_state_dict(conversion)
         save_checkpoint(content, path, overwrite=True)
         if name in PARTS:
             back = load_checkpoint(path)
@@ -132,7 +132,7 @@ def test_files_round_trip(official, tmp_path, name, suffix):
 
 
 def empty(build):
-    """Build a model whose parameters hold nothing yet, without the time to initialise them."""
+    """Build a model whose parameters hold nothing yet, without the time to initialize them."""
     with torch.device("meta"):
         model = build()
     return model.to_empty(device="cpu")
@@ -150,7 +150,7 @@ def hornet(name):
 def test_by_way_of_mmpretrain_into_the_model(official, name):
     state = official(name)
     model = empty(lambda: hornet(name))
-    coverage = fill(model, convert(convert(state, target="mmpretrain").state_dict).state_dict)
+    coverage = fill_model(model, convert(convert(state, target="mmpretrain").state_dict).state_dict)
     norms = tuple(f"norm{i}.{p}" for i in range(4) for p in ("weight", "bias"))
     head = ("norm.weight", "norm.bias", "head.weight", "head.bias")
     own = model.state_dict()
@@ -171,7 +171,7 @@ def test_filters_of_another_size_are_reported(official, size):
             if key.endswith("complex_weight"):
                 height, width = (24, 12) if ".2." in key[:18] else (13, 7)
                 state[key] = torch.rand(len(state[key]), height, width, 2)
-    coverage = fill(empty(lambda: hornet("tiny_gf_24x13")), convert(state).state_dict)
+    coverage = fill_model(empty(lambda: hornet("tiny_gf_24x13")), convert(state).state_dict)
     assert len(coverage.reshaped) == 20 and coverage.share > 0.98
     assert all(key.endswith("complex_weight") for key in coverage.reshaped)
     assert "reshaped: stages.2.0.gnconv.dwconv.complex_weight" in str(coverage)
@@ -224,7 +224,7 @@ def test_official_detectors_and_segmentors(repository, official, leaf, parts):
     file = {"meta": {"mmcv_version": "1.5.0"}, "state_dict": state, "optimizer": {"state": {}}}
     converted = convert(file).state_dict
     assert same(converted, state)
-    coverage = fill(model, converted)
+    coverage = fill_model(model, converted)
     assert coverage.matched == coverage.total and not coverage.unexpected
     assert not coverage.missing and not coverage.reshaped
     own = model.state_dict()
@@ -284,7 +284,7 @@ def test_convnext_of_its_authors():
     assert "downsample_layers.0.1.bias" in file.state_dict
     read = checkpoint_filter_fn(dict(file.state_dict), model)
     assert {*read} == {*state} and all(torch.equal(read[key], state[key]) for key in state)
-    assert same(convert(wrapped(file), target="timm").state_dict, state)
+    assert same(convert(wrap_state_dict(file), target="timm").state_dict, state)
 
 
 SWIN = dict(depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8))
@@ -339,7 +339,7 @@ def test_resnet_needs_no_other_names(project):
     conversion = convert(state)
     assert conversion.family == "ResNet" and same(conversion.state_dict, state)
     model = MODELS.build(dict(type="mmdet.ResNet", depth=50))
-    coverage = fill(model, conversion.state_dict)
+    coverage = fill_model(model, conversion.state_dict)
     assert coverage.share == 1 and set(coverage.unexpected) == {"fc.weight", "fc.bias"}
 
 
@@ -352,7 +352,7 @@ def test_resnet_v1c_of_timm():
     assert (conversion.family, conversion.source) == ("ResNet V1c", "timm")
     target = MODELS.build(dict(type="mmseg.ResNetV1c", depth=18))
     target.eval()
-    coverage = fill(target, conversion.state_dict)
+    coverage = fill_model(target, conversion.state_dict)
     assert coverage.share == 1 and {*coverage.unexpected} == {"fc.weight", "fc.bias"}
     x = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(target(x)[-1], source.forward_features(x), rtol=1e-4, atol=1e-4)

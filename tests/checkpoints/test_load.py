@@ -108,7 +108,7 @@ def test_not_a_checkpoint(tmp_path, content):
         load_checkpoint(tmp_path / "a.pth")
 
 
-def test_missing_names_its_neighbours(tmp_path):
+def test_missing_names_its_neighbors(tmp_path):
     saved(tmp_path, {}, "epoch_3.pth")
     with pytest.raises(CheckpointError, match="epoch_3.pth"):
         load_checkpoint(tmp_path / "epoch_4.pth")

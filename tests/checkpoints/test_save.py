@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.runner import CheckpointLoader
 
-from hordet.checkpoints import load_checkpoint, save_checkpoint, sha256_of, split_sha256
+from hordet.checkpoints import compute_sha256, load_checkpoint, save_checkpoint, split_sha256
 from hordet.errors import CheckpointError
 
 # FIPS 180-2, appendix B.1: the sum of the three bytes "abc".
@@ -26,7 +26,7 @@ def test_every_kind_of_tensor_returns(tmp_path, suffix):
     }
     path = tmp_path / "new" / f"weights{suffix}"
     digest = save_checkpoint(state, path)
-    assert digest == sha256_of(path)
+    assert digest == compute_sha256(path)
     back = load_checkpoint(path)
     assert {*back} == {*state}
     for key, value in state.items():
@@ -79,7 +79,7 @@ def test_a_stated_sum_is_checked_before_anything_is_written(tmp_path):
 
 def test_sum_of_a_known_file(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
-    assert sha256_of(tmp_path / "abc") == ABC
+    assert compute_sha256(tmp_path / "abc") == ABC
 
 
 def test_names_with_a_sum():

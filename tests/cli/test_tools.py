@@ -134,7 +134,7 @@ def test_the_report_of_a_detector_and_of_a_segmentor(tool, detector):
     page = (tool.folder / "detector.html").read_text()
     for part in (
         "the loss ",  # whether it fell, four iterations cannot promise
-        "localisation",
+        "localization",
         "mask AP50",
         "Worst images",
         "image/jpeg",

@@ -7,7 +7,7 @@ import mmseg
 import pytest
 
 from hordet.config.load import load_config, parse_options
-from hordet.config.signature import keywords
+from hordet.config.signature import get_keywords
 from hordet.errors import ConfigError
 
 MMDET = Path(mmdet.__file__).parent / ".mim" / "configs"
@@ -220,8 +220,8 @@ class KeepsThem(Base):
 
 
 def test_keywords_follow_the_base_classes():
-    assert keywords(Base) == {"first", "second"}
-    assert keywords(HandsOn) == {"first", "second", "third", "fourth", "fifth"}
-    assert keywords(KeepsThem) is None
-    assert keywords(faults_of) == {"path", "options"}
-    assert keywords(dict) is None
+    assert get_keywords(Base) == {"first", "second"}
+    assert get_keywords(HandsOn) == {"first", "second", "third", "fourth", "fifth"}
+    assert get_keywords(KeepsThem) is None
+    assert get_keywords(faults_of) == {"path", "options"}
+    assert get_keywords(dict) is None

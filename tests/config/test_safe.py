@@ -3,7 +3,7 @@
 import pytest
 
 from hordet.config.load import load_config
-from hordet.config.safe import code_in
+from hordet.config.safe import find_code
 from hordet.errors import ConfigError
 
 RUNS = "import os; os.mkdir({made!r})"
@@ -64,10 +64,10 @@ def test_types_that_run_anything_are_refused(tmp_path, text):
 def test_the_recipes_are_data(repository):
     """All but those which draw their own images, or look what is on the disk."""
     leaves = [*repository.glob("configs/coco/*.py"), *repository.glob("configs/ade20k/*.py")]
-    refused = {path.name: list(code_in(path)) for path in leaves}
+    refused = {path.name: list(find_code(path)) for path in leaves}
     assert len(leaves) > 50 and {name for name, found in refused.items() if found} == set()
     drawn = repository / "configs" / "shapes" / "mask-rcnn_hornet-nano_horfpn_7e.py"
-    assert any("a call of shapes.cached_shapes" in line for line in code_in(drawn))
+    assert any("a call of shapes.cached_shapes" in line for line in find_code(drawn))
     path = repository / "configs" / "coco" / "mask-rcnn_hornet-small-7x7_horfpn-7x7_1x.py"
     assert load_config(path, safe=True).to_dict() == load_config(path).to_dict()
 

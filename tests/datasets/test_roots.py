@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from hordet.datasets.roots import evaluator_configs, leaf_datasets, set_data_root
+from hordet.datasets.roots import list_metrics, set_data_root, walk_datasets
 
 
 def config(**more):
@@ -29,7 +29,7 @@ def test_all_data_sets_and_annotation_files_move(tmp_path):
     leaves = [
         leaf
         for key in ("train_dataloader", "val_dataloader")
-        for leaf in leaf_datasets(cfg[key].dataset)
+        for leaf in walk_datasets(cfg[key].dataset)
     ]
     assert [leaf.data_root for leaf in leaves] == [str(tmp_path)] * 3
     assert {leaf.ann_file for leaf in leaves} == {"annotations/a.json"}
@@ -67,6 +67,6 @@ def test_an_annotation_file_outside_the_root_is_not_guessed():
 
 def test_evaluators_come_in_three_forms():
     metric = dict(type="IoUMetric")
-    assert evaluator_configs(metric) == evaluator_configs([metric]) == [metric]
-    assert evaluator_configs(dict(type="Evaluator", metrics=[metric])) == [metric]
-    assert evaluator_configs(None) == []
+    assert list_metrics(metric) == list_metrics([metric]) == [metric]
+    assert list_metrics(dict(type="Evaluator", metrics=[metric])) == [metric]
+    assert list_metrics(None) == []

@@ -11,7 +11,7 @@ from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
 
 from hordet.datasets.slicing import slice_coco
-from hordet.datasets.tiles import Patches
+from hordet.datasets.tiles import Tiles
 from hordet.errors import DatasetError
 from hordet.registry import DATASETS
 
@@ -59,7 +59,7 @@ def data(tmp_path):
 
 def cut(data, out, size=32, ratio=0.25, share=0.1):
     return slice_coco(
-        data / "annotations" / "train.json", data / "train", out, Patches(size, ratio), share
+        data / "annotations" / "train.json", data / "train", out, Tiles(size, ratio), share
     )
 
 
@@ -93,7 +93,7 @@ def test_patches_hold_what_their_part_of_the_image_holds(data, tmp_path, size, r
     number = dict(whole=0, parts=0, dropped=0)
     for image_id, (name, shape) in enumerate(SIZES.items(), 5):
         whole = large[name]
-        for left, top, right, bottom in Patches(size, ratio).of(*shape):
+        for left, top, right, bottom in Tiles(size, ratio).of(*shape):
             stem = name.rpartition(".")[0]
             patch = small.pop(f"{stem}_{image_id}_{left}_{top}_{right}_{bottom}.png")
             assert np.array_equal(patch["img"], whole["img"][top:bottom, left:right])
@@ -125,7 +125,7 @@ def test_patches_hold_what_their_part_of_the_image_holds(data, tmp_path, size, r
     assert not small
     assert {key: count[key] for key in number} == number and min(number.values()) > (share > 0) - 1
     assert count["images"] == 2 and count["patches"] == sum(
-        len(Patches(size, ratio).of(*shape)) for shape in SIZES.values()
+        len(Tiles(size, ratio).of(*shape)) for shape in SIZES.values()
     )
 
 
@@ -177,7 +177,7 @@ def test_what_cannot_be_cut(data, tmp_path):
     other = tmp_path / "other.json"
     other.write_bytes((data / "annotations" / "train.json").read_bytes())
     with pytest.raises(DatasetError, match="large/train is there already. Name another folder"):
-        slice_coco(other, data / "train", data, Patches(9, 0))
+        slice_coco(other, data / "train", data, Tiles(9, 0))
     cut(data, tmp_path / "out")
     with pytest.raises(DatasetError, match="out/annotations/train.json is there already"):
         cut(data, tmp_path / "out")
@@ -202,5 +202,5 @@ def test_the_tool(data, tmp_path, repository):
     assert wrong.returncode == 2 and "error: patch_size is 0; it must be" in wrong.stderr
     made = run("--patch-size", "32", "40")
     assert made.returncode == 0, made.stderr
-    number = len(Patches((32, 40), 0.25).of(67, 103)) + len(Patches((32, 40), 0.25).of(30, 41))
+    number = len(Tiles((32, 40), 0.25).of(67, 103)) + len(Tiles((32, 40), 0.25).of(30, 41))
     assert f"2 images -> {number} patches; annotated: " in made.stdout

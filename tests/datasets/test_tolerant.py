@@ -9,7 +9,7 @@ import pytest
 from torch.utils.data import DataLoader, Dataset
 
 from hordet.datasets import tolerant
-from hordet.datasets.tolerant import TolerantDataset, worker_errors_in_words
+from hordet.datasets.tolerant import TolerantDataset, explain_worker_errors
 from hordet.errors import DatasetError
 
 
@@ -53,7 +53,7 @@ def read(dataset, **options):
     loader = DataLoader(dataset, batch_size=2, collate_fn=list, **options)
     batches, iterator = [], iter(loader)
     while True:
-        with worker_errors_in_words():
+        with explain_worker_errors():
             batch = next(iterator, None)
         if batch is None:
             return batches

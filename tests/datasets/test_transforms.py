@@ -76,7 +76,7 @@ def test_a_subset_of_the_classes(tmp_path):
     np.testing.assert_array_equal(loaded["gt_seg_map"], [[255, 1, 0, 255]])
 
 
-def test_a_palette_is_not_turned_into_colours(tmp_path):
+def test_a_palette_is_not_turned_into_colors(tmp_path):
     results = sample(tmp_path, np.zeros((2, 3), np.uint8))
     image = Image.fromarray(np.array([[0, 1, 2], [2, 1, 0]], np.uint8), mode="P")
     image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
@@ -106,9 +106,9 @@ def test_a_map_of_another_size_than_its_image(tmp_path):
         LoadSegAnnotations(num_classes=3)(results)
 
 
-def test_a_map_in_colours(tmp_path):
+def test_a_map_in_colors(tmp_path):
     results = sample(tmp_path, np.zeros((4, 6, 3), np.uint8))
-    with pytest.raises(DatasetError, match="3 channels.*export indices, not colours"):
+    with pytest.raises(DatasetError, match="3 channels.*export indices, not colors"):
         LoadSegAnnotations(num_classes=3)(results)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hordet.demo.answers import Answers, Limits, model_names
+from hordet.demo.answers import Answers, Limits, name_models
 from hordet.errors import DatasetError
 from hordet.inference import Predictor
 from hordet.visualization.drawing import draw_overlay
@@ -65,9 +65,9 @@ def test_objects_are_drawn_counted_and_written(answers, predictors, photo):
     assert {item["name"]: item["amount"] for item in shown.legend} == {
         name: str(count) for name, count in counts.items()
     }
-    assert all(item["shown"] and item["colour"].startswith("#") for item in shown.legend)
+    assert all(item["shown"] and item["color"].startswith("#") for item in shown.legend)
     rgb = photo.image.pixels[..., ::-1]
-    drawn = draw_overlay(rgb, whole.panel(), model.classes, model.colours)
+    drawn = draw_overlay(rgb, whole.panel(), model.classes, model.colors)
     assert shown.overlay.shape == (800, 800, 3)
     np.testing.assert_array_equal(shown.overlay, drawn[:800])
     assert [path.name for path in shown.files] == ["overlay.png", "images.json", "results.json"]
@@ -119,4 +119,4 @@ def test_a_map_its_legend_and_its_label_file(answers, predictors, photo):
 
 def test_models_have_names_of_their_own():
     pairs = [("a/x.py", "1/last.pth"), ("y.py", "last.pth"), ("b/x.py", "2/last.pth")]
-    assert model_names(pairs) == ["x (last)", "y", "x (last) 2"]
+    assert name_models(pairs) == ["x (last)", "y", "x (last) 2"]

@@ -145,7 +145,7 @@ def test_the_page(page, address, detector, segmentor, tmp_path):
     counts = Counter(found.names)
     assert legend(page, "#one") == {name: str(count) for name, count in counts.items()}
     rgb = objects.read(path)[..., ::-1]
-    drawn = draw_overlay(rgb, found.panel(), objects.classes, objects.colours)[:800]
+    drawn = draw_overlay(rgb, found.panel(), objects.classes, objects.colors)[:800]
     wait_for_image(page, "#one", drawn)
 
     # A class is taken out.
@@ -153,7 +153,7 @@ def test_the_page(page, address, detector, segmentor, tmp_path):
     others = found.select(classes=[name for name in objects.classes if name != first])
     page.uncheck(f"#one input[data-name='{first}']")
     page.get_by_text(others.describe(), exact=True).wait_for()
-    drawn = draw_overlay(rgb, others.panel(), objects.classes, objects.colours)[:800]
+    drawn = draw_overlay(rgb, others.panel(), objects.classes, objects.colors)[:800]
     wait_for_image(page, "#one", drawn)
     with page.expect_download() as download:
         page.locator("#one .downloads a[download='results.json']").click()
@@ -165,7 +165,7 @@ def test_the_page(page, address, detector, segmentor, tmp_path):
     page.locator("#two img").wait_for()
     page.get_by_text(labels.describe(), exact=True).wait_for()
     shares = labels.shares()
-    drawn = draw_overlay(rgb, labels.panel(), semantic.classes, semantic.colours)[:800]
+    drawn = draw_overlay(rgb, labels.panel(), semantic.classes, semantic.colors)[:800]
     wait_for_image(page, "#two", drawn)
     names = [name.strip() for name in semantic.classes]  # mmseg has 'bed '
     assert legend(page, "#two") == {names[k]: f"{shares[k]:.1%}" for k in np.flatnonzero(shares)}

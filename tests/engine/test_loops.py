@@ -19,7 +19,7 @@ from mmengine.visualization import Visualizer
 from torch.utils.data import Dataset
 
 from hordet import checkpoints
-from hordet.checkpoints import load_checkpoint, newest_checkpoint
+from hordet.checkpoints import find_newest_checkpoint, load_checkpoint
 from hordet.errors import Interrupted
 
 IMAGES, BATCH = 10, 2  # five batches an epoch
@@ -121,7 +121,7 @@ def train(tmp_path, installed, monkeypatch):
         loader = dict(batch_size=batch, num_workers=workers)
         length = dict(max_epochs=3) if loop.startswith("Epoch") else dict(max_iters=iterations)
         length |= dict(val_interval=1 if loop.startswith("Epoch") else 5)
-        found = newest_checkpoint(folder)[0] if resume else None
+        found = find_newest_checkpoint(folder)[0] if resume else None
         torch.manual_seed(0)
         runner = Runner(
             model=Dropping(),
@@ -163,7 +163,7 @@ def train(tmp_path, installed, monkeypatch):
                     for handler in instance.handlers if kind is MMLogger else ():
                         if isinstance(handler, logging.FileHandler):
                             handler.close()
-        return load_checkpoint(newest_checkpoint(folder)[0])
+        return load_checkpoint(find_newest_checkpoint(folder)[0])
 
     Dropping.seen = []
     return run
@@ -301,7 +301,7 @@ def test_a_signal_saves_and_the_run_goes_on_from_there(train, tmp_path, name, by
     with pytest.raises(Interrupted, match=f"asked to stop by {name}; iteration 7 is saved"):
         train("parts", checkpoint=checkpoint, hooks=[StopAfter(7, getattr(signal, name))])
     assert signal.getsignal(getattr(signal, name)) == before
-    assert newest_checkpoint(tmp_path / "parts")[0].name == "iter_7.pth"
+    assert find_newest_checkpoint(tmp_path / "parts")[0].name == "iter_7.pth"
     Dropping.seen = []
     resumed = train("parts", checkpoint=checkpoint, resume=True)
     assert len(Dropping.seen) == 8

@@ -81,7 +81,7 @@ def meet_and_die(rank, number, port, folder):
     for name, value in dict(**address, **names, LOCAL_RANK=rank, GROUP_WORLD_SIZE=1).items():
         os.environ[name] = str(value)
     dist_cfg = dict(backend="gloo")
-    processes.meet(Config(dict(launcher="pytorch", env_cfg=dict(dist_cfg=dist_cfg))))
+    processes.connect_processes(Config(dict(launcher="pytorch", env_cfg=dict(dist_cfg=dist_cfg))))
     met = processes.all_gather_object(f"{number}.{rank}")
     (folder / f"{number}.{rank}.json").write_text(json.dumps(met))
     os.kill(os.getpid(), signal.SIGKILL)
@@ -111,7 +111,7 @@ def test_restarts_on_several_machines_need_a_store_each(monkeypatch):
         monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
     monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
     with pytest.raises(UserError, match=r"TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 and --rdzv-backend"):
-        processes.meet(Config(dict(launcher="pytorch")))
+        processes.connect_processes(Config(dict(launcher="pytorch")))
 
 
 @pytest.mark.parametrize(
@@ -126,12 +126,12 @@ def test_restarts_on_several_machines_need_a_store_each(monkeypatch):
 def test_a_lost_process_in_words(monkeypatch, message):
     monkeypatch.setattr(processes, "is_distributed", lambda: True)
     with pytest.raises(processes.LostProcessError, match="process 0 stops, for another process"):
-        with processes.lost_processes_in_words():
+        with processes.explain_lost_processes():
             raise torch.distributed.DistBackendError(message)
-    with pytest.raises(RuntimeError, match="^mat1 and mat2"), processes.lost_processes_in_words():
+    with pytest.raises(RuntimeError, match="^mat1 and mat2"), processes.explain_lost_processes():
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
     monkeypatch.setattr(processes, "is_distributed", lambda: False)
-    with pytest.raises(RuntimeError, match="^Broken pipe"), processes.lost_processes_in_words():
+    with pytest.raises(RuntimeError, match="^Broken pipe"), processes.explain_lost_processes():
         raise RuntimeError("Broken pipe")
 
 

@@ -55,7 +55,7 @@ def test_sync_bn_becomes_bn_on_a_cpu(no_launcher, tmp_path):
     assert cfg.launcher == "none" and "model_wrapper_cfg" not in cfg
 
 
-def test_torchrun_is_recognised(no_launcher, monkeypatch):
+def test_torchrun_is_recognized(no_launcher, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "0")
     cfg = run.read_config(CONFIG)
@@ -90,7 +90,7 @@ def test_channels_last_in_training_and_in_prediction(no_launcher, cache_folder, 
     cfg = run.read_config(leaf, tiny=True, options=options, work_dir=str(tmp_path))
     runner = run.build_training_runner(cfg)
     runner.train()
-    assert run.last_validation(runner)
+    assert run.read_last_validation(runner)
     predicting = run.load_model(cfg, tmp_path / "epoch_1.pth")
     for model in (runner.model, predicting):
         weight = model.rpn_head.rpn_conv.weight

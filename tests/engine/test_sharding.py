@@ -11,10 +11,10 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import FlexibleRunner, Runner
 
-from hordet.checkpoints import load_checkpoint, newest_checkpoint
+from hordet.checkpoints import find_newest_checkpoint, load_checkpoint
 from hordet.datasets.seeding import seed_sample
 from hordet.engine import runner as run
-from hordet.engine.sharding import SHARDED, FullyShardedStrategy, runner_class
+from hordet.engine.sharding import SHARDED, FullyShardedStrategy, choose_runner_class
 from hordet.errors import ConfigError, Interrupted, NotFiniteError
 from hordet.registry import MODELS
 
@@ -102,7 +102,7 @@ def two(repository, tmp_path):
         for process in processes:
             process.join()
         assert [process.exitcode for process in processes] == [0, 0]
-        newest, _ = newest_checkpoint(tmp_path / name)
+        newest, _ = find_newest_checkpoint(tmp_path / name)
         ends = [(tmp_path / f"{name}_{rank}.txt").read_text() for rank in range(2)]
         return newest and load_checkpoint(newest), ends
 
@@ -163,9 +163,9 @@ def test_a_number_that_is_none(two, tmp_path):
 )
 def test_what_does_not_fit(change, message):
     with pytest.raises(ConfigError, match=message):
-        runner_class(Config({"launcher": "pytorch", **change}))
+        choose_runner_class(Config({"launcher": "pytorch", **change}))
 
 
 def test_who_asks_for_nothing_gets_the_runner():
-    assert runner_class(Config({})) is Runner
-    assert runner_class(Config({"launcher": "pytorch", **SPLIT})) is FlexibleRunner
+    assert choose_runner_class(Config({})) is Runner
+    assert choose_runner_class(Config({"launcher": "pytorch", **SPLIT})) is FlexibleRunner

@@ -20,10 +20,10 @@ from hordet.evaluation import coco_eval
 from hordet.evaluation.coco_eval import evaluate_coco
 from hordet.evaluation.coco_results import (
     ImageResult,
-    as_coco,
     encode_masks,
     read_results,
     read_truth,
+    to_coco,
     write_results,
 )
 
@@ -43,7 +43,7 @@ def by_pycocotools(truth, items, kind, max_detections=(1, 10, 100)):
 
 
 def disturbed(truth, seed=0):
-    """Three guesses for each true object: moved, at times mislabelled, with many equal scores."""
+    """Three guesses for each true object: moved, at times mislabeled, with many equal scores."""
     draw = np.random.default_rng(seed)
     true = COCO()
     with contextlib.redirect_stdout(io.StringIO()):
@@ -117,7 +117,7 @@ def truth(request, tmp_path):
 def test_all_figures_equal_those_of_pycocotools(truth, kind, monkeypatch):
     monkeypatch.setattr(coco_eval, "CHUNK", 100)  # several chunks of categories
     results = list(disturbed(truth))
-    items = [item for result in results for item in as_coco(result, kind)]
+    items = [item for result in results for item in to_coco(result, kind)]
     for item in items if kind == "segm" else ():
         del item["bbox"]  # pycocotools would take the area of the box for that of the mask
     expected = by_pycocotools(truth, items, kind)
@@ -231,7 +231,7 @@ def test_the_benchmark_measures_and_compares():
     rows = coco_benchmark.measure(images=4, detections=10)
     assert [row.kind for row in rows] == ["bbox", "segm"]
     assert all(row.difference <= 1e-12 and min(row.seconds) > 0 for row in rows)
-    assert coco_benchmark.markdown(rows).count("\n") == 4
+    assert coco_benchmark.format_markdown(rows).count("\n") == 4
 
 
 def test_the_tool_scores_a_result_file(repository, tmp_path):

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.registry import METRICS
 
 from hordet.errors import EvaluationError
-from hordet.evaluation.iou_metric import boundary_areas, confusion_matrix
+from hordet.evaluation.iou_metric import compute_boundary_areas, compute_confusion_matrix
 
 CLASSES = ("sky", "road", "car", "never")
 
@@ -100,7 +100,7 @@ def test_boundary_iou(caplog):
     guess = np.roll(true, 1, axis=1)
     guess[guess == 255] = 2
     for ratio in (0.001, 0.02, 0.1):
-        found = boundary_areas(guess, true, 4, 255, ratio)
+        found = compute_boundary_areas(guess, true, 4, 255, ratio)
         assert np.array_equal(found, naive_boundary(guess, true, ratio))
     maps = dict(
         pred_sem_seg=dict(data=torch.from_numpy(guess)), gt_sem_seg=dict(data=torch.tensor(true))
@@ -127,8 +127,8 @@ def test_maps_that_do_not_fit():
     with pytest.raises(EvaluationError, match="a true label is 9, but there are 4 classes"):
         score(metric(), [sample(7, labels=torch.full((1, 24, 32), 9).byte())])
     with pytest.raises(EvaluationError, match="a predicted label is 5"):
-        confusion_matrix(torch.full((2, 2), 5), torch.zeros(2, 2), 4, 255)
-    nothing = confusion_matrix(torch.zeros(2, 2), torch.full((2, 2), 255), 4, 255)
+        compute_confusion_matrix(torch.full((2, 2), 5), torch.zeros(2, 2), 4, 255)
+    nothing = compute_confusion_matrix(torch.zeros(2, 2), torch.full((2, 2), 255), 4, 255)
     assert nothing.shape == (4, 4) and not nothing.any()
     with pytest.raises(ValueError, match=r"iou_metrics is \['IoU'\]; it may have mIoU, mDice"):
         metric(iou_metrics=["IoU"])

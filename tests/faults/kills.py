@@ -29,7 +29,7 @@ from pathlib import Path
 import torch
 
 from hordet import checkpoints
-from hordet.checkpoints import load_checkpoint, newest_checkpoint
+from hordet.checkpoints import find_newest_checkpoint, load_checkpoint
 from hordet.ops.upstream import silence_warnings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -259,7 +259,7 @@ def disturbed_run(task, seed, folder, rng, kills):
             break
         counts[kind] += 1
         inside += start.ended_within_writing()
-        newest, skipped = newest_checkpoint(work_dir)
+        newest, skipped = find_newest_checkpoint(work_dir)
         assert not skipped, f"a kill left a damaged checkpoint: {skipped}"
         saved = load_checkpoint(newest)["meta"]["iter"] if newest else 0
         lost = max(lost, done - saved)
@@ -267,7 +267,9 @@ def disturbed_run(task, seed, folder, rng, kills):
         done = saved
     else:
         assert Start(task, work_dir, seed, log).end() == 0, f"the last resume failed; see {log}"
-    one, other = (load_checkpoint(newest_checkpoint(folder / n)[0]) for n in ("whole", "disturbed"))
+    one, other = (
+        load_checkpoint(find_newest_checkpoint(folder / n)[0]) for n in ("whole", "disturbed")
+    )
     wrong = differences(one, other)
     assert not wrong, f"{task}, seed {seed}: {len(wrong)} entries differ, first {wrong[:5]}"
     left = [file.name for file in work_dir.iterdir() if file.name.startswith(".")]
@@ -282,7 +284,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of the moments, and of the first run")
     parser.add_argument("--task", choices=TASKS, action="append", help="default: both in turn")
     arguments = parser.parse_args()
-    checkpoints.install()
+    checkpoints.use_safe_loading()
     os.environ.setdefault("HORDET_CACHE", tempfile.mkdtemp(prefix="kills-cache-"))
     import mmdet.apis  # noqa: F401  (once, before the forks)
     import mmseg.apis  # noqa: F401

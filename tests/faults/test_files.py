@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from hordet import checkpoints
-from hordet.checkpoints import newest_checkpoint
+from hordet.checkpoints import find_newest_checkpoint
 from hordet.checkpoints.backend import FileQueue
 from hordet.checkpoints.save import remove_passing, write_verified
 from hordet.errors import CheckpointError, CheckpointWriteError
@@ -50,15 +50,15 @@ def run(tmp_path):
 
 
 def test_the_newest_is_taken(run):
-    assert newest_checkpoint(run) == (run / "iter_2.pth", [])
+    assert find_newest_checkpoint(run) == (run / "iter_2.pth", [])
     (run / "last_checkpoint").unlink()  # killed before the first one was pointed to
-    assert newest_checkpoint(run) == (run / "iter_2.pth", [])
+    assert find_newest_checkpoint(run) == (run / "iter_2.pth", [])
     (run / "last_checkpoint").write_text("elsewhere/iter_1.pth")  # the folder was moved
-    assert newest_checkpoint(run) == (run / "iter_1.pth", [])
-    assert newest_checkpoint(run / "none") == (None, [])
+    assert find_newest_checkpoint(run) == (run / "iter_1.pth", [])
+    assert find_newest_checkpoint(run / "none") == (None, [])
     (run / "iter_3").mkdir()  # as DeepSpeed writes
     (run / "last_checkpoint").write_text("iter_3")
-    assert newest_checkpoint(run) == (run / "iter_3", [])
+    assert find_newest_checkpoint(run) == (run / "iter_3", [])
 
 
 def test_bits_flipped_anywhere_are_found(run):
@@ -69,7 +69,7 @@ def test_bits_flipped_anywhere_are_found(run):
         place = rng.randrange(len(content))
         content[place] ^= 1 << rng.randrange(8)
         (run / "iter_2.pth").write_bytes(content)
-        path, skipped = newest_checkpoint(run)
+        path, skipped = find_newest_checkpoint(run)
         assert path == run / "iter_1.pth", place
         assert "skipped iter_2.pth" in skipped[0] and "is damaged: its SHA-256" in skipped[0]
 
@@ -83,7 +83,7 @@ def test_bits_flipped_without_a_sum_never_reach_the_weights(run):
         content = bytearray(whole)
         content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         (run / "iter_2.pth").write_bytes(content)
-        path, _ = newest_checkpoint(run)
+        path, _ = find_newest_checkpoint(run)
         found += path.name == "iter_1.pth"
         if path.name == "iter_2.pth":  # between the parts of the zip
             state = checkpoints.load_checkpoint(path)["state_dict"]
@@ -98,7 +98,7 @@ def test_truncated_at_every_twentieth(run, with_sum):
         (run / "iter_2.pth.sha256").unlink()
     for part in range(20):
         (run / "iter_2.pth").write_bytes(whole[: len(whole) * part // 20])
-        path, skipped = newest_checkpoint(run)
+        path, skipped = find_newest_checkpoint(run)
         assert path == run / "iter_1.pth" and len(skipped) == 1, part
 
 
@@ -106,15 +106,15 @@ def test_nothing_whole_is_no_silent_new_start(run):
     for file in run.glob("*.pth"):
         file.write_bytes(b"PK" + bytes(100))
     with pytest.raises(CheckpointError, match="(?s)no checkpoint in .* skipped iter_2.*To start"):
-        newest_checkpoint(run)
+        find_newest_checkpoint(run)
 
 
 def test_weights_alone_are_nothing_to_resume(run):
     torch.save({"state_dict": {}}, run / "iter_3.pth")
-    path, skipped = newest_checkpoint(run)
+    path, skipped = find_newest_checkpoint(run)
     assert path == run / "iter_2.pth" and skipped == []  # the pointer names it
     (run / "last_checkpoint").unlink()
-    path, skipped = newest_checkpoint(run)
+    path, skipped = find_newest_checkpoint(run)
     assert path == run / "iter_2.pth" and "holds no meta, message_hub, optimizer" in skipped[0]
 
 

@@ -85,8 +85,8 @@ def test_nothing_and_grey():
     assert paste_encoded(torch.zeros(0, 28, 28), torch.zeros(0, 4), 20, 12, 0.5) == []
     empty = paste_encoded(torch.zeros(1, 28, 28), torch.tensor([[1.0, 2, 5, 6]]), 20, 12, 0.5)
     assert coco_mask.area(empty).tolist() == [0]
-    grey = predict(heads()[1], BOXES, threshold=-1)
-    assert grey.dtype == torch.uint8 and grey.shape == (7, HEIGHT, WIDTH)
+    gray = predict(heads()[1], BOXES, threshold=-1)
+    assert gray.dtype == torch.uint8 and gray.shape == (7, HEIGHT, WIDTH)
 
 
 def test_a_hundred_masks_of_a_large_image_fit_in_little_memory():

@@ -15,7 +15,7 @@ from hordet.inference import Predictor
 from hordet.inference.prediction import ClassMap, Instances
 from hordet.inference.sources import find_sources
 from hordet.inference.stream import predict_sources
-from hordet.inference.writers import Numbers, PredictionWriter
+from hordet.inference.writers import AnnotationIds, PredictionWriter
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def predict_folder(predictor, model, out, batch_size):
     assert len(sources) == 4 and not problems
     numbers = None
     if not predictor.is_semantic:
-        numbers = Numbers.read(model.annotations, predictor.classes)
+        numbers = AnnotationIds.read(model.annotations, predictor.classes)
     with PredictionWriter(out, predictor, numbers) as writer:
         for image, found in predict_sources(predictor, sources, problems.append, batch_size):
             writer.write(image, found, found)

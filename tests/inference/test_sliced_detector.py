@@ -11,7 +11,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
 import hordet.registry  # noqa: F401
-from hordet.datasets.tiles import Patches
+from hordet.datasets.tiles import Tiles
 from hordet.engine.prepare import slice_images
 from hordet.errors import ConfigError
 from hordet.inference.merging import DetectionMerger
@@ -111,7 +111,7 @@ def test_the_objects_are_those_of_the_whole_image(patch_size, ratio, batch_size,
     module = Seeing(run_lengths)
     options = dict(patch_size=patch_size, patch_overlap_ratio=ratio, batch_size=batch_size)
     found = detect(sliced(module, **options), drawn())
-    number = len(Patches(patch_size, ratio).of(HEIGHT, WIDTH))
+    number = len(Tiles(patch_size, ratio).of(HEIGHT, WIDTH))
     assert len(module.seen) == number + (number > 1)
     assert torch.equal(found.bboxes, expected.bboxes)
     assert torch.equal(found.scores, expected.scores)
@@ -221,14 +221,14 @@ def test_crops_are_encoded_where_they_lie():
 
 def test_patches_cover_odd_sizes_and_the_last_ends_with_the_image():
     for height, width, size, ratio in ((97, 131, 40, 0.25), (10, 300, (64, 31), 0.9), (5, 5, 9, 0)):
-        patches = Patches(size, ratio)
+        patches = Tiles(size, ratio)
         covered = np.zeros((height, width), dtype=bool)
         for left, top, right, bottom in patches.of(height, width):
             assert bottom - top == min(patches.height, height)
             assert right - left == min(patches.width, width)
             covered[top:bottom, left:right] = True
         assert covered.all()
-    assert Patches(9, 0).of(5, 5) == [(0, 0, 5, 5)]
+    assert Tiles(9, 0).of(5, 5) == [(0, 0, 5, 5)]
 
 
 @pytest.mark.parametrize(

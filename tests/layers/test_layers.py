@@ -252,7 +252,7 @@ def test_filter_of_another_size_is_resized_on_load():
 
 
 @pytest.mark.parametrize("spatial", ["dw7x7", "gf"])
-def test_near_linear_initialisation(spatial):
+def test_near_linear_initialization(spatial):
     torch.manual_seed(0)
     layer = GnConv(64, 64, 2, spatial=spatial, scale=0.5)
     layer.init_near_linear()

@@ -6,8 +6,8 @@ from naive_hornet import naive
 from torch.autograd.graph import saved_tensors_hooks
 
 from hordet.hornet import Block
-from hordet.layers.layout import pixels, planes
-from hordet.layers.recompute import recomputed
+from hordet.layers.layout import to_nchw, to_nhwc
+from hordet.layers.recompute import recompute
 
 
 def block(spatial="dw7x7"):
@@ -54,7 +54,7 @@ def test_training_keeps_half_of_what_the_plain_equations_keep():
     x = torch.randn(1, 32, 40, 40).contiguous(memory_format=torch.channels_last)
     layer = block()
     plain, keep_alive = kept(naive(layer), x)
-    # The hooks of `recomputed` stand before these, so what it drops is not seen: as in training.
+    # The hooks of `recompute` stand before these, so what it drops is not seen: as in training.
     ours, also = kept(layer, x)
     assert ours < 0.65 * plain
     del keep_alive, also
@@ -81,7 +81,7 @@ def test_nothing_else_is_recomputed():
         calls.append(1)
         return a.detach() * b.detach()
 
-    with recomputed(product, again):
+    with recompute(product, again):
         out = (product @ b.t()).exp()
     out.sum().backward()
     assert len(calls) == 1
@@ -92,6 +92,6 @@ def test_layouts(batch):
     x = torch.randn(batch, 6, 4, 5)
     last = x.contiguous(memory_format=torch.channels_last)
     for map_ in (x, last, last[:, 2:], x[:, 2:]):
-        got, turned = planes(map_), pixels(map_)
+        got, turned = to_nchw(map_), to_nhwc(map_)
         assert got.is_contiguous() and turned.is_contiguous()
         assert torch.equal(got, map_) and torch.equal(turned, map_.permute(0, 2, 3, 1))

@@ -1,4 +1,4 @@
-"""GraphFPN: equal to plain loops and to mmdet's necks; initialisation, levels, errors."""
+"""GraphFPN: equal to plain loops and to mmdet's necks; initialization, levels, errors."""
 
 import naive_bifpn
 import pytest
@@ -199,7 +199,7 @@ def stds(neck, channels, seed=0):
     ],
     ids=lambda kind: "-".join(map(str, kind.values())) or "bifpn",
 )
-def test_default_initialisation_is_as_alive_as_a_stock_fpn(kind, norm):
+def test_default_initialization_is_as_alive_as_a_stock_fpn(kind, norm):
     channels = [96, 192, 384, 768]
     torch.manual_seed(0)
     stock = MODELS.build(dict(type="mmdet.FPN", in_channels=channels, out_channels=128, num_outs=5))
@@ -211,7 +211,7 @@ def test_default_initialisation_is_as_alive_as_a_stock_fpn(kind, norm):
         assert 0.2 < ours / theirs < 4
 
 
-def test_xavier_initialisation_starves_nodes_without_norm():
+def test_xavier_initialization_starves_nodes_without_norm():
     """Why it is not the default."""
     channels = [96, 192, 384, 768]
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""HorFPN beside the stock FPN: initialisation, options, errors."""
+"""HorFPN beside the stock FPN: initialization, options, errors."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def levels_and_gradients(neck, scale=1.0, seed=0):
 @pytest.mark.parametrize("spatial", ["dw7x7", "gf"])
 @pytest.mark.parametrize("extra", [dict(), dict(add_extra_convs="on_output")], ids=["pool", "conv"])
 @pytest.mark.parametrize("scale", [0.3, 1.0])
-def test_default_initialisation_is_as_alive_as_a_stock_fpn(spatial, extra, scale):
+def test_default_initialization_is_as_alive_as_a_stock_fpn(spatial, extra, scale):
     torch.manual_seed(0)
     want_levels, want_gradients = levels_and_gradients(stock_fpn(**extra), scale)
     levels, gradients = levels_and_gradients(hor_fpn(spatial=spatial, **extra), scale)
@@ -46,7 +46,7 @@ def test_default_initialisation_is_as_alive_as_a_stock_fpn(spatial, extra, scale
         assert 0.3 < got / want < 3
 
 
-def test_official_initialisation_starves_the_7x7_form():
+def test_official_initialization_starves_the_7x7_form():
     """Why it is not the default: Xavier over every convolution multiplies small numbers."""
     torch.manual_seed(0)
     levels, _ = levels_and_gradients(hor_fpn(init="official"))

@@ -1,4 +1,4 @@
-"""A COCO folder's figures, the detector they lead to, and what is refused in words."""
+"""A COCO folder's statistics, the detector they lead to, and what is refused in words."""
 
 import json
 import math
@@ -9,16 +9,16 @@ import pytest
 from own_data import edit, write_coco
 
 from hordet.config.load import load_config
-from hordet.datasets.checks.before_training import find_faults_of_data
+from hordet.datasets.checks.before_training import find_data_faults
 from hordet.errors import ConfigError, DatasetError
 from hordet.new_config import (
     Backbone,
-    bases_for,
-    detection_choices,
-    detection_leaf,
-    look_at_coco,
-    place_held_out,
-    write_leaf,
+    choose_detection,
+    find_bases,
+    measure_coco,
+    save_config,
+    write_detection_config,
+    write_held_out,
 )
 
 # Sides of 10, 20 and 40 pixels; height / width of 1, 1 / 4 and 1.
@@ -30,27 +30,31 @@ def bolts(tmp_path):
     return write_coco(tmp_path / "bolts", dict(train=(6, BOXES), val=(2, BOXES)))
 
 
-def write(figures, out, pretrained=False, **options):
-    choices = detection_choices(figures, pretrained=pretrained, **options)
-    held_out = place_held_out(figures, out)
-    text = detection_leaf(figures, choices, Backbone(None), bases_for(figures, out))
-    return write_leaf(figures, text, out, held_out)
+def write(statistics, out, pretrained=False, **options):
+    choices = choose_detection(statistics, pretrained=pretrained, **options)
+    held_out = write_held_out(statistics, out)
+    text = write_detection_config(statistics, choices, Backbone(None), find_bases(statistics, out))
+    return save_config(statistics, text, out, held_out)
 
 
 def test_figures_are_those_of_the_data(bolts):
-    figures = look_at_coco(bolts)
-    assert figures.classes == ("bolt", "nut")
-    assert figures.counts == {"bolt": 9, "nut": 9}
-    assert (figures.train.images, figures.val.images) == (6, 2)
-    assert (figures.train.images, figures.val.ann_file) == ("train", "annotations/val.json")
-    assert sorted(set(figures.sides)) == [10, 20, 40] and set(figures.ratios) == {1, 0.25}
-    assert set(figures.long_sides) == {200} and set(figures.short_sides) == {100}
-    assert (figures.most_objects, figures.median_objects, figures.with_mask) == (3, 3, True)
-    assert "18 objects with masks: side 20" in "\n".join(figures.summary())
+    statistics = measure_coco(bolts)
+    assert statistics.classes == ("bolt", "nut")
+    assert statistics.counts == {"bolt": 9, "nut": 9}
+    assert (statistics.train.images, statistics.val.images) == (6, 2)
+    assert (statistics.train.images, statistics.val.ann_file) == ("train", "annotations/val.json")
+    assert sorted(set(statistics.sides)) == [10, 20, 40] and set(statistics.ratios) == {1, 0.25}
+    assert set(statistics.long_sides) == {200} and set(statistics.short_sides) == {100}
+    assert (statistics.most_objects, statistics.median_objects, statistics.with_mask) == (
+        3,
+        3,
+        True,
+    )
+    assert "18 objects with masks: side 20" in "\n".join(statistics.summary())
 
 
-def test_choices_follow_from_the_figures(bolts):
-    choices = detection_choices(look_at_coco(bolts), pretrained=True)
+def test_choices_follow_from_the_statistics(bolts):
+    choices = choose_detection(measure_coco(bolts), pretrained=True)
     # Objects of 20 pixels at the middle need no enlarging; sizes are multiples of 32.
     assert choices.scale == (192, 96) and choices.crop is None
     # 10 pixels at 192 / 200 over the finest stride of 4; 40 pixels fit into its levels.
@@ -60,37 +64,37 @@ def test_choices_follow_from_the_figures(bolts):
     # 1500 * sqrt(2) / 6 images is beyond 50 passes.
     assert choices.schedule.length == 50 and choices.schedule.val_interval == 17
     assert choices.schedule.learning_rate == 1.5e-3
-    assert detection_choices(look_at_coco(bolts), pretrained=False).schedule.length == 75
-    halved = detection_choices(look_at_coco(bolts), pretrained=True, batch_size=2)
+    assert choose_detection(measure_coco(bolts), pretrained=False).schedule.length == 75
+    halved = choose_detection(measure_coco(bolts), pretrained=True, batch_size=2)
     assert halved.schedule.learning_rate == 0.75e-3
 
 
 def test_small_objects_enlarge_images_and_crowds_keep_more(tmp_path):
     boxes = [(x, 0, 8, 8) for x in range(150)]
-    figures = look_at_coco(write_coco(tmp_path, dict(train=(2, boxes), val=(1, boxes))))
-    choices = detection_choices(figures, pretrained=True)
+    statistics = measure_coco(write_coco(tmp_path, dict(train=(2, boxes), val=(1, boxes))))
+    choices = choose_detection(statistics, pretrained=True)
     # 20 / 8 is more than the double, which is the most.
     assert choices.scale == (384, 192) and math.isclose(choices.enlarged, 384 / 200)
     assert choices.crop == 128  # sqrt(200 * 100), in multiples of 32
     assert choices.max_per_img == 200 and choices.sampled == 64
-    assert not choices.cautions(figures)
-    bound = detection_choices(figures, pretrained=True, max_side=160)
+    assert not choices.cautions(statistics)
+    bound = choose_detection(statistics, pretrained=True, max_side=160)
     assert bound.scale == (160, 96) and bound.crop is None
-    assert "slice_dataset.py" in bound.cautions(figures)[0]
+    assert "slice_dataset.py" in bound.cautions(statistics)[0]
 
 
 def test_sizes_of_two_orders_get_two_anchors_a_level(bolts):
-    figures = look_at_coco(bolts)
-    figures.sides = np.geomspace(8, 600, 50)
-    figures.long_sides = figures.short_sides = np.array([600.0])
-    small, large = detection_choices(figures, pretrained=True).anchor_scales
-    assert (small, large) == (3, round(np.quantile(figures.sides, 0.95) / 64 * 608 / 600))
+    statistics = measure_coco(bolts)
+    statistics.sides = np.geomspace(8, 600, 50)
+    statistics.long_sides = statistics.short_sides = np.array([600.0])
+    small, large = choose_detection(statistics, pretrained=True).anchor_scales
+    assert (small, large) == (3, round(np.quantile(statistics.sides, 0.95) / 64 * 608 / 600))
     assert large > 1.5 * small
 
 
 def test_the_leaf_loads_and_its_data_pass(bolts, tmp_path):
     out = tmp_path / "out" / "leaf.py"
-    found = write(look_at_coco(bolts), out)
+    found = write(measure_coco(bolts), out)
     assert (found.errors, found.warnings) == ([], [])
     cfg = load_config(out, safe=True)  # data alone
     assert cfg.model.roi_head.bbox_head.num_classes == 2
@@ -111,7 +115,7 @@ def test_one_class_without_masks_is_a_detector_of_boxes(tmp_path):
             lambda content: [a.pop("segmentation") for a in content["annotations"]],
         )
     out = tmp_path / "leaf.py"
-    assert not write(look_at_coco(root), out).errors
+    assert not write(measure_coco(root), out).errors
     cfg = load_config(out)
     assert cfg.model.type == "FasterRCNN" and cfg.model.roi_head.mask_head is None
     assert cfg.train_dataloader.dataset.metainfo.classes == ("it's",)
@@ -122,39 +126,39 @@ def test_one_class_without_masks_is_a_detector_of_boxes(tmp_path):
 def test_usual_layouts_are_found(tmp_path, name):
     root = write_coco(tmp_path, dict(train=(2, BOXES), val=(1, BOXES)), name=name)
     (root / "captions_train.json").write_text("{}")
-    figures = look_at_coco(root)
-    assert figures.train.ann_file == name.format("train")
-    assert (figures.train.images, figures.val.images) == ("train", "val")
+    statistics = measure_coco(root)
+    assert statistics.train.ann_file == name.format("train")
+    assert (statistics.train.images, statistics.val.images) == ("train", "val")
 
 
 def test_without_validation_nothing_is_guessed_and_a_share_can_be_held_out(tmp_path):
     root = write_coco(tmp_path / "d", dict(train=(10, BOXES)))
     before = {file: file.read_bytes() for file in root.rglob("*") if file.is_file()}
     with pytest.raises(DatasetError, match="no validation split.*--hold-out 0.2"):
-        look_at_coco(root)
+        measure_coco(root)
     with pytest.raises(DatasetError, match="leaves one side empty"):
-        look_at_coco(root, share=1.0)
-    figures = look_at_coco(root, share=0.3)
+        measure_coco(root, share=1.0)
+    statistics = measure_coco(root, share=0.3)
     out = tmp_path / "leaf.py"
-    assert not write(figures, out).errors
+    assert not write(statistics, out).errors
     files = [json.loads((tmp_path / f"leaf_{s}.json").read_text()) for s in ("train", "val")]
     names = [{image["file_name"] for image in content["images"]} for content in files]
     assert [len(part) for part in names] == [7, 3] and not names[0] & names[1]
     assert [len(content["annotations"]) for content in files] == [21, 9]
     # The same images each time, and the data are as they were.
-    again = look_at_coco(root, share=0.3)
+    again = measure_coco(root, share=0.3)
     assert {i["file_name"] for i in again.val.content["images"]} == names[1]
     assert before == {file: file.read_bytes() for file in root.rglob("*") if file.is_file()}
-    assert not find_faults_of_data(load_config(out)).errors
+    assert not find_data_faults(load_config(out)).errors
 
 
 def test_what_is_there_is_kept(bolts, tmp_path):
     out = tmp_path / "leaf.py"
     out.write_text("mine")
     with pytest.raises(ConfigError, match="is there already.*--force"):
-        write(look_at_coco(bolts), out)
+        write(measure_coco(bolts), out)
     assert out.read_text() == "mine"
-    assert place_held_out(look_at_coco(bolts), out, force=True) == []
+    assert write_held_out(measure_coco(bolts), out, force=True) == []
 
 
 def no_annotations(content):
@@ -196,31 +200,31 @@ def other_images(content):
 def test_bad_annotations_are_refused_in_words(bolts, change, words):
     edit(bolts / "annotations" / "train.json", change)
     with pytest.raises(DatasetError, match=words):
-        look_at_coco(bolts)
+        measure_coco(bolts)
 
 
 def test_missing_and_several_annotation_files(bolts, tmp_path):
     with pytest.raises(DatasetError, match="There is no folder"):
-        look_at_coco(tmp_path / "nowhere")
+        measure_coco(tmp_path / "nowhere")
     file = bolts / "annotations" / "train.json"
     shutil.copy(file, bolts / "annotations" / "train_old.json")
     with pytest.raises(DatasetError, match="several annotation files for train.*--train-ann"):
-        look_at_coco(bolts)
-    assert look_at_coco(bolts, train="annotations/train.json").train.images == 6
+        measure_coco(bolts)
+    assert measure_coco(bolts, train="annotations/train.json").train.images == 6
     shutil.rmtree(bolts / "annotations")
     with pytest.raises(DatasetError, match="no COCO annotations of training"):
-        look_at_coco(bolts)
+        measure_coco(bolts)
 
 
 def test_classes_of_the_splits_must_agree(bolts):
     edit(bolts / "annotations" / "val.json", lambda c: c["categories"].pop())
     with pytest.raises(DatasetError, match="not in the file: nut"):
-        look_at_coco(bolts)
+        measure_coco(bolts)
 
 
 def test_faults_that_training_refuses_are_returned(bolts, tmp_path):
     (bolts / "train" / "train_0.png").unlink()
-    found = write(look_at_coco(bolts), tmp_path / "leaf.py")
+    found = write(measure_coco(bolts), tmp_path / "leaf.py")
     assert "1 of 6 images" in found.errors[0] and (tmp_path / "leaf.py").is_file()
 
 
@@ -229,8 +233,8 @@ def test_faults_that_training_refuses_are_returned(bolts, tmp_path):
     [("nuclei", (384, 384), [3], 8), ("coco_mini", (640, 448), [3], 50)],
 )
 def test_real_data(shared_data, tmp_path, name, scale, anchors, epochs):
-    figures = look_at_coco(shared_data / name)
-    choices = detection_choices(figures, pretrained=True)
+    statistics = measure_coco(shared_data / name)
+    choices = choose_detection(statistics, pretrained=True)
     assert choices.scale == scale and choices.schedule.length == epochs
     assert choices.anchor_scales == anchors
-    assert not write(figures, tmp_path / "leaf.py", pretrained=True).errors
+    assert not write(statistics, tmp_path / "leaf.py", pretrained=True).errors

@@ -1,4 +1,4 @@
-"""The stand-in for panopticapi: colours are exact, quality is what naive counting gives."""
+"""The stand-in for panopticapi: colors are exact, quality is what naive counting gives."""
 
 import json
 import subprocess
@@ -12,12 +12,12 @@ import hordet  # noqa: F401
 from hordet.ops.panoptic import OFFSET, PQStat, PQStatCat, id2rgb, rgb2id
 
 
-def test_ids_and_colours():
+def test_ids_and_colors():
     ids = np.array([[0, 1, 255], [256, 65_536 + 2 * 256 + 3, OFFSET - 1]])
-    colours = id2rgb(ids)
-    assert colours.dtype == np.uint8 and colours.shape == (2, 3, 3)
-    assert colours[1, 1].tolist() == [3, 2, 1] and colours[1, 2].tolist() == [255, 255, 255]
-    assert np.array_equal(rgb2id(colours), ids)
+    colors = id2rgb(ids)
+    assert colors.dtype == np.uint8 and colors.shape == (2, 3, 3)
+    assert colors[1, 1].tolist() == [3, 2, 1] and colors[1, 2].tolist() == [255, 255, 255]
+    assert np.array_equal(rgb2id(colors), ids)
     assert rgb2id((3, 2, 1)) == 65_536 + 2 * 256 + 3
     assert np.array_equal(rgb2id(id2rgb(ids.astype(np.uint32))), ids)
 

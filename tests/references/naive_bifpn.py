@@ -30,7 +30,7 @@ def conv3x3(x, weight, bias, stride=1):
 
 
 def batch_norm(x, state, eps=1e-3):
-    """Normalise (C, H, W) with running statistics."""
+    """Normalize (C, H, W) with running statistics."""
     out = np.empty_like(x)
     for c in range(x.shape[0]):
         scale = state["weight"][c] / np.sqrt(state["running_var"][c] + eps)

@@ -31,7 +31,7 @@ def depthwise(x, weight, bias):
 
 
 def layer_norm(x, weight, bias, eps=1e-6):
-    """Normalise each pixel of (C, H, W) over its channels."""
+    """Normalize each pixel of (C, H, W) over its channels."""
     out = np.zeros_like(x)
     for i in range(x.shape[1]):
         for j in range(x.shape[2]):

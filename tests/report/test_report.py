@@ -13,7 +13,7 @@ from hordet.evaluation.coco_eval import evaluate_coco
 from hordet.evaluation.coco_results import ImageResult
 from hordet.evaluation.tide import find_errors
 from hordet.report.page import write_report
-from hordet.report.run_folder import read_run, settings_difference
+from hordet.report.run_folder import compare_settings, read_run
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
@@ -76,7 +76,7 @@ def test_settings_that_differ():
     base = dict(model=dict(a=1, b=(1, 2)), hooks=[dict(type="x", n=1)], lr=0.1)
     run = dict(model=dict(a=2, b=[1, 2], c=None), hooks=[dict(type="x", n=3)], lr=0.1)
     base["views"], run["views"] = [[dict(u=1, v=2)]], [[dict(v=2, u=1)]]
-    assert settings_difference(base, run) == [
+    assert compare_settings(base, run) == [
         ("hooks.0.n", "1", "3"),
         ("model.a", "1", "2"),
         ("model.c", "not set", "None"),
@@ -127,7 +127,7 @@ def test_kinds_of_error():
         image(1, [
             (0, 0, 20, 20, 0.9, 1),  # right
             (1, 0, 20, 20, 0.8, 1),  # duplicate
-            (60, 0, 20, 20, 0.7, 1),  # localisation: overlap 1/3
+            (60, 0, 20, 20, 0.7, 1),  # localization: overlap 1/3
             (0, 50, 20, 20, 0.6, 1),  # classification
             (10, 50, 20, 20, 0.5, 1),  # both: overlap 1/3 with the other category
             (80, 80, 10, 10, 0.4, 2),  # background
@@ -136,12 +136,12 @@ def test_kinds_of_error():
     ]  # fmt: skip
     errors = find_errors(truth, results, [1, 2], "bbox")
     assert errors.counts == dict(
-        classification=1, localisation=1, both=1, duplicate=1, background=2, missed=1
+        classification=1, localization=1, both=1, duplicate=1, background=2, missed=1
     )
     expected = evaluate_coco(truth, results, "bbox").stats[1]
     assert errors.ap50 == pytest.approx(expected, abs=1e-12) and 0.1 < expected < 0.9
     # Repairing the classification finds the only object of category b: half of the mean.
-    assert errors.gains["classification"] > errors.gains["localisation"] > 0
+    assert errors.gains["classification"] > errors.gains["localization"] > 0
     assert errors.gains["missed"] > 0 and errors.gains["background"] == 0
     assert errors.confusion.tolist() == [[1, 0, 2], [1, 0, 0], [3, 1, 0]]
     assert errors.quality == {1: pytest.approx(2 / (4 + 6))}

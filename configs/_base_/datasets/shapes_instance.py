@@ -8,7 +8,7 @@ them if they are not there, in a few seconds.
 _base_ = []
 from hordet.datasets.shapes import files as shapes  # noqa: E402
 
-data_root = str(shapes.cached_shapes())
+data_root = str(shapes.ensure_shapes())
 metainfo = dict(classes=shapes.DEFAULT_CLASSES, palette=list(shapes.DEFAULT_PALETTE))
 
 train_pipeline = [

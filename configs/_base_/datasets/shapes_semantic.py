@@ -4,7 +4,7 @@
 _base_ = []
 from hordet.datasets.shapes import files as shapes  # noqa: E402
 
-data_root = str(shapes.cached_shapes())
+data_root = str(shapes.ensure_shapes())
 metainfo = dict(
     classes=("background", *shapes.DEFAULT_CLASSES),
     palette=[[0, 0, 0], *shapes.DEFAULT_PALETTE],

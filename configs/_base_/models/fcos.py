@@ -1,6 +1,6 @@
 """FCOS (Tian et al., ICCV 2019; TPAMI 2020) on HorNet-T and a stock FPN of P3 to P7.
 
-With the improvements of the later paper: samples from the centres of objects, centerness beside the
+With the improvements of the later paper: samples from the centers of objects, centerness beside the
 boxes, distances in strides, GIoU loss.
 """
 

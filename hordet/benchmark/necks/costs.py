@@ -12,36 +12,36 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from hordet.benchmark.complexity import count
-from hordet.benchmark.necks.pieces import SETTINGS, Piece
-from hordet.benchmark.necks.recipe import config_of
-from hordet.benchmark.roofline import seconds_of
+from hordet.benchmark.necks.plan import SETTINGS, Training
+from hordet.benchmark.necks.recipe import make_config
+from hordet.benchmark.roofline import time_call
 from hordet.registry import MODELS
 
 WARM_UP = 3
 
 
 def measure(
-    pieces: Iterable[Piece], root: Path, threads: int, repeats: int
+    trainings: Iterable[Training], root: Path, threads: int, repeats: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Count and time the part of each model that its neck can change.
 
     That is backbone and neck in detection, whose heads are the same for all; in segmentation the
-    head as well. A turn is one forward of every model, in the order of the pieces, so a busy
-    neighbour slows all of them alike.
+    head as well. A turn is one forward of every model, in the order of the trainings, so a busy
+    neighbor slows all of them alike.
 
     Args:
-        pieces: Whose models; the seeds of a contender share one.
+        trainings: Whose models; the seeds of a candidate share one.
         root: The repository, which has `configs`.
         threads: Of torch.
         repeats: Turns.
 
     Returns:
-        A row a model: contender, parameters, multiply-adds (torch's counter: convolutions and
+        A row a model: candidate, parameters, multiply-adds (torch's counter: convolutions and
         matrix products) and FFT of one image, median milliseconds, and their spread (half the
         distance between the quartiles). And how these were taken.
     """
     torch.set_num_threads(threads)
-    models = {piece.contender: part_of(piece, root) for piece in pieces}
+    models = {training.candidate: build_part(training, root) for training in trainings}
     rows = []
     for (dataset, backbone, neck), model in models.items():
         # The counter leaves its notes in the modules.
@@ -61,7 +61,7 @@ def measure(
         for row, model, seconds in zip(rows, models.values(), times, strict=True):
             image = torch.zeros(1, 3, *SETTINGS[row["dataset"]].image)
             with torch.no_grad():
-                taken, _ = seconds_of(lambda model=model, x=image: model(x), "cpu")
+                taken, _ = time_call(lambda model=model, x=image: model(x), "cpu")
             if turn >= WARM_UP:
                 seconds.append(1000 * taken)
     for row, seconds in zip(rows, times, strict=True):
@@ -71,14 +71,14 @@ def measure(
     return rows, timing
 
 
-def part_of(piece: Piece, root: Path) -> nn.Module:
-    """Build backbone, neck and, in segmentation, head of a piece's model: image -> their output.
+def build_part(training: Training, root: Path) -> nn.Module:
+    """Build backbone, neck and, in segmentation, head of a training's model: image -> their output.
 
     Args:
-        piece: Which.
+        training: Which.
         root: The repository, which has `configs`.
     """
-    cfg = config_of(piece, root)
+    cfg = make_config(training, root)
     cfg.model.backbone.init_cfg = None
     with DefaultScope.overwrite_default_scope(cfg.default_scope):
         model = MODELS.build(cfg.model)

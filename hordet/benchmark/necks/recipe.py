@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from hordet.benchmark.necks.pieces import HEADS, NECKS, SETTINGS, STARTS, Piece
+from hordet.benchmark.necks.plan import HEADS, NECKS, SETTINGS, STARTS, Training
 from hordet.engine.runner import read_config
 
 NECK = dict(out_channels=64, num_outs=5, norm_cfg=dict(type="BN"))
@@ -19,33 +19,34 @@ ALONE: dict[str, Any] = {
 }
 
 
-def config_of(piece: Piece, root: Path, tiny: bool = False) -> Config:
+def make_config(training: Training, root: Path, tiny: bool = False) -> Config:
     """Return the config of a training.
 
-    - Detection: the leaf's Mask R-CNN, with the piece's neck.
-    - Segmentation: the piece's neck under one simple head for all, `hordet.ESegHead`: the weighted
-      sum of the five levels at stride 4, one 3x3 convolution, the classifier; no auxiliary head.
+    - Detection: the leaf's Mask R-CNN, with the training's neck.
+    - Segmentation: the training's neck under one simple head for all, `hordet.ESegHead`: the
+      weighted sum of the five levels at stride 4, one 3x3 convolution, the classifier; no auxiliary
+      head.
       UperNet's own heads have an FPN inside, so a neck cannot be exchanged in front of them.
     - One of `HEADS`: the leaf's UperNet with this head.
 
     Args:
-        piece: Which.
+        training: Which.
         root: The repository, which has `configs`.
         tiny: A dry run; see `hordet.config.tiny.make_tiny`.
 
     Raises:
         ConfigError: As `hordet.engine.runner.read_config`.
     """
-    setting = SETTINGS[piece.dataset]
-    path = root / "configs" / setting.leaves[piece.backbone]
+    setting = SETTINGS[training.dataset]
+    path = root / "configs" / setting.leaves[training.backbone]
     cfg = read_config(path, options={**ALONE, **setting.options}, tiny=tiny)
     model = cfg.model
-    if piece.neck in HEADS:
-        model.decode_head.update(HEADS[piece.neck])
+    if training.neck in HEADS:
+        model.decode_head.update(HEADS[training.neck])
         return cfg
     segmentation = "decode_head" in model
     in_channels = (model.decode_head if segmentation else model.neck).in_channels
-    neck = {**NECK, **(NECKS | STARTS)[piece.neck], "in_channels": list(in_channels)}
+    neck = {**NECK, **(NECKS | STARTS)[training.neck], "in_channels": list(in_channels)}
     model.neck = ConfigDict(neck)
     if segmentation:
         model.decode_head = _simple_head(model.decode_head)

@@ -7,9 +7,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from hordet.benchmark.markdown import table
-from hordet.benchmark.necks.pieces import NECKS, SETTINGS, all_pieces, compared_with
-from hordet.benchmark.necks.results import Results, piece_of
+from hordet.benchmark.markdown import format_table
+from hordet.benchmark.necks.plan import NECKS, SETTINGS, list_trainings, name_comparison
+from hordet.benchmark.necks.results import Results, read_training
 from hordet.errors import ConfigError
 
 NOTE = """\
@@ -37,8 +37,8 @@ RULE = ("---", "---:", "---:", "---:", "---", "---:", "---:", "---:")
 
 
 @dataclass(frozen=True)
-class Row:
-    """A contender's figures.
+class NeckRow:
+    """A candidate's figures.
 
     Attributes:
         dataset: A key of `SETTINGS`.
@@ -78,30 +78,30 @@ def _deviation(values: Iterable[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def rows_of(results: Results) -> list[Row]:
-    """Return a row for each contender that was trained at least once, by data set and backbone."""
-    found = {piece_of(record): record["metrics"] for record in results.trainings}
+def build_rows(results: Results) -> list[NeckRow]:
+    """Return a row for each candidate that was trained at least once, by data set and backbone."""
+    found = {read_training(record): record["metrics"] for record in results.trainings}
     costs = {(row["dataset"], row["backbone"], row["neck"]): row for row in results.costs}
     accuracy: dict[tuple[str, str, str], dict[int, float]] = {}
-    for piece in all_pieces():
-        if piece in found:
-            of_seed = accuracy.setdefault(piece.contender, {})
-            of_seed[piece.seed] = found[piece][SETTINGS[piece.dataset].metric]
+    for training in list_trainings():
+        if training in found:
+            of_seed = accuracy.setdefault(training.candidate, {})
+            of_seed[training.seed] = found[training][SETTINGS[training.dataset].metric]
     rows = []
-    for contender, of_seed in accuracy.items():
-        dataset, backbone, neck = contender
-        other = accuracy.get((dataset, backbone, compared_with(neck)), {})
+    for candidate, of_seed in accuracy.items():
+        dataset, backbone, neck = candidate
+        other = accuracy.get((dataset, backbone, name_comparison(neck)), {})
         difference = {seed: of_seed[seed] - other[seed] for seed in of_seed if seed in other}
         metric = SETTINGS[dataset].metric
-        rows.append(Row(*contender, metric, of_seed, difference, costs.get(contender, {})))
+        rows.append(NeckRow(*candidate, metric, of_seed, difference, costs.get(candidate, {})))
     return sorted(rows, key=lambda row: ([*SETTINGS].index(row.dataset), row.backbone))
 
 
-def markdown(rows: Sequence[Row], results: Results) -> str:
+def format_markdown(rows: Sequence[NeckRow], results: Results) -> str:
     """Write the table as Markdown, a part a data set and backbone.
 
     Args:
-        rows: Of `rows_of`.
+        rows: Of `build_rows`.
         results: Of which.
     """
     timing = TIMED.format(**results.timing) if results.timing else NOT_TIMED
@@ -110,13 +110,18 @@ def markdown(rows: Sequence[Row], results: Results) -> str:
     for (dataset, backbone), group in groupby(rows, key=lambda row: (row.dataset, row.backbone)):
         header = list(HEADER)
         header[0], header[2] = "neck or head", SETTINGS[dataset].metric
-        lines += [f"## {dataset}, {backbone}", "", *table(header, RULE, *map(_cells, group)), ""]
+        lines += [
+            f"## {dataset}, {backbone}",
+            "",
+            *format_table(header, RULE, *map(_cells, group)),
+            "",
+        ]
     return "\n".join(lines)
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: NeckRow) -> list[str]:
     """Write the cells of a row."""
-    difference, to = "", compared_with(row.neck)
+    difference, to = "", name_comparison(row.neck)
     if row.difference and to != row.neck:
         mean = statistics.fmean(row.difference.values())
         difference = _with_spread(f"{mean:+.3f}", row.difference.values())
@@ -138,11 +143,11 @@ def _with_spread(mean: str, values: Iterable[float]) -> str:
     return f"{mean} ± {_deviation(values):.3f}" if len(values) > 1 else mean
 
 
-def plot(rows: Sequence[Row], path: Path) -> None:
+def draw_plot(rows: Sequence[NeckRow], path: Path) -> None:
     """Draw accuracy against latency with both spreads, a panel a data set and backbone.
 
     Args:
-        rows: Of `rows_of`; those of `NECKS` are drawn.
+        rows: Of `build_rows`; those of `NECKS` are drawn.
         path: A PNG file.
 
     Raises:
@@ -165,10 +170,10 @@ def plot(rows: Sequence[Row], path: Path) -> None:
         axes.remove()
     for axes, panel in zip(every_axes, panels, strict=False):
         for row in panel:
-            colour = f"C{[*NECKS].index(row.neck)}"
+            color = f"C{[*NECKS].index(row.neck)}"
             x, y = row.cost["milliseconds"], row.mean
             spreads = dict(xerr=row.cost["spread"], yerr=row.deviation)
-            axes.errorbar(x, y, **spreads, fmt="o", color=colour, capsize=3, label=row.neck)
+            axes.errorbar(x, y, **spreads, fmt="o", color=color, capsize=3, label=row.neck)
         axes.set_title(f"{panel[0].dataset}, {panel[0].backbone}")
         axes.set_xlabel("ms an image")
         axes.set_ylabel(panel[0].metric)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hordet.benchmark.necks.pieces import SETTINGS, Piece
+from hordet.benchmark.necks.plan import SETTINGS, Training
 from hordet.errors import ConfigError
 
 TINY = "dry run"
 
 
-def budget(tiny: bool = False) -> dict[str, str]:
+def describe_budget(tiny: bool = False) -> dict[str, str]:
     """Return in words what every training of a data set has in common.
 
     Args:
@@ -37,7 +37,7 @@ class Results:
         tiny: Whether it is of dry runs.
 
     Attributes:
-        budget: As `budget` returns it.
+        budget: As `describe_budget` returns it.
         trainings: A record a training; see `add`.
         costs: As `set_costs` takes them.
         timing: Likewise.
@@ -50,7 +50,7 @@ class Results:
     def __init__(self, path: Path, tiny: bool = False) -> None:
         """Read the file, if it is there."""
         self.path = path
-        self.budget = budget(tiny)
+        self.budget = describe_budget(tiny)
         self._read()
 
     def _read(self) -> None:
@@ -75,14 +75,14 @@ class Results:
                 "their figures cannot be compared; name another file with --results"
             )
 
-    def done(self) -> set[Piece]:
+    def done(self) -> set[Training]:
         """Return the trainings whose figures are there."""
-        return {piece_of(record) for record in self.trainings}
+        return {read_training(record) for record in self.trainings}
 
-    def missing(self, pieces: Sequence[Piece]) -> list[Piece]:
-        """Return those of `pieces` whose figures are not there, in their order."""
+    def missing(self, trainings: Sequence[Training]) -> list[Training]:
+        """Return those of `trainings` whose figures are not there, in their order."""
         done = self.done()
-        return [piece for piece in pieces if piece not in done]
+        return [training for training in trainings if training not in done]
 
     def add(self, record: dict[str, Any]) -> None:
         """Write the figures of a training.
@@ -91,7 +91,7 @@ class Results:
             record: dataset, backbone, neck, seed, metrics, and what else is known.
         """
         self._read()  # a second run may have added its own
-        if piece_of(record) not in self.done():
+        if read_training(record) not in self.done():
             self.trainings.append(record)
             self._write()
 
@@ -108,7 +108,7 @@ class Results:
 
     def _write(self) -> None:
         parts = dict(
-            budget=json.dumps(self.budget),
+            describe_budget=json.dumps(self.budget),
             timing=json.dumps(self.timing),
             costs=_lines(self.costs),
             trainings=_lines(self.trainings),
@@ -125,6 +125,6 @@ def _lines(records: list[dict[str, Any]]) -> str:
     return "[" + ",".join(f"\n  {json.dumps(record)}" for record in records) + "]"
 
 
-def piece_of(record: dict[str, Any]) -> Piece:
+def read_training(record: dict[str, Any]) -> Training:
     """Return the training whose figures these are."""
-    return Piece(*(record[key] for key in ("dataset", "backbone", "neck", "seed")))
+    return Training(*(record[key] for key in ("dataset", "backbone", "neck", "seed")))

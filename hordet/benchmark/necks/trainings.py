@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from hordet.benchmark.necks.pieces import Piece
-from hordet.benchmark.necks.recipe import config_of
+from hordet.benchmark.necks.plan import Training
+from hordet.benchmark.necks.recipe import make_config
 from hordet.engine import runner as run
 from hordet.errors import ConfigError, NotFiniteError, UserError
 from hordet.evaluation.headline import select_headline
@@ -24,27 +24,27 @@ from hordet.ops.upstream import silence_warnings
 OUTPUT = "output.txt"
 
 
-def train(piece: Piece, root: Path, work_dir: Path, tiny: bool = False) -> dict[str, Any]:
-    """Train one piece in this process, on one thread.
+def train(training: Training, root: Path, work_dir: Path, tiny: bool = False) -> dict[str, Any]:
+    """Train one training in this process, on one thread.
 
     Args:
-        piece: Which.
+        training: Which.
         root: The repository, which has `configs`.
         work_dir: Its logs go to the folder of its name below.
         tiny: A dry run.
 
     Returns:
-        The piece, its metrics from 0 to 1, iterations, seconds of the processor, version of torch.
+        The training, its metrics from 0 to 1, iterations, processor seconds, version of torch.
     """
     start = time.process_time()
     torch.set_num_threads(1)
-    cfg = config_of(piece, root, tiny)
-    cfg.work_dir = str(work_dir / str(piece))
-    runner = run.build_training_runner(cfg, seed=piece.seed)
+    cfg = make_config(training, root, tiny)
+    cfg.work_dir = str(work_dir / str(training))
+    runner = run.build_training_runner(cfg, seed=training.seed)
     runner.train()
     return {
-        **asdict(piece),
-        "metrics": select_headline(run.last_validation(runner)),
+        **asdict(training),
+        "metrics": select_headline(run.read_last_validation(runner)),
         "iterations": runner.iter,
         "processor_seconds": round(time.process_time() - start),
         "torch": torch.__version__,
@@ -52,38 +52,38 @@ def train(piece: Piece, root: Path, work_dir: Path, tiny: bool = False) -> dict[
 
 
 def train_all(
-    pieces: Sequence[Piece], jobs: int, root: Path, work_dir: Path, tiny: bool = False
-) -> Iterator[tuple[Piece, dict[str, Any] | str]]:
-    """Train pieces, each in a process of its own.
+    trainings: Sequence[Training], jobs: int, root: Path, work_dir: Path, tiny: bool = False
+) -> Iterator[tuple[Training, dict[str, Any] | str]]:
+    """Train trainings, each in a process of its own.
 
     Args:
-        pieces: Which, in the order in which they start.
+        trainings: Which, in the order in which they start.
         jobs: Processes at a time.
         root: As for `train`.
-        work_dir: As for `train`; what a piece prints goes to `OUTPUT` in its folder.
+        work_dir: As for `train`; what a training prints goes to `OUTPUT` in its folder.
         tiny: As for `train`.
 
     Yields:
-        Each piece as it ends, with what `train` returns, or with what went wrong.
+        Each training as it ends, with what `train` returns, or with what went wrong.
 
     Raises:
-        ConfigError: A piece failed for a reason that the user can put right, which others share.
+        ConfigError: A training failed for a reason that the user can put right, which others share.
     """
     context = multiprocessing.get_context("spawn")
-    waiting, running = list(pieces), dict[Any, tuple[Piece, SpawnProcess]]()
+    waiting, running = list(trainings), dict[Any, tuple[Training, SpawnProcess]]()
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                piece = waiting.pop(0)
+                training = waiting.pop(0)
                 ours, theirs = context.Pipe(duplex=False)
-                arguments = (theirs, piece, root, work_dir, tiny)
+                arguments = (theirs, training, root, work_dir, tiny)
                 process = context.Process(target=_serve, args=arguments, daemon=True)
                 process.start()
                 theirs.close()  # so that the other end's is the last one
-                running[ours] = piece, process
+                running[ours] = training, process
             for ours in wait(list(running)):
-                piece, process = running.pop(ours)
-                yield piece, _answer(ours, process)
+                training, process = running.pop(ours)
+                yield training, _answer(ours, process)
     finally:
         for _, process in running.values():
             process.terminate()
@@ -102,21 +102,21 @@ def _answer(ours: Any, process: SpawnProcess) -> dict[str, Any] | str:
     return content
 
 
-def _serve(theirs: Connection, piece: Piece, root: Path, work_dir: Path, tiny: bool) -> None:
-    """Train a piece, its words in a file, and send what comes of it."""
+def _serve(theirs: Connection, training: Training, root: Path, work_dir: Path, tiny: bool) -> None:
+    """Train a training, its words in a file, and send what comes of it."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    folder = work_dir / str(piece)
+    folder = work_dir / str(training)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / OUTPUT).open("w") as file:
             for stream in (sys.stdout, sys.stderr):
                 os.dup2(file.fileno(), stream.fileno())
         silence_warnings()
-        theirs.send(("record", train(piece, root, work_dir, tiny)))
+        theirs.send(("record", train(training, root, work_dir, tiny)))
     except Exception as error:
         # What the user can put right stops the study; one model that diverges does not.
         if isinstance(error, UserError) and not isinstance(error, NotFiniteError):
-            theirs.send(("stop", f"{piece}: {error}"))
+            theirs.send(("stop", f"{training}: {error}"))
             return
         theirs.send(("failure", f"{type(error).__name__}: {error} (see {folder / OUTPUT})"))
         raise  # to that file

@@ -14,13 +14,13 @@ from typing import Any
 from hordet.datasets.checks.coco import check_coco
 from hordet.datasets.checks.findings import Findings
 from hordet.datasets.formats.panoptic import check_panoptic
-from hordet.datasets.roots import LOADERS, evaluator_configs, leaf_datasets
+from hordet.datasets.roots import LOADERS, list_metrics, walk_datasets
 from hordet.errors import DatasetError, DatasetWarning, list_first
 from hordet.registry import DATASETS
 
 
 def check_datasets(cfg: dict) -> None:
-    """Check a config's data before a run, as `find_faults_of_data` does.
+    """Check a config's data before a run, as `find_data_faults` does.
 
     Raises:
         DatasetError: Something is missing or wrong; the message lists all faults.
@@ -28,7 +28,7 @@ def check_datasets(cfg: dict) -> None:
     Warns:
         DatasetWarning: Single annotations are faulty, so few that training may skip them.
     """
-    found = find_faults_of_data(cfg)
+    found = find_data_faults(cfg)
     for caution in found.warnings:
         warnings.warn(caution, DatasetWarning, stacklevel=2)
     if found.errors:
@@ -37,7 +37,7 @@ def check_datasets(cfg: dict) -> None:
         raise DatasetError(f"The data have {count}:\n{lines}")
 
 
-def find_faults_of_data(cfg: dict) -> Findings:
+def find_data_faults(cfg: dict) -> Findings:
     """Check the data sets and annotation files of a config's loaders and evaluators.
 
     Knows mmdet's COCO data sets, of instances and panoptic, and mmseg's data sets, also within
@@ -59,10 +59,10 @@ def find_faults_of_data(cfg: dict) -> Findings:
     for key in LOADERS:
         if not cfg.get(key):
             continue
-        metrics = evaluator_configs(cfg.get(key.replace("dataloader", "evaluator")))
-        leaves = list(leaf_datasets(cfg[key]["dataset"]))
+        metrics = list_metrics(cfg.get(key.replace("dataloader", "evaluator")))
+        leaves = list(walk_datasets(cfg[key]["dataset"]))
         for dataset in leaves:
-            kind = dataset_class(dataset["type"], cfg.get("default_scope"))
+            kind = resolve_dataset_class(dataset["type"], cfg.get("default_scope"))
             if kind is None or "://" in str(dataset.get("data_root")):
                 continue
             metainfo = dataset.get("metainfo") or {}
@@ -85,7 +85,7 @@ def find_faults_of_data(cfg: dict) -> Findings:
     return Findings(list(errors), list(cautions))
 
 
-def dataset_class(kind: str | type, default_scope: str | None) -> Any:
+def resolve_dataset_class(kind: str | type, default_scope: str | None) -> Any:
     """Return the class of a data set's `type`, None if no registry knows it."""
     if isinstance(kind, str):
         return DATASETS.get(kind if "." in kind or not default_scope else f"{default_scope}.{kind}")
@@ -139,7 +139,8 @@ def _segmentation_faults(
     if missing:
         held = sorted(entry.name for entry in root.iterdir())
         yield (
-            f"There is no folder {list_first(missing)}; {root} holds {list_first(held, 10) or 'nothing'}. "
+            f"There is no folder {list_first(missing)}; {root} holds "
+            f"{list_first(held, 10) or 'nothing'}. "
             "Correct data_prefix (img_path, seg_map_path) or the data root."
         )
         return

@@ -5,7 +5,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hordet.datasets.checks.findings import Findings
-from hordet.datasets.formats.coco import category_faults, image_faults, is_number, read_coco
+from hordet.datasets.formats.coco import (
+    find_category_faults,
+    find_image_faults,
+    is_number,
+    read_coco,
+)
 from hordet.errors import list_first
 
 # The share of annotations that may be faulty where mmdet skips or clips the faulty ones. COCO's
@@ -48,8 +53,8 @@ def check_coco(dataset: dict, classes: Sequence[str] | None, *, scored: bool = T
         return Findings([content])
     folder = root / ((dataset.get("data_prefix") or {}).get("img") or "")
     faults = [
-        *category_faults(path, content["categories"], classes),
-        *image_faults(path, content["images"], folder),
+        *find_category_faults(path, content["categories"], classes),
+        *find_image_faults(path, content["images"], folder),
     ]
     if faults or not scored:
         return Findings(faults)
@@ -81,7 +86,10 @@ def _annotation_findings(
     findings = Findings()
     few = sum(map(len, ids.values())) <= TOLERATED_SHARE * len(annotations)
     for (words, survived), keys in ids.items():
-        text = f"{len(keys)} of {len(annotations)} annotations in {path} {words}: ids {list_first(keys)}."
+        text = (
+            f"{len(keys)} of {len(annotations)} annotations in {path} {words}: "
+            f"ids {list_first(keys)}."
+        )
         if survived and few:
             findings.warnings.append(f"{text} They are skipped or clipped; better correct them.")
         else:

@@ -12,7 +12,7 @@ AREA_SHARE, AREA_PIXELS = 0.5, 32.0
 BORDER = 1.0
 
 
-def mask_faults(annotations: list[dict], size: tuple[int, int]) -> Iterator[tuple[str, str]]:
+def find_mask_faults(annotations: list[dict], size: tuple[int, int]) -> Iterator[tuple[str, str]]:
     """Yield the kind of each fault of an image's annotations, and the annotation's id.
 
     Args:

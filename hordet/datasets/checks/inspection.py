@@ -16,11 +16,11 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from hordet.datasets.checks.before_training import dataset_class, find_faults_of_data
-from hordet.datasets.checks.coco_masks import mask_faults
+from hordet.datasets.checks.before_training import find_data_faults, resolve_dataset_class
+from hordet.datasets.checks.coco_masks import find_mask_faults
 from hordet.datasets.checks.findings import Findings
 from hordet.datasets.formats.coco import read_coco
-from hordet.datasets.roots import LOADERS, leaf_datasets
+from hordet.datasets.roots import LOADERS, walk_datasets
 from hordet.datasets.transforms import IGNORED, LoadSegAnnotations
 from hordet.errors import DatasetError, list_first
 from hordet.registry import DATASETS
@@ -29,7 +29,7 @@ _EXIF_ORIENTATION = 274
 
 
 @dataclass
-class Task:
+class ImageCheck:
     """One image to look at.
 
     Attributes:
@@ -48,7 +48,7 @@ class Task:
 
 
 @dataclass
-class Look:
+class ImageReport:
     """What a look at an image showed.
 
     Attributes:
@@ -82,11 +82,11 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
     Returns:
         What is wrong; images are decoded only where files and annotations could be read.
     """
-    result = Inspection(find_faults_of_data(cfg))
-    looks: dict[str, Look] = {}
+    result = Inspection(find_data_faults(cfg))
+    looks: dict[str, ImageReport] = {}
     split_of: dict[str, dict[str, None]] = defaultdict(dict)
     for key in LOADERS:
-        for dataset in leaf_datasets(cfg[key]["dataset"]) if cfg.get(key) else ():
+        for dataset in walk_datasets(cfg[key]["dataset"]) if cfg.get(key) else ():
             try:
                 tasks, histogram = _tasks(dataset, cfg.get("default_scope"))
             except (OSError, ValueError, KeyError, TypeError) as error:
@@ -111,12 +111,12 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
     return result
 
 
-def _tasks(dataset: dict, scope: str | None) -> tuple[list[Task], Counter]:
+def _tasks(dataset: dict, scope: str | None) -> tuple[list[ImageCheck], Counter]:
     """The images of a data set, and how many annotations each category name has."""
     from mmdet.datasets import CocoDataset, CocoPanopticDataset
     from mmseg.datasets import BaseSegDataset
 
-    kind = dataset_class(dataset["type"], scope)
+    kind = resolve_dataset_class(dataset["type"], scope)
     root = Path(dataset.get("data_root") or ".")
     if kind is None or not root.is_dir():
         return [], Counter()
@@ -124,7 +124,7 @@ def _tasks(dataset: dict, scope: str | None) -> tuple[list[Task], Counter]:
         built = DATASETS.build(dict(dataset, type=kind, pipeline=[], lazy_init=True))
         number = len(built.metainfo["classes"])
         samples = built.load_data_list()
-        return [Task(s["img_path"], sample=s, num_classes=number) for s in samples], Counter()
+        return [ImageCheck(s["img_path"], sample=s, num_classes=number) for s in samples], Counter()
     if not issubclass(kind, CocoDataset) or issubclass(kind, CocoPanopticDataset):
         return [], Counter()
     content = read_coco(root / dataset.get("ann_file", ""), root, scored=True)
@@ -135,7 +135,7 @@ def _tasks(dataset: dict, scope: str | None) -> tuple[list[Task], Counter]:
     for annotation in content["annotations"]:
         of_image[annotation.get("image_id")].append(annotation)
     tasks = [
-        Task(str(folder / i["file_name"]), (i["height"], i["width"]), of_image[i["id"]])
+        ImageCheck(str(folder / i["file_name"]), (i["height"], i["width"]), of_image[i["id"]])
         for i in content["images"]
     ]
     categories = {item["id"]: item["name"] for item in content["categories"]}
@@ -145,7 +145,7 @@ def _tasks(dataset: dict, scope: str | None) -> tuple[list[Task], Counter]:
 
 def _names(dataset: dict, scope: str | None, histogram: Counter) -> dict[str, int]:
     """A histogram by class names, classes without any annotation included."""
-    kind: Any = dataset_class(dataset["type"], scope)
+    kind: Any = resolve_dataset_class(dataset["type"], scope)
     default = getattr(kind, "METAINFO", {}).get("classes", ())
     classes = (dataset.get("metainfo") or {}).get("classes") or default
     named = {name: 0 for name in classes}
@@ -155,7 +155,7 @@ def _names(dataset: dict, scope: str | None, histogram: Counter) -> dict[str, in
     return named
 
 
-def _look_at(tasks: list[Task], jobs: int, progress: bool) -> dict[str, Look]:
+def _look_at(tasks: list[ImageCheck], jobs: int, progress: bool) -> dict[str, ImageReport]:
     """Look at images, in several processes; by their path."""
     bar: Callable = tqdm if progress else lambda looks, **_: looks
     options = dict(total=len(tasks), desc="images", unit="")
@@ -167,7 +167,7 @@ def _look_at(tasks: list[Task], jobs: int, progress: bool) -> dict[str, Look]:
     return {task.path: look for task, look in zip(tasks, looks, strict=True)}
 
 
-def _look(task: Task) -> Look:
+def _look(task: ImageCheck) -> ImageReport:
     """Decode an image and compare it with what is said of it."""
     try:
         with Image.open(task.path) as image:
@@ -177,14 +177,16 @@ def _look(task: Task) -> Look:
             # As it is loaded for training: turned as its EXIF data say.
             pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     except FileNotFoundError:
-        return Look([])  # among the findings already
+        return ImageReport([])  # among the findings already
     except Exception as error:  # Pillow's formats share no type of error
-        return Look([("cannot be decoded whole; fetch them again or take them out", str(error))])
-    look = Look([], hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest())
+        return ImageReport(
+            [("cannot be decoded whole; fetch them again or take them out", str(error))]
+        )
+    look = ImageReport([], hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest())
     size = pixels.shape[:2]
     if task.size is not None:
         look.faults += _size_faults(task.size, size, stored, orientation)
-        look.faults += mask_faults(task.annotations, size)
+        look.faults += find_mask_faults(task.annotations, size)
     elif task.sample is not None:
         look.faults += _label_faults(task, size, look.labels)
         if orientation not in (0, 1):
@@ -215,7 +217,9 @@ def _size_faults(
         yield _TURNED
 
 
-def _label_faults(task: Task, size: tuple[int, int], labels: Counter) -> Iterator[tuple[str, str]]:
+def _label_faults(
+    task: ImageCheck, size: tuple[int, int], labels: Counter
+) -> Iterator[tuple[str, str]]:
     """Read a label map as training does, and count its classes."""
     sample = dict(task.sample or {}, ori_shape=size)
     try:
@@ -229,7 +233,7 @@ def _label_faults(task: Task, size: tuple[int, int], labels: Counter) -> Iterato
         yield "warning: have a label map in which every pixel is ignored", ""
 
 
-def _summaries(looks: dict[str, Look], severity: str) -> Iterator[str]:
+def _summaries(looks: dict[str, ImageReport], severity: str) -> Iterator[str]:
     """One line for each kind of fault: how many images, and which."""
     of_kind = defaultdict(list)
     for path, look in looks.items():
@@ -241,7 +245,7 @@ def _summaries(looks: dict[str, Look], severity: str) -> Iterator[str]:
             yield f"{len(images)} of {len(looks)} images {text}: {list_first(images)}."
 
 
-def _leakage(looks: dict[str, Look], split_of: dict[str, dict[str, None]]) -> Iterator[str]:
+def _leakage(looks: dict[str, ImageReport], split_of: dict[str, dict[str, None]]) -> Iterator[str]:
     """Images of equal pixels: in training and validation, and twice in one split."""
     by_digest: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for split, paths in split_of.items():
@@ -257,4 +261,5 @@ def _leakage(looks: dict[str, Look], split_of: dict[str, dict[str, None]]) -> It
     for split in ("train", "val"):
         twice = [" = ".join(s[split][:2]) for s in by_digest.values() if len(s[split]) > 1]
         if twice:
-            yield f"{len(twice)} images are there twice in {split}: {list_first(twice, 3)}. Keep one."
+            names = list_first(twice, 3)
+            yield f"{len(twice)} images are there twice in {split}: {names}. Keep one."

@@ -41,7 +41,7 @@ def read_coco(path: Path, root: Path, scored: bool) -> dict | str:
     return content
 
 
-def category_faults(
+def find_category_faults(
     path: Path, categories: list[dict], classes: Sequence[str] | None
 ) -> Iterator[str]:
     """The classes must be among the categories, in their order: so mmdet numbers its labels."""
@@ -51,9 +51,10 @@ def category_faults(
         yield f"Some categories of {path} lack an id (a number) or a name. Write these keys."
         return
     for key in ("id", "name"):
-        twice = repeated(item[key] for item in categories)
+        twice = find_repeated(item[key] for item in categories)
         if twice:
-            yield f"{path} has several categories of one {key}: {list_first(twice)}. Give each its own."
+            shown = list_first(twice)
+            yield f"{path} has several categories of one {key}: {shown}. Give each its own."
     if classes is None:
         return
     names = [item["name"] for item in categories]
@@ -66,7 +67,8 @@ def category_faults(
         how_many = "None" if len(absent) == len(classes) else "Not all"
         yield (
             f"{how_many} of the classes match a category of {path}. Classes of the data set: "
-            f"{list_first(list(classes), 100)}; not in the file: {list_first(absent, 100)}; categories in "
+            f"{list_first(list(classes), 100)}; not in the file: {list_first(absent, 100)}; "
+            "categories in "
             f"the file: {list_first(names, 100) or 'none'}. {cure}"
         )
         return
@@ -79,7 +81,7 @@ def category_faults(
         )
 
 
-def image_faults(path: Path, images: list[dict], folder: Path) -> Iterator[str]:
+def find_image_faults(path: Path, images: list[dict], folder: Path) -> Iterator[str]:
     """Each image must have its keys and its file."""
     if not images:
         yield f"{path} lists no image. Use another annotation file."
@@ -97,13 +99,14 @@ def image_faults(path: Path, images: list[dict], folder: Path) -> Iterator[str]:
         )
         return
     for key in ("id", "file_name"):
-        twice = repeated(image[key] for image in images)
+        twice = find_repeated(image[key] for image in images)
         if twice:
             yield (
-                f"{len(twice)} values of {key} stand at several images of {path}: {list_first(twice)}. "
+                f"{len(twice)} values of {key} stand at several images of {path}: "
+                f"{list_first(twice)}. "
                 "Each image needs an entry of its own, and only one."
             )
-    missing = missing_files(folder, [image["file_name"] for image in images])
+    missing = find_missing_files(folder, [image["file_name"] for image in images])
     if missing:
         yield (
             f"{len(missing)} of {len(images)} images of {path} are missing: "
@@ -111,7 +114,7 @@ def image_faults(path: Path, images: list[dict], folder: Path) -> Iterator[str]:
         )
 
 
-def missing_files(folder: Path, names: Iterable[str]) -> list[str]:
+def find_missing_files(folder: Path, names: Iterable[str]) -> list[str]:
     """The paths among `folder / name` at which there is no file."""
     # One look at each folder: asking for each file takes minutes on network storage.
     wanted = defaultdict(list)
@@ -125,7 +128,7 @@ def missing_files(folder: Path, names: Iterable[str]) -> list[str]:
     return missing
 
 
-def repeated(values: Iterable) -> list:
+def find_repeated(values: Iterable) -> list:
     """The values that occur more than once, each once."""
     return [value for value, number in Counter(values).items() if number > 1]
 

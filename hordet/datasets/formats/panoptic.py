@@ -13,16 +13,16 @@ from pycocotools import mask as coco_mask
 
 from hordet.datasets.checks.findings import Findings
 from hordet.datasets.formats.coco import (
-    category_faults,
-    image_faults,
+    find_category_faults,
+    find_image_faults,
+    find_missing_files,
     is_number,
-    missing_files,
     read_coco,
 )
 from hordet.errors import list_first
 
 
-def panoptic_categories(things: Sequence[str], stuff: Sequence[str]) -> list[dict]:
+def list_panoptic_categories(things: Sequence[str], stuff: Sequence[str]) -> list[dict]:
     """The categories of a panoptic file, with ids from 1: things, then stuff."""
     return [
         dict(id=index + 1, name=name, supercategory="shape", isthing=int(index < len(things)))
@@ -82,8 +82,8 @@ def check_panoptic(
         return Findings([content])
     prefix = dataset.get("data_prefix") or {}
     faults = [
-        *category_faults(path, content["categories"], classes),
-        *image_faults(path, content["images"], root / (prefix.get("img") or "")),
+        *find_category_faults(path, content["categories"], classes),
+        *find_image_faults(path, content["images"], root / (prefix.get("img") or "")),
     ]
     if scored and not faults:
         faults += _segment_faults(path, content)
@@ -134,7 +134,7 @@ def _is_segment(segment: dict, categories: set) -> bool:
 def _map_faults(path: Path, images: list[dict], folder: Path) -> Iterator[str]:
     """Each image must have its map; mmdet names it after the image."""
     names = [image["file_name"].replace(".jpg", ".png") for image in images]
-    missing = missing_files(folder, names)
+    missing = find_missing_files(folder, names)
     if missing:
         yield (
             f"{len(missing)} of {len(names)} panoptic maps of {path} are missing: "

@@ -1,4 +1,4 @@
-"""Images of shapes, drawn from a random generator: the artist behind `hordet.datasets.shapes.files`.
+"""Images of shapes, drawn from a random generator, for `hordet.datasets.shapes.files`.
 
 Nothing here knows of files or label formats. An image is a textured, noisy background with a few
 textured shapes that overlap; beside it stands a map of which object each pixel shows.
@@ -58,12 +58,12 @@ SIZES = ((0.07, 0.10), (0.10, 0.17), (0.17, 0.27))
 SIZE_ODDS = (0.15, 0.45, 0.4)
 # Largest turn, radians: a few hundred images are too few to learn every turn of every shape.
 MAX_TURN = 0.35
-# Hue hints at the class; shade and texture are free. Backgrounds are greyish, TINT around grey.
+# Hue hints at the class; shade and texture are free. Backgrounds are grayish, TINT around gray.
 HUE_SPREAD = 0.06
 TINT = 25.0
 # Thin shapes need a few pixels across to be one at all.
 MIN_RADIUS = 6.0
-# A share of the objects is close to its background in colour; distances are Euclidean over RGB.
+# A share of the objects is close to its background in color; distances are Euclidean over RGB.
 LOW_CONTRAST_ODDS = 0.1
 LOW_CONTRAST, CONTRAST = (30.0, 60.0), (70.0, 400.0)
 # An object that would leave less than this of another one (or of itself) in sight is drawn anew.
@@ -120,8 +120,8 @@ def draw(
         areas = np.array([*full_areas, full_area])
         if (visible < MIN_VISIBLE * areas).any() or visible.min() < MIN_VISIBLE_PIXELS:
             continue
-        colour = _colour(rng, canvas[mask].mean(axis=0), label, num_classes)
-        fill = _texture(rng, colour, size)
+        color = _color(rng, canvas[mask].mean(axis=0), label, num_classes)
+        fill = _texture(rng, color, size)
         canvas += alpha[..., None] * (fill - canvas)
         objects = trial
         full_areas.append(full_area)
@@ -145,9 +145,9 @@ def _outline_alpha(
     angle = rng.uniform(-MAX_TURN, MAX_TURN)
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     stretch = np.array([1, rng.uniform(0.8, 1)])
-    centre = rng.uniform(0.1, 0.9, 2) * np.array([width, height])
+    center = rng.uniform(0.1, 0.9, 2) * np.array([width, height])
     outlines = list(OUTLINES.values())[label % len(OUTLINES)]
-    placed = [radius * (outline * stretch) @ turn + centre for outline in outlines]
+    placed = [radius * (outline * stretch) @ turn + center for outline in outlines]
     # Four bits below the pixel: cv2's fixed-point coordinates.
     cover = np.zeros(size, np.uint8)
     points = [np.rint(16 * outline).astype(np.int32) for outline in placed]
@@ -156,10 +156,10 @@ def _outline_alpha(
     return cover.astype(np.float32) / 255, int(areas[0] - sum(areas[1:]))
 
 
-def _colour(
+def _color(
     rng: np.random.Generator, behind: np.ndarray, label: int, num_classes: int
 ) -> np.ndarray:
-    """A colour, (3,), as far from the mean colour `behind` the object as its contrast asks."""
+    """A color, (3,), as far from the mean color `behind` the object as its contrast asks."""
     nearest, farthest = LOW_CONTRAST if rng.random() < LOW_CONTRAST_ODDS else CONTRAST
     best, best_miss = behind, np.inf
     for _ in range(20):
@@ -170,18 +170,18 @@ def _colour(
         else:
             hue = (label / num_classes + rng.uniform(-HUE_SPREAD, HUE_SPREAD)) % 1
             saturation = rng.uniform(0.45, 1)
-        colour = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, rng.uniform(0.25, 1)))
-        distance = float(np.linalg.norm(colour - behind))
+        color = 255 * np.array(colorsys.hsv_to_rgb(hue, saturation, rng.uniform(0.25, 1)))
+        distance = float(np.linalg.norm(color - behind))
         miss = max(nearest - distance, distance - farthest, 0)
         if miss < best_miss:
-            best, best_miss = colour, miss
+            best, best_miss = color, miss
         if miss == 0:
             break
     return best
 
 
 def _background(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Two colours mingled by smooth noise, over them a texture, (height, width, 3), float32."""
+    """Two colors mingled by smooth noise, over them a texture, (height, width, 3), float32."""
     first, second = rng.uniform(40, 215, (2, 1)) + rng.uniform(-TINT, TINT, (2, 3))
     second = first + 0.5 * (second - first)
     blend = _smooth_noise(rng, size, cells=int(rng.integers(2, 7)))[..., None]
@@ -189,8 +189,8 @@ def _background(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
     return (mingled + _texture(rng, np.zeros(3), size)).astype(np.float32)
 
 
-def _texture(rng: np.random.Generator, colour: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A colour with a slope of light and one of: nothing, stripes, dots, blotches, grain.
+def _texture(rng: np.random.Generator, color: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A color with a slope of light and one of: nothing, stripes, dots, blotches, grain.
 
     Returns:
         (height, width, 3), float32, not clipped.
@@ -213,7 +213,7 @@ def _texture(rng: np.random.Generator, colour: np.ndarray, size: tuple[int, int]
     else:
         pattern = np.zeros(size)
     strength = rng.uniform(4, 16)
-    return (colour + (light + strength * pattern)[..., None]).astype(np.float32)
+    return (color + (light + strength * pattern)[..., None]).astype(np.float32)
 
 
 def _smooth_noise(rng: np.random.Generator, size: tuple[int, int], cells: int) -> np.ndarray:

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from hordet.datasets.formats.panoptic import describe_segments, panoptic_categories
+from hordet.datasets.formats.panoptic import describe_segments, list_panoptic_categories
 from hordet.datasets.shapes.drawing import OUTLINES, draw
 
 DEFAULT_CLASSES = tuple(OUTLINES)[:6]
@@ -44,7 +44,7 @@ MAX_CLASSES = 254
 """One value of a uint8 map is the background, 0, and one is kept for pixels to ignore, 255."""
 
 
-def cached_shapes(
+def ensure_shapes(
     *,
     num_train: int = 400,
     num_val: int = 100,
@@ -224,7 +224,7 @@ def _write_split(
     )
     (folders[2] / f"instances_{split}.json").write_text(json.dumps(coco), encoding="utf-8")
     if stuff:
-        coco.update(annotations=segments, categories=panoptic_categories(classes, stuff))
+        coco.update(annotations=segments, categories=list_panoptic_categories(classes, stuff))
         (folders[2] / f"panoptic_{split}.json").write_text(json.dumps(coco), encoding="utf-8")
 
 
@@ -261,7 +261,7 @@ def _border_polygon(mask: np.ndarray) -> list[float]:
     Returns:
         The polygon, or an empty list if the mask has several parts or a hole.
     """
-    # cv2 follows the centres of border pixels. In an image four times as large these lie an eighth
+    # cv2 follows the centers of border pixels. In an image four times as large these lie an eighth
     # of an original pixel within the true border, and rounding puts them on it.
     large = cv2.resize(mask.astype(np.uint8), None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(large, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)

@@ -16,7 +16,7 @@ from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 
-from hordet.checkpoints.backend import WHOLE_FILES, file_queue
+from hordet.checkpoints.backend import WHOLE_FILES, get_file_queue
 from hordet.checkpoints.load import load_checkpoint
 from hordet.checkpoints.newest import POINTER
 from hordet.checkpoints.save import remove_passing, save_checkpoint
@@ -55,7 +55,7 @@ class CheckpointHook(hooks.CheckpointHook):
         super().__init__(**kwargs)
         self.asynchronous = asynchronous
         self.safetensors = safetensors
-        self._queue = file_queue(asynchronous)
+        self._queue = get_file_queue(asynchronous)
         self._interruption = Interruption()
         self._validated = False
         self._saved_iter: int | None = None
@@ -240,7 +240,7 @@ def _state_beyond_mmengine(runner: Runner, validated: bool, iteration: int) -> d
         return {}
     state = {
         POSITION: loop.position(validated),
-        RANDOM_STATES: all_gather_object(loop.random_state(validated)),
+        RANDOM_STATES: all_gather_object(loop.get_random_state(validated)),
     }
     counts = getattr(runner.optim_wrapper, "_accumulative_counts", 1)
     if iteration % counts and get_world_size() == 1:

@@ -16,8 +16,8 @@ from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from hordet.engine.hooks.origin import first_not_finite
-from hordet.engine.random_state import random_state, set_random_state
+from hordet.engine.hooks.origin import find_first_not_finite
+from hordet.engine.random_state import get_random_state, set_random_state
 from hordet.errors import NotFiniteError
 from hordet.registry import HOOKS
 
@@ -66,7 +66,7 @@ class FiniteLossHook(Hook):
         """Remember what the forward pass changes: the random state and the model's buffers."""
         self._wrong = None
         buffers = [buffer.clone() for buffer in _plain(runner.model).buffers()]
-        self._before = (random_state(), buffers)
+        self._before = (get_random_state(), buffers)
 
     def after_train_iter(
         self,
@@ -153,10 +153,10 @@ class FiniteLossHook(Hook):
         """Run the batch forward again, and name the first module whose output is not finite."""
         if any(isinstance(each, DTensor) for each in _plain(runner.model).parameters()):
             return "unknown, for a model split among processes is not run again by one of them"
-        after = random_state()
+        after = get_random_state()
         set_random_state(self._before[0])  # type: ignore[index]
         try:
-            found = first_not_finite(_plain(runner.model), data_batch)
+            found = find_first_not_finite(_plain(runner.model), data_batch)
         except Exception as error:  # it must not hide what it explains
             found = f"unknown ({type(error).__name__} in the forward pass: {error})"
         finally:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 
-def first_not_finite(model: nn.Module, data_batch: Any) -> str | None:
+def find_first_not_finite(model: nn.Module, data_batch: Any) -> str | None:
     """Name the first module whose output is not finite in a training forward pass.
 
     Args:

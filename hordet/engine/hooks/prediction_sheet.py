@@ -13,10 +13,10 @@ from hordet.registry import HOOKS
 from hordet.visualization.drawing import DOTS_PER_INCH, draw_sheet
 from hordet.visualization.panels import (
     Pair,
-    class_colours,
-    predicted_objects,
-    semantic_panels,
-    true_objects,
+    get_class_colors,
+    make_prediction_panel,
+    make_semantic_panels,
+    make_truth_panel,
 )
 
 
@@ -72,11 +72,11 @@ class PredictionSheetHook(Hook):
                 continue
             index = self._wanted[path]
             if "pred_sem_seg" in sample or "pred_panoptic_seg" in sample:
-                truth, prediction = semantic_panels(sample)
+                truth, prediction = make_semantic_panels(sample)
             else:
                 info = runner.val_dataloader.dataset.get_data_info(index)
-                truth = true_objects(info, sample.metainfo["ori_shape"][:2])
-                prediction = predicted_objects(sample.pred_instances, self.score_threshold)
+                truth = make_truth_panel(info, sample.metainfo["ori_shape"][:2])
+                prediction = make_prediction_panel(sample.pred_instances, self.score_threshold)
             self._pairs.append(Pair(index, path, truth, prediction))
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -85,9 +85,9 @@ class PredictionSheetHook(Hook):
         self._pairs = []
         if not gathered or not is_main_process():
             return
-        classes, colours = class_colours(runner.val_dataloader.dataset.metainfo)
+        classes, colors = get_class_colors(runner.val_dataloader.dataset.metainfo)
         name, title = _moment(runner)
-        figure = draw_sheet([gathered[i] for i in sorted(gathered)], classes, colours, title)
+        figure = draw_sheet([gathered[i] for i in sorted(gathered)], classes, colors, title)
         path = Path(runner.work_dir) / "predictions" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=DOTS_PER_INCH)

@@ -12,23 +12,23 @@ import numpy as np
 import pytest
 
 from hordet.benchmark.necks import costs, report
-from hordet.benchmark.necks.pieces import (
+from hordet.benchmark.necks.plan import (
     HEADS,
     NECKS,
     STARTS,
-    Piece,
-    all_pieces,
-    compared_with,
-    select,
+    Training,
+    list_trainings,
+    name_comparison,
+    select_trainings,
 )
-from hordet.benchmark.necks.recipe import config_of
+from hordet.benchmark.necks.recipe import make_config
 from hordet.benchmark.necks.results import Results
 from hordet.benchmark.necks.trainings import OUTPUT, train_all
 from hordet.config.load import load_config
 from hordet.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
-PIECE = Piece("camvid", "hornet-nano", "FPN", 0)
+PIECE = Training("camvid", "hornet-nano", "FPN", 0)
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
@@ -38,37 +38,37 @@ def record(neck, seed, accuracy, dataset="nuclei", backbone="hornet-nano"):
 
 
 def test_a_part_of_the_study_is_a_comparison():
-    pieces = all_pieces()
-    assert len(pieces) == len(set(pieces)) == 72 + 18 + 18 + 36
+    trainings = list_trainings()
+    assert len(trainings) == len(set(trainings)) == 72 + 18 + 18 + 36
     for seed in range(3):
-        turn = pieces[24 * seed : 24 * (seed + 1)]
-        assert {piece.seed for piece in turn} == {seed}
-        assert {piece.neck for piece in turn} == set(NECKS)
-    assert {piece.dataset for piece in pieces[:72]} == {"nuclei", "camvid"}
-    assert {piece.dataset for piece in pieces[-36:]} == {"shapes"}
+        turn = trainings[24 * seed : 24 * (seed + 1)]
+        assert {training.seed for training in turn} == {seed}
+        assert {training.neck for training in turn} == set(NECKS)
+    assert {training.dataset for training in trainings[:72]} == {"nuclei", "camvid"}
+    assert {training.dataset for training in trainings[-36:]} == {"shapes"}
     official = {n for n in STARTS if "official" in n}
-    assert len(official) == 4 and {compared_with(n) for n in official} == {
+    assert len(official) == 4 and {name_comparison(n) for n in official} == {
         "HorFPN-7x7",
         "HorFPN-GF",
         "HorFPN-7x7 norm_cfg=None",
         "HorFPN-GF norm_cfg=None",
     }
-    assert compared_with("HorUPerHead-GF") == "UPerHead" and compared_with("PAFPN") == "FPN"
+    assert name_comparison("HorUPerHead-GF") == "UPerHead" and name_comparison("PAFPN") == "FPN"
 
 
 def test_selection():
-    assert select() == all_pieces()
-    assert select(["camvid/hornet-nano/FPN/0"]) == [PIECE]
-    chosen = select(["nuclei/*/HorFPN-7x7/*", "*/FPN/2"])
-    assert len(chosen) == 6 + 6 and chosen == [p for p in all_pieces() if p in chosen]
+    assert select_trainings() == list_trainings()
+    assert select_trainings(["camvid/hornet-nano/FPN/0"]) == [PIECE]
+    chosen = select_trainings(["nuclei/*/HorFPN-7x7/*", "*/FPN/2"])
+    assert len(chosen) == 6 + 6 and chosen == [p for p in list_trainings() if p in chosen]
     with pytest.raises(ConfigError, match=r"'nuclei/hornet-nano/FPM/0'; did you mean 'nuclei/horn"):
-        select(["nuclei/hornet-nano/FPM/0"])
+        select_trainings(["nuclei/hornet-nano/FPM/0"])
 
 
 @pytest.mark.parametrize("dataset", ["nuclei", "camvid", "shapes"])
 @pytest.mark.parametrize("backbone", ["hornet-nano", "efficientnet-lite0"])
 def test_trainings_differ_in_their_neck_alone(dataset, backbone):
-    configs = [config_of(Piece(dataset, backbone, neck, 0), ROOT) for neck in NECKS]
+    configs = [make_config(Training(dataset, backbone, neck, 0), ROOT) for neck in NECKS]
     necks = [cfg.model.pop("neck") for cfg in configs]
     assert all(cfg.to_dict() == configs[0].to_dict() for cfg in configs)
     assert all((n.out_channels, n.num_outs, n.norm_cfg.type) == (64, 5, "BN") for n in necks)
@@ -85,26 +85,26 @@ def test_trainings_differ_in_their_neck_alone(dataset, backbone):
 )
 def test_necks_are_those_of_the_leaves(neck, leaf):
     leaf = load_config(ROOT / f"configs/shapes/mask-rcnn_hornet-nano_{leaf}_7e.py")
-    cfg = config_of(Piece("shapes", "hornet-nano", neck, 0), ROOT)
+    cfg = make_config(Training("shapes", "hornet-nano", neck, 0), ROOT)
     assert cfg.model.to_dict() == leaf.model.to_dict()
 
 
 def test_heads_and_starts():
     for head in HEADS:
-        model = config_of(Piece("camvid", "hornet-nano", head, 0), ROOT).model
+        model = make_config(Training("camvid", "hornet-nano", head, 0), ROOT).model
         assert model.get("neck") is None and model.auxiliary_head.type == "FCNHead"
         assert model.decode_head.type.split(".")[-1] == head.split("-")[0]
         assert model.decode_head.get("spatial", "dw7x7") == ("gf" if "GF" in head else "dw7x7")
     name = "HorFPN-GF norm_cfg=None init=official"
-    neck = config_of(Piece("nuclei", "efficientnet-lite0", name, 0), ROOT).model.neck
+    neck = make_config(Training("nuclei", "efficientnet-lite0", name, 0), ROOT).model.neck
     assert (neck.spatial, neck.norm_cfg, neck.init) == ("gf", None, "official")
 
 
 def test_what_is_in_the_file_is_not_run_again(tmp_path):
     path = tmp_path / "new" / "necks.json"
-    pieces = all_pieces()
+    trainings = list_trainings()
     first = Results(path)
-    assert first.missing(pieces) == pieces and not path.exists()
+    assert first.missing(trainings) == trainings and not path.exists()
     first.add(record("FPN", 0, 0.25))
     second = Results(path)
     second.add(record("HorFPN-GF", 1, 0.5))
@@ -112,8 +112,8 @@ def test_what_is_in_the_file_is_not_run_again(tmp_path):
     first.add(record("BiFPN", 2, 0.1))
     again = Results(path)
     assert [r["metrics"]["mask AP"] for r in again.trainings] == [0.25, 0.5, 0.75]
-    missing = again.missing(pieces)
-    assert len(missing) == len(pieces) - 3 and missing == [p for p in pieces if p in missing]
+    missing = again.missing(trainings)
+    assert len(missing) == len(trainings) - 3 and missing == [p for p in trainings if p in missing]
     again.set_costs([dict(neck="FPN")], dict(threads=1))
     assert (Results(path).costs, Results(path).timing) == ([{"neck": "FPN"}], {"threads": 1})
     assert len(Results(path).trainings) == 3
@@ -153,7 +153,7 @@ def figures(tmp_path):
 
 def test_table(figures):
     results, accuracy = figures
-    rows = report.rows_of(results)
+    rows = report.build_rows(results)
     assert [(row.dataset, row.neck) for row in rows] == [
         ("nuclei", "FPN"),
         ("nuclei", "PAFPN"),
@@ -167,7 +167,7 @@ def test_table(figures):
         gain = values - np.array(accuracy["FPN"])[: len(values)]
         assert [*row.difference.values()] == pytest.approx(gain)
     assert json.loads(json.dumps(rows[1].as_dict()))["mean"] == pytest.approx(0.44)
-    table = report.markdown(rows, results)
+    table = report.format_markdown(rows, results)
     # Means 1.25 / 3, 0.44, 1.35 / 3; deviations of the differences (0.05, 0.01, 0.04): 0.021.
     assert "## nuclei, hornet-nano\n\n| neck or head | seeds | mask AP | difference |" in table
     assert "| FPN | 3 | 0.417 ± 0.015 |  |  | 1.23 | 2.00 | 12.3 ± 0.6 |" in table
@@ -179,17 +179,17 @@ def test_table(figures):
 
 def test_plot(figures, tmp_path):
     results, _ = figures
-    report.plot(report.rows_of(results), tmp_path / "plot.png")
+    report.draw_plot(report.build_rows(results), tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
     results.set_costs([], {})
     with pytest.raises(ConfigError, match="nothing to plot.*--costs"):
-        report.plot(report.rows_of(results), tmp_path / "none.png")
-    assert "not measured yet" in report.markdown(report.rows_of(results), results)
+        report.draw_plot(report.build_rows(results), tmp_path / "none.png")
+    assert "not measured yet" in report.format_markdown(report.build_rows(results), results)
 
 
 def test_costs():
-    pieces = [Piece("nuclei", "hornet-nano", neck, 0) for neck in ("FPN", "HorFPN-7x7")]
-    fpn, horfpn = costs.measure([*pieces, pieces[0]], ROOT, threads=1, repeats=2)[0]
+    trainings = [Training("nuclei", "hornet-nano", neck, 0) for neck in ("FPN", "HorFPN-7x7")]
+    fpn, horfpn = costs.measure([*trainings, trainings[0]], ROOT, threads=1, repeats=2)[0]
     # Four levels of 64 -> 64 channels: a 3x3 convolution, or proj_in to 32 + 32 + 64, depthwise
     # 7x7 on 96, 32 -> 64, proj_out.
     pixels = 96**2 + 48**2 + 24**2 + 12**2
@@ -198,7 +198,7 @@ def test_costs():
     assert horfpn["parameters"] < fpn["parameters"] < 3e6
     for row in (fpn, horfpn):
         assert 0 < row["milliseconds"] < 60_000 and row["spread"] >= 0 and row["fft"] == 0
-    head = costs.part_of(Piece("camvid", "hornet-nano", "BiFPN", 0), ROOT)
+    head = costs.build_part(Training("camvid", "hornet-nano", "BiFPN", 0), ROOT)
     assert [type(part).__name__ for part in head] == ["HorNet", "GraphFPN", "ESegHead"]
 
 
@@ -210,7 +210,7 @@ class Deadly:
 
 
 def test_failures_are_told_and_the_others_go_on(tmp_path):
-    unknown = Piece("camvid", "hornet-nano", "FPM", 0)
+    unknown = Training("camvid", "hornet-nano", "FPM", 0)
     (found,) = train_all([unknown], 1, ROOT, tmp_path)
     assert found[0] == unknown and found[1].startswith("KeyError: 'FPM' (see ")
     assert "Traceback" in (tmp_path / str(unknown) / OUTPUT).read_text()

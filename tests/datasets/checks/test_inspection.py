@@ -195,7 +195,7 @@ FAULTS = {
         "set reduce_zero_label=True",
     ),
     "a map of another size": (*label_map(lambda m: m[:32]), "64x32, its image"),
-    "a map of colours": (*label_map(lambda m: np.stack([m] * 3, -1)), "has 3 channels"),
+    "a map of colors": (*label_map(lambda m: np.stack([m] * 3, -1)), "has 3 channels"),
     "a map of ignored pixels": (*label_map(lambda m: m * 0 + 255), "every pixel is ignored"),
     "a map cut off": (
         segmentation,

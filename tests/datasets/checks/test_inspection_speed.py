@@ -36,16 +36,16 @@ def texture(rng, height, width):
 def ellipse(rng, number, image):
     """An annotation with a polygon of 24 points."""
     half = rng.uniform(10, 80, 2)
-    centre = rng.uniform(half + 1, (WIDTH - 1, HEIGHT - 1) - half)
+    center = rng.uniform(half + 1, (WIDTH - 1, HEIGHT - 1) - half)
     angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
-    points = centre + half * np.stack([np.cos(angles), np.sin(angles)], 1)
+    points = center + half * np.stack([np.cos(angles), np.sin(angles)], 1)
     polygon = points.round(2).ravel().tolist()
     rles = mask.frPyObjects([polygon], HEIGHT, WIDTH)
     return dict(
         id=number,
         image_id=image,
         category_id=1 + number % len(CLASSES),
-        bbox=[*(centre - half), *(2 * half)],
+        bbox=[*(center - half), *(2 * half)],
         segmentation=[polygon],
         area=float(mask.area(rles)[0]),
         iscrowd=0,

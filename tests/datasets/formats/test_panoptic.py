@@ -60,9 +60,9 @@ def test_segments_are_the_label_maps_and_the_instances(root):
         *((name, 0) for name in STUFF),
     ]
     for item in content["annotations"]:
-        colours = cv2.imread(str(root / "annotations/panoptic_train" / item["file_name"]))
+        colors = cv2.imread(str(root / "annotations/panoptic_train" / item["file_name"]))
         labels = cv2.imread(str(root / "labels/train" / item["file_name"]), cv2.IMREAD_UNCHANGED)
-        ids = colours[..., ::-1].astype(int) @ (1, 256, 65536)
+        ids = colors[..., ::-1].astype(int) @ (1, 256, 65536)
         segments = item["segments_info"]
         assert {segment["id"] for segment in segments} == set(np.unique(ids)) and ids.min() > 0
         for segment in segments:

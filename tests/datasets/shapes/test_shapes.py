@@ -14,8 +14,8 @@ from hordet.datasets.shapes import drawing
 from hordet.datasets.shapes import files as shapes
 from hordet.datasets.shapes.files import (
     DEFAULT_CLASSES,
-    cached_shapes,
     describe_mask,
+    ensure_shapes,
     write_shapes,
 )
 
@@ -120,10 +120,10 @@ def test_hue_tells_apart_classes_that_share_a_shape():
     rng = np.random.default_rng(0)
     behind = np.full(3, 128.0)
 
-    def mean_colour(label):
-        return np.mean([drawing._colour(rng, behind, label, 24) for _ in range(40)], axis=0)
+    def mean_color(label):
+        return np.mean([drawing._color(rng, behind, label, 24) for _ in range(40)], axis=0)
 
-    first, second, third = (mean_colour(label) for label in (0, 8, 16))
+    first, second, third = (mean_color(label) for label in (0, 8, 16))
     for one, other in ((first, second), (first, third), (second, third)):
         assert np.linalg.norm(one - other) > 60
 
@@ -149,14 +149,14 @@ def test_polygon_for_one_piece_rle_for_a_hole_or_two_parts():
 def test_cache_is_named_by_its_settings_and_written_once(tmp_path, monkeypatch):
     monkeypatch.setenv("HORDET_CACHE", str(tmp_path / "cache"))
     tiny = dict(num_train=1, num_val=1, size=(32, 32))
-    root = cached_shapes(**tiny)
+    root = ensure_shapes(**tiny)
     assert root.parent == tmp_path / "cache" and root.name.startswith("shapes-")
     mark = (root / "train" / "000001.png").stat().st_mtime_ns
-    assert cached_shapes(**tiny) == root
+    assert ensure_shapes(**tiny) == root
     assert (root / "train" / "000001.png").stat().st_mtime_ns == mark
-    assert cached_shapes(**tiny, seed=3) != root
+    assert ensure_shapes(**tiny, seed=3) != root
     monkeypatch.setattr(shapes, "VERSION", shapes.VERSION + 1)
-    assert cached_shapes(**tiny) != root
+    assert ensure_shapes(**tiny) != root
 
 
 def test_several_processes_at_once_see_one_whole_folder(tmp_path, monkeypatch):
@@ -164,7 +164,7 @@ def test_several_processes_at_once_see_one_whole_folder(tmp_path, monkeypatch):
     context = multiprocessing.get_context("spawn")
     with context.Pool(3) as pool:
         settings = dict(num_train=6, num_val=2, size=(48, 48))
-        roots = [job.get(60) for job in [pool.apply_async(cached_shapes, (), settings)] * 3]
+        roots = [job.get(60) for job in [pool.apply_async(ensure_shapes, (), settings)] * 3]
     assert len(set(roots)) == 1
     assert [path.name for path in tmp_path.iterdir()] == [roots[0].name]
     assert len(digests(roots[0])) == 2 * 8 + 2
@@ -182,7 +182,7 @@ def test_the_loser_of_a_race_takes_the_winners_folder(tmp_path, monkeypatch):
             (tmp_path / winner / "theirs").mkdir(parents=True)
 
     monkeypatch.setattr(shapes, "_write_split", meanwhile)
-    root = cached_shapes(**tiny)
+    root = ensure_shapes(**tiny)
     assert [path.name for path in root.iterdir()] == ["theirs"]
     assert [path.name for path in tmp_path.iterdir()] == [root.name]
 
@@ -194,7 +194,7 @@ def test_a_failed_writing_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("HORDET_CACHE", str(tmp_path))
     monkeypatch.setattr(shapes, "_write_png", fail)
     with pytest.raises(OSError, match="no space left.*HORDET_CACHE"):
-        cached_shapes(num_train=1, num_val=1)
+        ensure_shapes(num_train=1, num_val=1)
     assert not list(tmp_path.iterdir())
 
 

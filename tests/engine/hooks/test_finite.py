@@ -78,7 +78,7 @@ def test_a_bad_gradient_changes_nothing(toy_run, optimizer):
 def test_the_first_module_is_named():
     from mmengine.model import BaseModel
 
-    from hordet.engine.hooks.origin import first_not_finite
+    from hordet.engine.hooks.origin import find_first_not_finite
 
     class Net(BaseModel):
         def __init__(self):
@@ -90,12 +90,12 @@ def test_the_first_module_is_named():
             return dict(loss=self.second(self.first(torch.stack(inputs))).mean())
 
     net, batch = Net(), dict(inputs=[torch.ones(2), torch.ones(2)])
-    assert first_not_finite(net, batch) is None
+    assert find_first_not_finite(net, batch) is None
     net.second.weight.data.fill_(float("inf"))
-    assert first_not_finite(net, batch) == "second (Linear)"
+    assert find_first_not_finite(net, batch) == "second (Linear)"
     net.first[0].bias.data.fill_(float("nan"))
-    assert first_not_finite(net, batch) == "first.0 (Linear)"
-    assert first_not_finite(net, dict(inputs=[torch.full((2,), float("nan"))] * 2)).startswith(
+    assert find_first_not_finite(net, batch) == "first.0 (Linear)"
+    assert find_first_not_finite(net, dict(inputs=[torch.full((2,), float("nan"))] * 2)).startswith(
         "the"
     )
 

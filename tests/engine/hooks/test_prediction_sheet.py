@@ -23,7 +23,7 @@ SQUARE = dict(bbox=[10, 10, 30, 30], bbox_label=0, mask=[[10, 10, 30, 10, 30, 30
 
 
 class Dataset:
-    """Grey images with one true square each, in the form of mmengine's BaseDataset."""
+    """Gray images with one true square each, in the form of mmengine's BaseDataset."""
 
     metainfo = dict(classes=CLASSES, palette=PALETTE)
 
@@ -100,7 +100,7 @@ def validate(hook, runner, sample_of):
     hook.after_val_epoch(runner, {})
 
 
-def colour_at(figure, axis, x, y):
+def color_at(figure, axis, x, y):
     """RGB of the drawn figure at a pixel of the image in `axis`."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -142,15 +142,15 @@ def test_detection_beside_truth(tmp_path, figures):
     assert [text.get_text() for text in truth.texts] == ["square"]
     assert [text.get_text() for text in prediction.texts] == ["disc 0.90"]
     for axis in (truth, prediction):
-        assert (colour_at(figures[0], axis, 40, 5) == 128).all()  # the bare image
-    red = colour_at(figures[0], truth, 20, 20)  # the true square
-    blue = colour_at(figures[0], prediction, 54, 40)  # the predicted disc
-    assert (colour_at(figures[0], prediction, 60, 45) == 128).all()  # its hole
+        assert (color_at(figures[0], axis, 40, 5) == 128).all()  # the bare image
+    red = color_at(figures[0], truth, 20, 20)  # the true square
+    blue = color_at(figures[0], prediction, 54, 40)  # the predicted disc
+    assert (color_at(figures[0], prediction, 60, 45) == 128).all()  # its hole
     assert red[0] > 150 and red[1] < 100 and red[2] < 100
     assert blue[2] > 150 and blue[0] < 100 and blue[1] < 100
     # The truth is not on the prediction's side, nor the object below the threshold.
-    assert (colour_at(figures[0], prediction, 20, 20) == 128).all()
-    assert (colour_at(figures[0], prediction, 10, 10) == 128).all()
+    assert (color_at(figures[0], prediction, 20, 20) == 128).all()
+    assert (color_at(figures[0], prediction, 10, 10) == 128).all()
 
     sheet = cv2.imread(str(tmp_path / "predictions" / "epoch_12.png"))
     assert sheet is not None and sheet.shape[1] > 700 and sheet.std() > 10
@@ -163,11 +163,11 @@ def test_class_maps_with_legend(tmp_path, figures):
     truth, prediction = figures[0].axes[:2]
     assert prediction.get_title(loc="left") == "prediction: 50% of pixels right"
     assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["square", "disc"]
-    # 0.6 of the class colour over 0.4 of grey 128.
-    np.testing.assert_allclose(colour_at(figures[0], truth, 20, 20), (204, 51, 51), atol=2)
-    np.testing.assert_allclose(colour_at(figures[0], truth, 60, 20), (51, 51, 204), atol=2)
-    np.testing.assert_allclose(colour_at(figures[0], prediction, 60, 20), (204, 51, 51), atol=2)
-    np.testing.assert_allclose(colour_at(figures[0], truth, 60, 59), (128, 128, 128), atol=2)
+    # 0.6 of the class color over 0.4 of gray 128.
+    np.testing.assert_allclose(color_at(figures[0], truth, 20, 20), (204, 51, 51), atol=2)
+    np.testing.assert_allclose(color_at(figures[0], truth, 60, 20), (51, 51, 204), atol=2)
+    np.testing.assert_allclose(color_at(figures[0], prediction, 60, 20), (204, 51, 51), atol=2)
+    np.testing.assert_allclose(color_at(figures[0], truth, 60, 59), (128, 128, 128), atol=2)
 
 
 def test_legend_names_the_largest_and_counts_the_rest(tmp_path):
@@ -177,9 +177,9 @@ def test_legend_names_the_largest_and_counts_the_rest(tmp_path):
     pair = visualization.Pair(
         0, path, visualization.Panel("t", semantic=semantic), visualization.Panel("p")
     )
-    classes, colours = visualization.class_colours(dict(classes=[f"c{i}" for i in range(40)]))
-    assert len(set(colours)) == 40
-    figure = visualization.draw_sheet([pair], classes, colours, "title")
+    classes, colors = visualization.class_colors(dict(classes=[f"c{i}" for i in range(40)]))
+    assert len(set(colors)) == 40
+    figure = visualization.draw_sheet([pair], classes, colors, "title")
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names[0] == "c7"
     assert names[1:30] == [f"c{i}" for i in (*range(4, 7), *range(8, 34))]

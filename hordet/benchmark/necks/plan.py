@@ -28,7 +28,7 @@ NECKS: dict[str, dict[str, Any]] = {
     "HorFPN-GF": dict(type="hordet.HorFPN", spatial="gf"),
     "HorBiFPN": dict(type="hordet.GraphFPN", stack_times=3, fusion="gnconv"),
 }
-# The question of the initialisation, with the norm of the study and without, as published.
+# The question of the initialization, with the norm of the study and without, as published.
 STARTS = {
     f"{neck} {' '.join(f'{key}={value}' for key, value in options.items())}": NECKS[neck] | options
     for neck in ("HorFPN-7x7", "HorFPN-GF")
@@ -113,7 +113,7 @@ GROUPS = (
 
 
 @dataclass(frozen=True)
-class Piece:
+class Training:
     """One training of the study.
 
     Attributes:
@@ -129,32 +129,32 @@ class Piece:
     seed: int
 
     def __str__(self) -> str:
-        """Return the name that `select` knows."""
+        """Return the name that `select_trainings` knows."""
         return f"{self.dataset}/{self.backbone}/{self.neck}/{self.seed}"
 
     @property
-    def contender(self) -> tuple[str, str, str]:
+    def candidate(self) -> tuple[str, str, str]:
         """What the seeds of one row of the table share."""
         return self.dataset, self.backbone, self.neck
 
 
-def compared_with(neck: str) -> str:
+def name_comparison(neck: str) -> str:
     """Return what a neck or head is compared with: FPN, UPerHead, or itself less one option."""
     if neck in STARTS:
         return neck.rpartition(" ")[0]
     return next(iter(HEADS if neck in HEADS else NECKS))
 
 
-def all_pieces() -> list[Piece]:
+def list_trainings() -> list[Training]:
     """Return the trainings in order: seed by seed, so that a part is a whole comparison too."""
     return [
-        Piece(dataset, backbone, neck, seed)
+        Training(dataset, backbone, neck, seed)
         for datasets, backbones, necks in GROUPS
         for seed, dataset, backbone, neck in product(SEEDS, datasets, backbones, necks)
     ]
 
 
-def select(patterns: Sequence[str] = ()) -> list[Piece]:
+def select_trainings(patterns: Sequence[str] = ()) -> list[Training]:
     """Return the trainings whose name `DATASET/BACKBONE/NECK/SEED` fits one of the patterns.
 
     Args:
@@ -163,15 +163,16 @@ def select(patterns: Sequence[str] = ()) -> list[Piece]:
     Raises:
         ConfigError: A pattern fits no training.
     """
-    pieces = all_pieces()
+    trainings = list_trainings()
     for pattern in patterns:
-        if not any(fnmatchcase(str(piece), pattern) for piece in pieces):
+        if not any(fnmatchcase(str(training), pattern) for training in trainings):
             raise ConfigError(
-                f"no training of the study is named {pattern!r}{did_you_mean(pattern, map(str, pieces))}; "
+                f"no training of the study is named {pattern!r}"
+                f"{did_you_mean(pattern, map(str, trainings))}; "
                 "names are DATASET/BACKBONE/NECK/SEED, with * for any part"
             )
     return [
-        piece
-        for piece in pieces
-        if not patterns or any(fnmatchcase(str(piece), pattern) for pattern in patterns)
+        training
+        for training in trainings
+        if not patterns or any(fnmatchcase(str(training), pattern) for pattern in patterns)
     ]

@@ -4,35 +4,35 @@ from pathlib import Path
 
 import numpy as np
 
-from hordet.new_config.coco_folder import CocoFigures, CocoSplit
-from hordet.new_config.leaf_parts import (
+from hordet.new_config.coco_folder import CocoSplit, CocoStatistics
+from hordet.new_config.rules import DetectionChoices
+from hordet.new_config.text import (
     CHANNELS,
     Backbone,
-    data,
-    items,
-    middle,
-    note,
-    quoted,
-    steps,
-    times,
+    find_median_side,
+    format_data,
+    format_note,
+    format_steps,
+    join_items,
+    quote,
+    scale_size,
 )
-from hordet.new_config.rules import DetectionChoices
-from hordet.new_config.words import counted
+from hordet.new_config.words import format_count
 
 
-def detection_leaf(
-    figures: CocoFigures, choices: DetectionChoices, backbone: Backbone, bases: list[str]
+def write_detection_config(
+    statistics: CocoStatistics, choices: DetectionChoices, backbone: Backbone, bases: list[str]
 ) -> str:
     """Return the text of a detector's config.
 
     Args:
-        figures: Of the data.
+        statistics: Of the data.
         choices: By `rules.detection_choices`.
         backbone: What the model stands on.
         bases: Paths of the model's, data's and schedule's base, relative to the config.
     """
-    low, half, high = np.quantile(figures.sides, [0.1, 0.5, 0.95])
-    masks = figures.with_mask
+    low, half, high = np.quantile(statistics.sides, [0.1, 0.5, 0.95])
+    masks = statistics.with_mask
     model = backbone.lines()
     parts = [backbone.preprocessing(), "" if masks else "pad_mask=False"]
     settings = ", ".join(part for part in parts if part)
@@ -42,12 +42,13 @@ def detection_leaf(
         model += f"    neck=dict(in_channels={CHANNELS[backbone.name]}),\n"
     if not masks:
         model = '    type="FasterRCNN",  # boxes alone are annotated\n' + model
-    number = len(figures.classes)
+    number = len(statistics.classes)
     heads = f"        bbox_head=dict(num_classes={number}),\n"
     if masks:
         heads += f'        mask_head=dict(type="hordet.RleMaskHead", num_classes={number}),\n'
     else:
         heads += "        mask_roi_extractor=None,\n        mask_head=None,\n"
+    detector = "Mask R-CNN" if masks else "Faster R-CNN"
     metrics = '["bbox", "segm"]' if masks else '["bbox"]'
     crop = crop_step = ""
     if choices.crop:
@@ -61,10 +62,10 @@ def detection_leaf(
 """
     interval = choices.schedule.val_interval
     return f"""\
-{note("Mask R-CNN" if masks else "Faster R-CNN", "HorFPN", figures, choices.schedule, backbone)}
-_base_ = {items(bases)}
-{data(figures)}
-# Objects have a side of {half:.0f} pixels at the middle; images are {middle(figures)}.
+{format_note(detector, "HorFPN", statistics, choices.schedule, backbone)}
+_base_ = {join_items(bases)}
+{format_data(statistics)}
+# Objects have a side of {half:.0f} pixels at the middle; images are {find_median_side(statistics)}.
 scale = {choices.scale}  # images times {choices.enlarged:.2f}
 model = dict(
 {model}    rpn_head=dict(
@@ -76,7 +77,7 @@ model = dict(
     ),
     roi_head=dict(
 {heads}    ),
-    # At most {figures.most_objects} objects an image, {figures.median_objects} at the middle.
+    # At most {statistics.most_objects} objects an image, {statistics.median_objects} at the middle.
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=500, max_per_img=300),
         rcnn=dict(sampler=dict(num={choices.sampled})),
@@ -112,23 +113,23 @@ train_dataloader = dict(
     batch_size={choices.schedule.batch_size},
     dataset=dict(
         data_root=data_root,
-{_source(figures.train)}        metainfo=metainfo,
+{_source(statistics.train)}        metainfo=metainfo,
         pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
     dataset=dict(
         data_root=data_root,
-{_source(figures.val)}        metainfo=metainfo,
+{_source(statistics.val)}        metainfo=metainfo,
         pipeline=test_pipeline,
     )
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
-    ann_file={_scored_file(figures)}, metric={metrics}
+    ann_file={_scored_file(statistics)}, metric={metrics}
 )
 test_evaluator = val_evaluator
-tta_scales = [{", ".join(str(times(choices.scale, by)) for by in (0.8, 1.0, 1.2))}]
+tta_scales = [{", ".join(str(scale_size(choices.scale, by)) for by in (0.8, 1.0, 1.2))}]
 tta_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
     dict(
@@ -140,21 +141,21 @@ tta_pipeline = [
         ],
     ),
 ]
-{steps(choices.schedule, backbone)}
-# {figures.train.images} images, {counted(number, "class")}; shorter if it overfits.
+{format_steps(choices.schedule, backbone)}
+# {statistics.train.images} images, {format_count(number, "class")}; shorter if it overfits.
 train_cfg = dict(max_epochs={choices.schedule.length}, val_interval={interval})
 default_hooks = dict(checkpoint=dict(save_best="coco/{"segm" if masks else "bbox"}_mAP"))
 """
 
 
-def _scored_file(figures: CocoFigures) -> str:
-    name = figures.val.ann_file
-    return quoted(name) if Path(name).is_absolute() else f"data_root + {quoted('/' + name)}"
+def _scored_file(statistics: CocoStatistics) -> str:
+    name = statistics.val.ann_file
+    return quote(name) if Path(name).is_absolute() else f"data_root + {quote('/' + name)}"
 
 
 def _source(split: CocoSplit) -> str:
     """Where a data set's annotations and images are."""
     return f"""\
-        ann_file={quoted(split.ann_file)},
-        data_prefix=dict(img={quoted(split.images)}),
+        ann_file={quote(split.ann_file)},
+        data_prefix=dict(img={quote(split.images)}),
 """

@@ -1,26 +1,26 @@
 """The text of a segmentor's leaf: every number with the figure of the data that it follows."""
 
-from hordet.new_config.leaf_parts import (
+from hordet.new_config.map_folder import MapSplit, MapStatistics
+from hordet.new_config.rules import SegmentationChoices
+from hordet.new_config.text import (
     CHANNELS,
     Backbone,
-    data,
-    items,
-    middle,
-    note,
-    quoted,
-    steps,
-    times,
-    wrapped,
+    find_median_side,
+    format_data,
+    format_note,
+    format_steps,
+    join_items,
+    quote,
+    scale_size,
+    wrap_values,
 )
-from hordet.new_config.map_folder import MapFigures, MapSplit
-from hordet.new_config.rules import SegmentationChoices
 
 
-def segmentation_leaf(
-    figures: MapFigures, choices: SegmentationChoices, backbone: Backbone, bases: list[str]
+def write_segmentation_config(
+    statistics: MapStatistics, choices: SegmentationChoices, backbone: Backbone, bases: list[str]
 ) -> str:
     """Return the text of a segmentor's config; arguments as of `detection_leaf`."""
-    number = len(figures.classes)
+    number = len(statistics.classes)
     channels = CHANNELS[backbone.name]
     decode, aux = (
         (f"in_channels={channels}, ", f"in_channels={channels[2]}, ")
@@ -32,14 +32,14 @@ def segmentation_leaf(
     load = f'dict(type="hordet.LoadSegAnnotations", num_classes={number})'
     interval = choices.schedule.val_interval
     return f"""\
-{note("UperNet", "HorUPerHead", figures, choices.schedule, backbone)}
-_base_ = {items(bases)}
-{data(figures)}
-scale = {choices.scale}  # images are {middle(figures)}
+{format_note("UperNet", "HorUPerHead", statistics, choices.schedule, backbone)}
+_base_ = {join_items(bases)}
+{format_data(statistics)}
+scale = {choices.scale}  # images are {find_median_side(statistics)}
 crop_size = {choices.crop}  # half of it: more and cheaper steps
 # A pixel counts by its class, 1 / sqrt(share of the pixels), so that rare classes are learned, too.
 class_weight = [
-{wrapped([f"{weight:g}" for weight in choices.class_weight])}
+{wrap_values([f"{weight:g}" for weight in choices.class_weight])}
 ]
 # mmseg's mean does not take weights beside ignored pixels; mmengine takes the mean of what is left.
 loss_decode = dict(
@@ -68,9 +68,9 @@ test_pipeline = [
 dataset = dict(
     type="mmseg.BaseSegDataset",
     data_root=data_root,
-    img_suffix={quoted(figures.img_suffix)},
-    seg_map_suffix={quoted(figures.seg_map_suffix)},
-    reduce_zero_label={figures.reduce_zero_label},
+    img_suffix={quote(statistics.img_suffix)},
+    seg_map_suffix={quote(statistics.seg_map_suffix)},
+    reduce_zero_label={statistics.reduce_zero_label},
     metainfo=metainfo,
 )
 train_dataloader = dict(
@@ -78,19 +78,19 @@ train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         **dataset,
-{_source(figures.train)}        pipeline=train_pipeline,
+{_source(statistics.train)}        pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
     dataset=dict(
         _delete_=True,
         **dataset,
-{_source(figures.val)}        test_mode=True,
+{_source(statistics.val)}        test_mode=True,
         pipeline=test_pipeline,
     )
 )
 test_dataloader = val_dataloader
-tta_scales = [{", ".join(str(times(choices.scale, by)) for by in (0.75, 1.0, 1.25))}]
+tta_scales = [{", ".join(str(scale_size(choices.scale, by)) for by in (0.75, 1.0, 1.25))}]
 tta_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
     dict(
@@ -103,8 +103,8 @@ tta_pipeline = [
         ],
     ),
 ]
-{steps(choices.schedule, backbone)}
-# {len(figures.train.names)} images, {number} classes; rare classes are learned last.
+{format_steps(choices.schedule, backbone)}
+# {len(statistics.train.names)} images, {number} classes; rare classes are learned last.
 train_cfg = dict(max_iters={choices.schedule.length}, val_interval={interval})
 default_hooks = dict(checkpoint=dict(interval={interval}, save_best="mIoU"))
 """
@@ -112,6 +112,6 @@ default_hooks = dict(checkpoint=dict(interval={interval}, save_best="mIoU"))
 
 def _source(split: MapSplit) -> str:
     """Where a data set's images and maps are, and which of them are meant."""
-    listed = f"        ann_file={quoted(split.ann_file)},\n" if split.ann_file else ""
-    folders = f"img_path={quoted(split.images)}, seg_map_path={quoted(split.maps)}"
+    listed = f"        ann_file={quote(split.ann_file)},\n" if split.ann_file else ""
+    folders = f"img_path={quote(split.images)}, seg_map_path={quote(split.maps)}"
     return f"{listed}        data_prefix=dict({folders}),\n"

@@ -1,4 +1,4 @@
-"""Operators on the neighbourhood of each feature: CARAFE and the masked convolution's columns."""
+"""Operators on the neighborhood of each feature: CARAFE and the masked convolution's columns."""
 
 from collections.abc import Callable
 
@@ -122,15 +122,15 @@ def masked_im2col_forward(
     pad_h: int,
     pad_w: int,
 ) -> None:
-    """Writes the neighbourhoods of M chosen places into `data_col`.
+    """Writes the neighborhoods of M chosen places into `data_col`.
 
     Args:
         features: (1, C, H, W).
         mask_h_idx: rows of the places, (M,).
         mask_w_idx: columns of the places, (M,).
         data_col: (C * kernel_h * kernel_w, M).
-        kernel_h: height of a neighbourhood.
-        kernel_w: width of a neighbourhood.
+        kernel_h: height of a neighborhood.
+        kernel_w: width of a neighborhood.
         pad_h: rows of zeros above and below.
         pad_w: columns of zeros left and right.
     """

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from hordet.new_config.coco_folder import CocoFigures
-from hordet.new_config.map_folder import MapFigures
+from hordet.new_config.coco_folder import CocoStatistics
+from hordet.new_config.map_folder import MapStatistics
 from hordet.new_config.rules import Schedule
-from hordet.new_config.words import counted
-from hordet.visualization.panels import class_colours
+from hordet.new_config.words import format_count
+from hordet.visualization.panels import get_class_colors
 
 CHANNELS = {"efficientnet-lite0": [24, 40, 112, 320], "hornet-nano": [32, 64, 128, 256]}
 
@@ -47,7 +47,7 @@ class Backbone:
         # Up to stride 4 it knows edges already, and batches are too small for statistics.
         frozen_stages=2,
         norm_eval=True,
-        init_cfg=dict(type="Pretrained", checkpoint={quoted(self.weights)}),
+        init_cfg=dict(type="Pretrained", checkpoint={quote(self.weights)}),
     ),
 """
 
@@ -56,23 +56,23 @@ class Backbone:
         return "mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5]" if self.weights else ""
 
 
-def note(
+def format_note(
     algorithm: str,
     neck: str,
-    figures: CocoFigures | MapFigures,
+    statistics: CocoStatistics | MapStatistics,
     schedule: Schedule,
     backbone: Backbone,
 ) -> str:
-    """The docstring: a lab note with the figures of the data."""
-    unit = "epochs" if isinstance(figures, CocoFigures) else "iterations"
+    """The docstring: a lab note with the statistics of the data."""
+    unit = "epochs" if isinstance(statistics, CocoStatistics) else "iterations"
     seen = "\n".join(
-        textwrap.fill(plain(line), 96, initial_indent="    ", subsequent_indent="    ")
-        for line in figures.summary()
+        textwrap.fill(escape_text(line), 96, initial_indent="    ", subsequent_indent="    ")
+        for line in statistics.summary()
     )
     return f'''\
-"""{algorithm}, {backbone.title}, {neck} on {plain(figures.root.name)}.
+"""{algorithm}, {backbone.title}, {neck} on {escape_text(statistics.root.name)}.
 
-Written by tools/new_config.py from these figures:
+Written by tools/new_config.py from these statistics:
 {seen}
 
 Cost: {schedule.length} {unit} of batch {schedule.batch_size}.
@@ -82,35 +82,35 @@ Train: python tools/train.py THIS
 '''
 
 
-def plain(text: str) -> str:
+def escape_text(text: str) -> str:
     """Text that can stand in a docstring."""
     return text.replace("\\", "/").replace('"', "")
 
 
-def data(figures: CocoFigures | MapFigures) -> str:
-    """Return the settings that name the data's root, classes and colours."""
+def format_data(statistics: CocoStatistics | MapStatistics) -> str:
+    """Return the settings that name the data's root, classes and colors."""
     # Lines break between names alone, not at the blanks within.
-    names = ", ".join(quoted(name).replace(" ", "\0") for name in figures.classes)
+    names = ", ".join(quote(name).replace(" ", "\0") for name in statistics.classes)
     lines = textwrap.wrap(names, 92, break_on_hyphens=False, break_long_words=False)
     lines = [line.replace("\0", " ") for line in lines]
     classes = f"({lines[0]},)" if len(lines) == 1 else "(\n    {},\n)".format("\n    ".join(lines))
     return (
-        f"data_root = {quoted(figures.root.resolve().as_posix())}\n"
-        f"# {counted(len(figures.classes), 'class')}, in the order of their labels.\n"
+        f"data_root = {quote(statistics.root.resolve().as_posix())}\n"
+        f"# {format_count(len(statistics.classes), 'class')}, in the order of their labels.\n"
         f"classes = {classes}\n"
         "# Red, green, blue of each; without them mmseg draws lots.\n"
-        f"palette = [\n{_palette(figures.classes)}\n]\n"
+        f"palette = [\n{_palette(statistics.classes)}\n]\n"
         "metainfo = dict(classes=classes, palette=palette)"
     )
 
 
 def _palette(classes: tuple[str, ...]) -> str:
-    """Return a colour a class, as the inside of a list."""
-    colours = class_colours(dict(classes=classes))[1]
-    return wrapped([str([round(255 * part) for part in colour]) for colour in colours])
+    """Return a color a class, as the inside of a list."""
+    colors = get_class_colors(dict(classes=classes))[1]
+    return wrap_values([str([round(255 * part) for part in color]) for color in colors])
 
 
-def steps(schedule: Schedule, backbone: Backbone) -> str:
+def format_steps(schedule: Schedule, backbone: Backbone) -> str:
     """Settings of the optimizer, the batch they are meant for, and the layout of weights."""
     decay = ""
     if backbone.weights:
@@ -128,29 +128,29 @@ def steps(schedule: Schedule, backbone: Backbone) -> str:
 auto_scale_lr = dict(enable=False, base_batch_size={schedule.batch_size})"""
 
 
-def middle(figures: CocoFigures | MapFigures) -> str:
+def find_median_side(statistics: CocoStatistics | MapStatistics) -> str:
     """Return the images' median sides, as in '640 x 480'."""
-    return f"{int(np.median(figures.long_sides))} x {int(np.median(figures.short_sides))}"
+    return f"{int(np.median(statistics.long_sides))} x {int(np.median(statistics.short_sides))}"
 
 
-def times(scale: tuple[int, int], factor: float) -> tuple[int, int]:
+def scale_size(scale: tuple[int, int], factor: float) -> tuple[int, int]:
     """Return a size (pixels) times a factor."""
     return (round(scale[0] * factor), round(scale[1] * factor))
 
 
-def items(values: list[str]) -> str:
+def join_items(values: list[str]) -> str:
     """Return a list of strings as Python writes it, an item a line."""
-    return "[\n" + "".join(f"    {quoted(value)},\n" for value in values) + "]"
+    return "[\n" + "".join(f"    {quote(value)},\n" for value in values) + "]"
 
 
-def wrapped(values: list[str]) -> str:
+def wrap_values(values: list[str]) -> str:
     """Return the inside of a list, lines of at most 92 characters that break between values."""
     line = " ".join(f"{value},".replace(" ", "\0") for value in values)
     filled = textwrap.fill(line, 92, initial_indent="    ", subsequent_indent="    ")
     return filled.replace("\0", " ")
 
 
-def quoted(value: Any) -> str:
+def quote(value: Any) -> str:
     """A string as Python writes it, in double quotes."""
     inner = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\x27")
     return '"' + inner.replace("\n", "\\n") + '"'
