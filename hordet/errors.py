@@ -39,8 +39,8 @@ class CheckpointWarning(UserWarning):
     """A checkpoint was skipped, for the reason in the message; another one served."""
 
 
-class CheckpointWriteError(CheckpointError, OSError):
-    """A checkpoint that cannot be written, such as on a full disk."""
+class FileWriteError(UserError, OSError):
+    """A file that cannot be written, such as on a full disk; what was there is whole."""
 
 
 class MissingOperatorError(UserError, NotImplementedError):

@@ -10,7 +10,8 @@ from typing import Any
 from mmengine.fileio import LocalBackend, register_backend
 
 from hordet.checkpoints.load import SUM_SUFFIX
-from hordet.checkpoints.save import write_file, write_verified
+from hordet.checkpoints.save import write_verified
+from hordet.ops.files import write_whole
 
 # mmengine's `backend_args` that choose it.
 WHOLE_FILES = {"backend": "hordet.checkpoint_files"}
@@ -33,7 +34,7 @@ class FileQueue:
 
     def write(self, path: Path, content: bytes, *, verified: bool = True) -> None:
         """Write a file, with its SHA-256 beside it if it is to be verified."""
-        self._do(write_verified if verified else write_file, path, content)
+        self._do(write_verified if verified else write_whole, path, content)
 
     def remove(self, path: Path) -> None:
         """Remove a file and its SHA-256, within `removals_last` at its end."""
@@ -58,7 +59,7 @@ class FileQueue:
         """Wait until everything is done.
 
         Raises:
-            CheckpointWriteError: Something could not be written; what was to follow it, such as
+            FileWriteError: Something could not be written; what was to follow it, such as
                 the removal of what it replaces, was left out.
         """
         for piece in self._pending:

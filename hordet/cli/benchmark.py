@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from hordet.config.names import CONFIGS
+from hordet.ops.files import write_whole
 
 ROOT = CONFIGS.parent  # the checkout; of a wheel, what stands for it
 NAIVE = ROOT / "tests" / "references" / "naive_hornet.py"  # the published equations
@@ -207,7 +208,6 @@ def write(title: str, table: str, rows: list, arguments: argparse.Namespace) -> 
     if arguments.markdown:
         words = shlex.join(["hordet", *sys.argv[1:]])
         heading = f"# {title}\n\nWritten by `{words}`.\n\n"
-        arguments.markdown.parent.mkdir(parents=True, exist_ok=True)
-        arguments.markdown.write_text(heading + table)
+        write_whole(arguments.markdown, heading + table)
     if arguments.json:
-        arguments.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n")
+        write_whole(arguments.json, json.dumps([row.as_dict() for row in rows], indent=1) + "\n")

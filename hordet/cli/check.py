@@ -10,9 +10,9 @@ import json
 import os
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
 from hordet.cli.arguments import add_run, read_run_config
+from hordet.ops.files import write_whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,5 +45,5 @@ def run(arguments: argparse.Namespace) -> int:
         f"{len(findings.warnings)} warnings"
     )
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps(asdict(result), indent=1), encoding="utf-8")
+        write_whole(arguments.json, json.dumps(asdict(result), indent=1))
     return int(bool(findings.errors or (arguments.strict and findings.warnings)))

@@ -1,7 +1,6 @@
 """Cutting a COCO data set of large images into overlapping patches, for training."""
 
 import json
-import os
 from collections import Counter, defaultdict
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ from hordet.datasets.checks.coco import check_coco
 from hordet.datasets.tiles import Tiles
 from hordet.datasets.transforms import LoadImageFromFile
 from hordet.errors import DatasetError
+from hordet.ops.files import write_whole
 from hordet.ops.run_lengths import decode_segmentation, encode_mask
 
 Place = tuple[int, int, int, int]  # left, top, right, bottom
@@ -78,10 +78,7 @@ def slice_coco(
                 if part:
                     made.append(dict(part, id=len(made) + 1, image_id=number))
     count["patches"] = len(entries)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = target.with_suffix(".part")
-    unfinished.write_text(json.dumps(dict(content, images=entries, annotations=made)))
-    os.replace(unfinished, target)
+    write_whole(target, json.dumps(dict(content, images=entries, annotations=made)))
     return count
 
 

@@ -1,6 +1,5 @@
 """From a model to a file that is known to say what the model says."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from hordet.export.graphs import Part, build_graph, find_smallest_sides, make_ex
 from hordet.export.images import prepare_images, read_image, resize_image
 from hordet.export.program import SUFFIXES, trace, write
 from hordet.export.runtime import OnnxFile
+from hordet.ops.files import replace_whole
 
 # Sides of the images that an export of free size is compared on too, in those of the example.
 SCALES = (0.73, 1.31)
@@ -63,9 +63,7 @@ def export(model: nn.Module, cfg: Any, path: Path, settings: Settings) -> list[C
     graph = build_graph(model, settings.part, settings.labels)
     ready = make_exportable(graph, settings.transform, settings.dynamic)
     images = _images(graph, cfg, settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unchecked = path.with_name(f"{path.stem}.unchecked{path.suffix}")
-    try:
+    with replace_whole(path) as unchecked:
         program = trace(ready, images[0], settings.dynamic)
         write(program, unchecked, describe(graph, cfg))
         rows = compare(_runner(unchecked), graph, images)
@@ -76,9 +74,6 @@ def export(model: nn.Module, cfg: Any, path: Path, settings: Settings) -> list[C
                 f"{settings.limit:.1e}: {'; '.join(map(str, rows))}. No file is kept; if this is "
                 "near enough for you, raise --limit"
             )
-        os.replace(unchecked, path)
-    finally:
-        unchecked.unlink(missing_ok=True)
     return rows
 
 

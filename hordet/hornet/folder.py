@@ -5,11 +5,12 @@ name that is no folder for one of its hub and asks the network.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+
+from hordet.ops.files import write_whole
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 KIND = "hornet"
@@ -28,14 +29,11 @@ def write_folder(
     from safetensors.torch import save
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().contiguous() for name, tensor in state_dict.items()}
     text = json.dumps({"model_type": KIND, **settings}, indent=2) + "\n"
     contents = {WEIGHTS: save(tensors, metadata={"format": "pt"}), CONFIG: text.encode()}
     for name, content in contents.items():
-        passing = folder / f".{name}.{os.getpid()}"
-        passing.write_bytes(content)
-        os.replace(passing, folder / name)
+        write_whole(folder / name, content)
 
 
 def read_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -15,6 +15,7 @@ from hordet.evaluation.coco_results import ResultFile, read_truth
 from hordet.inference.prediction import NO_CLASS, ClassMap, Instances, Prediction
 from hordet.inference.predictor import Predictor
 from hordet.inference.sources import InputImage, Source
+from hordet.ops.files import write_whole
 from hordet.visualization.drawing import draw_overlay
 
 
@@ -123,7 +124,7 @@ class PredictionWriter:
         categories = [dict(id=number, name=name) for number, name in named]
         listing = dict(images=self._images, annotations=[], categories=categories)
         text = json.dumps(listing, indent=1)
-        (self.folder / "images.json").write_text(text, encoding="utf-8")
+        write_whole(self.folder / "images.json", text)
 
     def write(self, image: InputImage, prediction: Prediction, drawn: Prediction) -> None:
         """Write what is said of an image.
@@ -197,7 +198,6 @@ def _open_video(
 
 def _write_image(path: Path, pixels: NDArray[np.uint8]) -> None:
     """Write an image (blue, green, red, or one channel); a full disk is an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     options = [cv2.IMWRITE_JPEG_QUALITY, 92] if path.suffix == ".jpg" else []
     _, content = cv2.imencode(path.suffix, pixels, options)
-    path.write_bytes(content.tobytes())
+    write_whole(path, content.tobytes())

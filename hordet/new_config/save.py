@@ -11,6 +11,7 @@ from hordet.new_config.coco_folder import CocoStatistics
 from hordet.new_config.map_folder import MapStatistics
 from hordet.new_config.rules import Schedule
 from hordet.new_config.text import Backbone
+from hordet.ops.files import write_whole
 
 _BASES = Path(__file__).resolve().parents[2] / "configs" / "_base_"
 _DETECTION = ("models/mask_rcnn_nano.py", "datasets/coco_instance.py", "schedules/scratch.py")
@@ -88,8 +89,7 @@ def save_config(
     Returns:
         What training would refuse or warn of.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
     for file, content in zip(held_out, statistics.held_out.values(), strict=True):
-        file.write_text(content, encoding="utf-8")
-    out.write_text(text, encoding="utf-8")
+        write_whole(file, content)
+    write_whole(out, text)
     return find_data_faults(load_config(out))

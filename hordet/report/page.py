@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hordet.config.load import load_config
 from hordet.errors import ConfigError
+from hordet.ops.files import write_whole
 from hordet.report import plots
 from hordet.report.predictions import RunPredictions, predict
 from hordet.report.run_folder import RunFolder, compare_settings, make_names_distinct, read_run
@@ -77,8 +78,7 @@ def write_report(folders: Sequence[str | Path], out: str | Path, predictions: bo
         sections=sections,
     )
     out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    write_whole(out, page)
     return out
 
 

@@ -13,8 +13,8 @@ import torch
 from hordet import checkpoints
 from hordet.checkpoints import find_newest_checkpoint
 from hordet.checkpoints.backend import FileQueue
-from hordet.checkpoints.save import remove_passing, write_verified
-from hordet.errors import CheckpointError, CheckpointWriteError
+from hordet.checkpoints.save import remove_unfinished, write_verified
+from hordet.errors import CheckpointError, FileWriteError
 
 PLACES = 50
 WRITE = """
@@ -24,7 +24,7 @@ for folder in sys.argv[1:]:
     path = folder + "/epoch_2.pth"
     try:
         checkpoints.save_checkpoint({"w": torch.zeros(10**6)}, path, overwrite=True)
-    except checkpoints.CheckpointWriteError as error:
+    except FileWriteError as error:
         print(error, sorted(os.listdir(folder)), open(path).read().strip())
 """
 
@@ -129,7 +129,7 @@ def test_unfinished_files_go_and_others_stay(run):
         (run / name).touch()
     for name in (".notes", ".iter_3.pth", ".bashrc.1"):
         (run / name).touch()
-    remove_passing(run)
+    remove_unfinished(run)
     assert {file.name for file in run.glob(".*")} == {".notes", ".iter_3.pth", ".bashrc.1"}
 
 
@@ -158,7 +158,7 @@ def test_in_a_thread_nothing_goes_before_what_replaces_it_is_there(tmp_path):
     (tmp_path / "file").touch()
     queue.write(tmp_path / "file" / "iter_2.pth", b"2")  # a file is no folder
     queue.remove(tmp_path / "iter_1.pth")
-    with pytest.raises(CheckpointWriteError, match=r"cannot write .*iter_2\.pth"):
+    with pytest.raises(FileWriteError, match=r"cannot write .*iter_2\.pth"):
         queue.wait()
     assert (tmp_path / "iter_1.pth").read_bytes() == b"1"
     with queue.removals_last():

@@ -1,13 +1,13 @@
 """The file of the neck study, from which it goes on, on whichever machine."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hordet.benchmark.necks.plan import SETTINGS, Training
 from hordet.errors import ConfigError
+from hordet.ops.files import write_whole
 
 TINY = "dry run"
 
@@ -114,10 +114,7 @@ class Results:
             trainings=_lines(self.trainings),
         )
         text = ",\n".join(f' "{key}": {part}' for key, part in parts.items())
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self.path.with_name(f"{self.path.name}.{os.getpid()}.new")
-        beside.write_text(f"{{\n{text}\n}}\n")
-        os.replace(beside, self.path)
+        write_whole(self.path, f"{{\n{text}\n}}\n")
 
 
 def _lines(records: list[dict[str, Any]]) -> str:

@@ -19,7 +19,7 @@ from mmengine.runner import Runner
 from hordet.checkpoints.backend import WHOLE_FILES, get_file_queue
 from hordet.checkpoints.load import load_checkpoint
 from hordet.checkpoints.newest import POINTER
-from hordet.checkpoints.save import remove_passing, save_checkpoint
+from hordet.checkpoints.save import remove_unfinished, save_checkpoint
 from hordet.engine.hooks.interrupt import Interruption
 from hordet.errors import RESUME_ME, Interrupted
 from hordet.registry import HOOKS
@@ -75,8 +75,8 @@ class CheckpointHook(hooks.CheckpointHook):
         # A list: the oldest file goes once the newest is there, not before.
         self.keep_ckpt_ids: Any = list(getattr(self, "keep_ckpt_ids", ()))
         if local and is_main_process():
-            remove_passing(Path(self.out_dir))
-            remove_passing(Path(runner.work_dir))
+            remove_unfinished(Path(self.out_dir))
+            remove_unfinished(Path(runner.work_dir))
         # The config lies in the work folder, well set. Setting it anew for each checkpoint, the
         # training would wait for half a second.
         object.__setattr__(runner.cfg, "_format_python_code", False)
