@@ -20,6 +20,7 @@ PLACES = 50
 WRITE = """
 import os, sys, torch
 from hordet import checkpoints
+from hordet.errors import FileWriteError
 for folder in sys.argv[1:]:
     path = folder + "/epoch_2.pth"
     try:
@@ -125,7 +126,7 @@ def test_a_damaged_file_is_never_opened(run):
 
 
 def test_unfinished_files_go_and_others_stay(run):
-    for name in (".iter_3.pth.123", ".iter_3.pth.sha256.9", ".last_checkpoint.7"):
+    for name in (".iter_3.123.pth", ".iter_3.pth.9.sha256", ".last_checkpoint.7"):
         (run / name).touch()
     for name in (".notes", ".iter_3.pth", ".bashrc.1"):
         (run / name).touch()
@@ -147,7 +148,7 @@ def test_a_full_disk_and_a_read_only_folder(tmp_path):
     result = subprocess.run([*shell, command], cwd=tmp_path, capture_output=True, text=True)
     full, fixed = result.stdout.splitlines()
     assert "cannot write full/epoch_2.pth: No space left on device. It needs 4,00" in full
-    assert re.search(r"and full has 2,0\d\d,\d{3} free.*\['epoch_2.pth'\] old$", full)
+    assert re.search(r"and .*full has 2,0\d\d,\d{3} bytes free.*\['epoch_2.pth'\] old$", full)
     assert "cannot write fixed/epoch_2.pth: Read-only file system" in fixed
     assert fixed.endswith("['epoch_2.pth'] old")
 
