@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="auto|PATH",
         help="go on from the newest whole checkpoint of the work folder, or from this one",
     )
+    add("--force", action="store_true", help="train in a work folder that another run holds, too")
     add("--amp", action="store_true", help="mixed precision (bfloat16 on a CPU)")
     add("--seed", type=int, help="seed of weights, data order and augmentation")
     add(
@@ -47,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             amp=arguments.amp,
             seed=arguments.seed,
             auto_scale_lr=arguments.auto_scale_lr,
+            force=arguments.force,
         )
         runner.train()
     if is_main_process():

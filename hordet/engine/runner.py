@@ -18,6 +18,7 @@ from hordet.config.load import load_config
 from hordet.config.names import find_config
 from hordet.datasets.roots import set_data_root
 from hordet.engine.amp import PREDICTIONS, Float32Hook
+from hordet.engine.lock import lock_work_dir
 from hordet.engine.modes import compile_regions
 from hordet.engine.prepare import fit_to_machine, prepare_test, prepare_training
 from hordet.engine.processes import check_data
@@ -69,20 +70,22 @@ def read_config(
     return cfg
 
 
-def build_training_runner(cfg: Config, **settings: Any) -> Runner:
+def build_training_runner(cfg: Config, *, force: bool = False, **settings: Any) -> Runner:
     """Build a Runner for training; everything that can be checked before is.
 
     Args:
         cfg: From `read_config`.
+        force: Train also in a work folder that another run holds.
         **settings: Of `hordet.engine.prepare.prepare_training`.
 
     Raises:
-        ConfigError: A setting does not fit the config.
+        ConfigError: A setting does not fit the config, or another run holds the work folder.
         DatasetError: The data are not as the config says.
         CheckpointError: A file to resume from is missing.
     """
     prepare_training(cfg, **settings)
     check_data(cfg)
+    lock_work_dir(cfg.work_dir, force)
     # A resumed run must be the same model; a fine-tuned one may have another head.
     return _build_runner(cfg, minimum_share=1.0 if cfg.get("resume") else 0.5)
 

@@ -1,14 +1,15 @@
-"""Signals that ask a training to stop: the batch system's, a spot machine's, the user's Ctrl-C."""
+"""Signals that ask a training to stop: of a scheduler, a closed terminal, the user (Ctrl-C)."""
 
 import os
 import signal
+import threading
 from types import FrameType
 from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, is_distributed
 
-SIGNALS = ("SIGTERM", "SIGINT", "SIGUSR1")
+SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
 
 
 class Interruption:
@@ -16,6 +17,9 @@ class Interruption:
 
     A second signal cannot hurt: files are renamed into place, so whatever is being written then
     is an unfinished file beside the last whole checkpoint.
+
+    `timeout`, systemd and many schedulers send the signal to the whole process group. Loader
+    workers leave it to their parent, which needs them until its step is done.
     """
 
     def __init__(self) -> None:
@@ -23,17 +27,21 @@ class Interruption:
         self.signal: str | None = None
         self._owner = os.getpid()
         self._handlers: dict[int, Any] = {}
+        self._guards_children = False
 
     def listen(self) -> None:
         """Take over the signals; only the main thread of a process can, elsewhere they stay."""
         for name in SIGNALS:
-            number = getattr(signal, name, None)  # Windows has no SIGUSR1
-            if number is None:
+            number = getattr(signal, name, None)  # Windows has no SIGHUP and no SIGUSR1
+            if number is None or signal.getsignal(number) is signal.SIG_IGN:  # as by nohup
                 continue
             try:
                 self._handlers[number] = signal.signal(number, self._note)
             except ValueError:
                 return
+        if not self._guards_children and hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._leave_to_parent)
+            self._guards_children = True
 
     def stop_listening(self) -> None:
         """Give the signals back to whom they belonged."""
@@ -60,7 +68,20 @@ class Interruption:
             self.signal = signal.Signals(number).name
             for each in self._handlers:
                 signal.signal(each, signal.SIG_DFL)
-        elif number == signal.SIGTERM:
-            # A forked loader worker inherits this handler. Ctrl-C and a batch system reach it too,
-            # and it must serve until its owner has finished; the owner ends it by SIGTERM.
-            os.kill(os.getpid(), number)
+
+    def _leave_to_parent(self) -> None:
+        """In a forked worker: of these signals, obey SIGTERM alone, and that of the parent alone.
+
+        The parent ends its workers by SIGTERM. If it dies without doing so, torch's workers notice.
+        """
+        if not self._handlers or not hasattr(signal, "sigwaitinfo"):
+            return
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._handlers)
+        threading.Thread(target=_obey_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _obey_parent(parent: int) -> None:
+    """Wait for the parent's SIGTERM, and end."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

@@ -1,0 +1,106 @@
+"""Signals to the whole process group, and two runs on one work folder: no step is lost."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from hordet.checkpoints import load_checkpoint
+from hordet.datasets.shapes.files import write_shapes
+
+OPTIONS = [
+    "train_cfg.max_epochs=1000",
+    "train_cfg.val_interval=1000",
+    "train_dataloader.batch_size=2",
+    "train_dataloader.num_workers=2",
+    "train_dataloader.persistent_workers=True",
+    "default_hooks.logger.interval=1",
+    "default_hooks.checkpoint.interval=1000",
+]
+LIMIT = 120  # seconds until the first iteration, on a busy machine
+
+
+@pytest.fixture
+def start(repository, tmp_path):
+    """Start a training with two loader workers as the leader of a process group."""
+    write_shapes(tmp_path / "data", num_train=20, num_val=2, size=(64, 64))
+    begun = []
+
+    def run(*words):
+        config = repository / "configs" / "shapes" / "mask-rcnn_hornet-nano_horfpn_7e.py"
+        command = [sys.executable, "-m", "hordet", "train", config, "--data-root", "data"]
+        command += ["--work-dir", "work", "--resume", *words, "--cfg-options", *OPTIONS]
+        path = os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])
+        process = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        begun.append(process)
+        return process
+
+    yield run
+    for process in begun:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def count_logged(folder):
+    """Iterations that all starts of a run have logged."""
+    files = folder.glob("*/vis_data/scalars.json")
+    return sum(file.read_text().count('"loss"') for file in files)
+
+
+def wait_for_iteration(process, folder, more=1):
+    wanted, until = count_logged(folder) + more, time.monotonic() + LIMIT
+    while count_logged(folder) < wanted:
+        assert process.poll() is None, process.stdout.read()[-3000:]
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [
+        ("SIGTERM", 1),
+        pytest.param("SIGTERM", 20, marks=pytest.mark.slow),
+        pytest.param("SIGHUP", 20, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_to_the_group_ends_like_one_to_the_parent(start, tmp_path, name, times):
+    work, last = tmp_path / "work", 0
+    for _ in range(times):
+        process = start()
+        wait_for_iteration(process, work, more=2)
+        os.killpg(process.pid, getattr(signal, name))
+        text, _ = process.communicate(timeout=LIMIT)
+        assert process.returncode == 75, text[-3000:]
+        assert f"asked to stop by {name}" in text and "Traceback" not in text
+        newest = work / re.search(r"is saved in (?:\S*/)?(iter_\d+\.pth)", text)[1]
+        done = load_checkpoint(newest)["meta"]["iter"]
+        assert done >= last + 2 and newest.with_name(f"{newest.name}.sha256").is_file()
+        last = done
+
+
+def test_the_second_run_on_a_work_folder_is_refused(start, tmp_path):
+    first = start()
+    wait_for_iteration(first, tmp_path / "work")
+    second = start()
+    text, _ = second.communicate(timeout=LIMIT)
+    assert second.returncode == 2, text[-3000:]
+    assert re.search(rf"work is in use by another run: process {first.pid} on \S+, since ", text)
+    forced = start("--force")
+    wait_for_iteration(forced, tmp_path / "work", more=2)
+    os.killpg(first.pid, signal.SIGKILL)
+    os.killpg(forced.pid, signal.SIGKILL)
+    first.wait()
+    third = start()  # a killed run holds nothing
+    wait_for_iteration(third, tmp_path / "work")
