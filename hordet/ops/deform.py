@@ -50,11 +50,12 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Returns the gradients of the input, the weight, the offset, the mask and the bias."""
     dtype = working_dtype(input.dtype)
-    return torch.ops.torchvision._deform_conv2d_backward(
+    offset = offset.to(dtype)
+    gradients = torch.ops.torchvision._deform_conv2d_backward(
         grad_output.to(dtype),
         input.to(dtype),
         weight.to(dtype),
-        offset.to(dtype),
+        offset,
         input.new_zeros((len(input), 1), dtype=dtype) if mask is None else mask.to(dtype),
         weight.new_zeros(len(weight), dtype=dtype),
         *geometry,
@@ -62,6 +63,32 @@ def _backward(
         deform_groups,
         mask is not None,
     )
+    at_border = _samples_at_border(offset, weight.shape[2:], geometry)
+    return (*gradients[:2], gradients[2].masked_fill(at_border, 0), *gradients[3:])
+
+
+def _samples_at_border(offset: Tensor, kernel: torch.Size, geometry: tuple[int, ...]) -> Tensor:
+    """Tells which offsets (N, 2GK, h, w) sample where a coordinate is exactly -1.
+
+    The value there is zero and its derivative has two sides. mmcv's operator gives zero, as for
+    everything outside; torchvision's gives that of the inner side. With padding, every offset that
+    starts at zero samples there at first.
+    """
+    stride, padding, dilation = geometry[0:2], geometry[2:4], geometry[4:6]
+    batch, _, *size = offset.shape
+    by_axis = offset.view(batch, -1, *kernel, 2, *size)
+    found = torch.zeros_like(by_axis[..., 0, :, :], dtype=torch.bool)
+    for axis in (0, 1):
+        taps = torch.arange(kernel[axis], device=offset.device) * dilation[axis] - padding[axis]
+        places = torch.arange(size[axis], device=offset.device) * stride[axis]
+        shape = [1, 1, 1, 1, 1, 1]
+        shape[2 + axis] = -1
+        start = taps.view(shape)
+        shape = [1, 1, 1, 1, 1, 1]
+        shape[4 + axis] = -1
+        start = (start + places.view(shape)).to(offset.dtype)
+        found |= start + by_axis[..., axis, :, :] == -1
+    return found.unsqueeze(-3).expand_as(by_axis).reshape(offset.shape)
 
 
 def deform_conv_forward(

@@ -153,3 +153,61 @@ def test_im2col_step_changes_nothing():
     x, offset, _, weight, _ = tensors(GEOMETRIES[0], batch=4)
     whole = deform_conv2d(x, offset, weight, *GEOMETRIES[0], False, 32)
     assert torch.equal(whole, deform_conv2d(x, offset, weight, *GEOMETRIES[0], False, 2))
+
+
+def test_gradients_of_mmcv_where_samples_lie_at_the_border():
+    """The values that mmcv's own test of its compiled operator expects; some samples lie at -1."""
+    layer = DeformConv2dPack(1, 1, 2, stride=1, padding=0)
+    weights = [0.1, 0.4, 0.6, 0.1, 0.3, 0.2, 0.1, 0.3, 0.5, 0.5, 0.2, 0.8, 0.8, 0.3, 0.9, 0.1]
+    weights += [0.3, 0.1, 0.2, 0.5, 0.3, 0.7, 0.5, 0.3, 0.6, 0.2, 0.5, 0.3, 0.4, 0.1, 0.8, 0.4]
+    biases = [0.7, 0.1, 0.8, 0.5, 0.6, 0.5, 0.4, 0.7]
+    with torch.no_grad():
+        layer.conv_offset.weight.copy_(torch.tensor(weights).view(8, 1, 2, 2))
+        layer.conv_offset.bias.copy_(torch.tensor(biases))
+        layer.weight.copy_(torch.tensor([0.4, 0.2, 0.1, 0.9]).view(1, 1, 2, 2))
+    x = torch.tensor([[[[1.0, 2, 3], [0, 1, 2], [3, 5, 2]]]], requires_grad=True)
+    out = layer(x)
+    out.sum().backward()
+    close = dict(rtol=0, atol=1e-3)
+    torch.testing.assert_close(out[0, 0], torch.tensor([[1.65, 0], [0, 0]]), **close)
+    wanted = [[-0.666, 0.204, 0], [0.03, -0.416, 0.012], [0, 0.252, 0.129]]
+    torch.testing.assert_close(x.grad[0, 0], torch.tensor(wanted), **close)
+    wanted = [1.44, -0.72, 0, 0, -0.1, -0.08, -0.54, -0.54]
+    torch.testing.assert_close(layer.conv_offset.bias.grad, torch.tensor(wanted), **close)
+    corner = torch.tensor([[1.0, 2], [0, 1]])
+    wanted = torch.stack([value * corner for value in wanted])[:, None]
+    torch.testing.assert_close(layer.conv_offset.weight.grad, wanted, **close)
+    wanted = torch.tensor([[[[3.62, 0], [0.4, 0.18]]]])
+    torch.testing.assert_close(layer.weight.grad, wanted, **close)
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+@pytest.mark.parametrize("shift", [0.0, -1.0])
+def test_offset_gradient_at_the_border_is_zero_and_elsewhere_as_nearby(geometry, shift):
+    """At exactly -1 it is zero; beside it, that of an offset a little smaller or larger."""
+    stride, padding, dilation, _, deform_groups = geometry
+    x, offset, mask, weight, bias = tensors(geometry)
+
+    def gradient(offset):
+        offset = offset.clone().requires_grad_()
+        modulated_deform_conv2d(x, offset, mask, weight, bias, *geometry).sum().backward()
+        return offset.grad
+
+    whole = torch.full_like(offset, shift)
+    found = gradient(whole).view(2, deform_groups, 3, 3, 2, *offset.shape[2:])
+    outside = gradient(whole - 1e-6).view_as(found)
+    inside = gradient(whole + 1e-6).view_as(found)
+    for tap in range(3):
+        for place in range(offset.shape[2]):
+            y = place * stride - padding + tap * dilation + shift
+            wanted = torch.zeros(()) if y == -1 else inside[:, :, tap, :, 0, place]
+            columns = [
+                column
+                for column in range(offset.shape[3])
+                if all(column * stride - padding + v * dilation + shift != -1 for v in range(3))
+            ]
+            got = found[:, :, tap, :, 0, place][..., columns]
+            if y == -1:
+                assert not got.any() and not outside[:, :, tap, :, 0, place][..., columns].any()
+            else:
+                torch.testing.assert_close(got, wanted[..., columns], rtol=0, atol=1e-4)
