@@ -226,6 +226,7 @@ def test_links_of_the_pages_lead_somewhere():
 
 
 def test_the_variables_are_what_the_first_training_leaves(drawn_images, monkeypatch):
+    from hordet.datasets.shapes.cache import draw_missing_shapes
     from hordet.engine.runner import read_config
 
     monkeypatch.chdir(ROOT)
@@ -236,6 +237,7 @@ def test_the_variables_are_what_the_first_training_leaves(drawn_images, monkeypa
     cfg = read_config(values["CONFIG"])
     assert values["WORK_DIR"] == cfg.work_dir
     assert values["CHECKPOINT"] == f"{cfg.work_dir}/epoch_{cfg.train_cfg.max_epochs}.pth"
+    draw_missing_shapes(cfg)
     root, split, name = values["INPUT"].rsplit("/", 2)
     data = Path(cfg.val_dataloader.dataset.data_root)
     assert root == f"~/.cache/hordet/{data.name}" and (data / split / name).is_file()

@@ -27,7 +27,7 @@ ALLOWED = {
     "engine": "checkpoints config datasets errors hornet layers ops registry visualization",
     "inference": "datasets engine errors evaluation ops registry visualization",
     "export": "datasets engine errors layers ops",
-    "benchmark": "config engine errors evaluation hornet layers ops registry",
+    "benchmark": "config datasets engine errors evaluation hornet layers ops registry",
     "report": "config datasets engine errors evaluation ops visualization",
     "demo": "errors inference visualization",
     "new_config": "config datasets errors ops visualization",

@@ -14,7 +14,7 @@ from hordet.config.load import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 DETECTION, SEGMENTATION = "object_detection/configs", "semantic_segmentation/configs"
-# Leaf: the authors' config, and the part and key of its costs in pipelines.json.
+# Name: the authors' config, and the part and key of its costs in pipelines.json.
 ROWS = {
     "coco/mask-rcnn_hornet-small-7x7_fpn_1x": (
         f"{DETECTION}/horfpn/fpn_mask_rcnn_hornet_small_7x7_1x_coco_in1k",
@@ -42,8 +42,8 @@ for kind in ("7x7", "gf"):
         )
 
 
-def config_of(leaf):
-    return load_config(ROOT / "configs" / f"{leaf}.py")
+def config_of(name):
+    return load_config(ROOT / "configs" / f"{name}.py")
 
 
 def authors_configs(reference):
@@ -51,13 +51,13 @@ def authors_configs(reference):
     return json.loads((reference / "variants.json").read_text())["configs"]
 
 
-def test_every_config_of_the_authors_is_a_leaf(reference):
+def test_every_config_of_the_authors_has_its_config(reference):
     assert {f"{theirs}.py" for theirs, _ in ROWS.values()} == set(authors_configs(reference))
 
 
-@pytest.mark.parametrize("leaf", ROWS)
-def test_recipe_is_the_authors(reference, leaf):
-    cfg, want = config_of(leaf), authors_configs(reference)[f"{ROWS[leaf][0]}.py"]
+@pytest.mark.parametrize("name", ROWS)
+def test_recipe_is_the_authors(reference, name):
+    cfg, want = config_of(name), authors_configs(reference)[f"{ROWS[name][0]}.py"]
     optim = cfg.optim_wrapper
     assert optim.optimizer == dict(
         type="AdamW",
@@ -74,10 +74,10 @@ def test_recipe_is_the_authors(reference, leaf):
     policy = want["lr_config"]
     assert (warm_up.type, warm_up.end) == ("LinearLR", policy["warmup_iters"])
     assert warm_up.start_factor == policy["warmup_ratio"]
-    if leaf.startswith("coco/"):
+    if name.startswith("coco/"):
         assert cfg.train_cfg.max_epochs == then.end == want["runner"]["max_epochs"]
         assert (then.milestones, then.gamma) == (policy["step"], 0.1)
-        assert cfg.get("sync_bn") == ("torch" if "cascade" in leaf else None)
+        assert cfg.get("sync_bn") == ("torch" if "cascade" in name else None)
         return
     assert cfg.train_cfg.max_iters == then.end == want["runner"]["max_iters"]
     assert (then.power, then.eta_min) == (policy["power"], policy["min_lr"])
@@ -92,9 +92,9 @@ def test_recipe_is_the_authors(reference, leaf):
     assert cfg.sync_bn == "torch"
 
 
-@pytest.mark.parametrize("leaf", ROWS)
-def test_model_is_the_authors(reference, leaf):
-    model, want = config_of(leaf).model, authors_configs(reference)[f"{ROWS[leaf][0]}.py"]
+@pytest.mark.parametrize("name", ROWS)
+def test_model_is_the_authors(reference, name):
+    model, want = config_of(name).model, authors_configs(reference)[f"{ROWS[name][0]}.py"]
     backbone = model.backbone
     assert backbone.drop_path_rate == want["drop_path_rate"]
     assert backbone.init_cfg.checkpoint == want["pretrained"]
@@ -104,11 +104,11 @@ def test_model_is_the_authors(reference, leaf):
     if sizes:  # two stages have filters; det T/S/B have HorNet's default sizes
         gf_sizes = backbone.get("gf_sizes", ((14, 8), (7, 4)))
         assert [tuple(size) for size in gf_sizes] == [(int(h), int(w)) for h, w in sizes]
-    part = model.neck if leaf.startswith("coco/") else model.decode_head
+    part = model.neck if name.startswith("coco/") else model.decode_head
     assert part.in_channels == [want["base_dim"] * 2**i for i in range(4)]
     gn = want["gn_conv_cfg"] or (want["head"] or [None, {}])[1]
     if not gn:
-        assert part.type == ("FPN" if leaf.startswith("coco/") else "UPerHead")
+        assert part.type == ("FPN" if name.startswith("coco/") else "UPerHead")
         return
     assert part.spatial == {"gnconv": "dw7x7", "gngf": "gf"}[gn["type"]]
     assert part.order == gn["order"]
@@ -118,11 +118,11 @@ def test_model_is_the_authors(reference, leaf):
         assert part.kernel_size == gn["kernel_size"] == 7
 
 
-@pytest.mark.parametrize("leaf", ROWS)
-def test_cost_is_the_published(reference, cost_of, leaf):
-    part, key = ROWS[leaf][1]
+@pytest.mark.parametrize("name", ROWS)
+def test_cost_is_the_published(reference, cost_of, name):
+    part, key = ROWS[name][1]
     want = json.loads((reference / "pipelines.json").read_text())[part][key]
-    cost = cost_of(f"configs/{leaf}.py")
+    cost = cost_of(f"configs/{name}.py")
     assert cost.parameters == want["params"]
     # The numbers of the authors' code under mmcv 1, as it prints them.
     assert f"{cost.multiply_adds / 1e9:.2f}" == f"{want['mmcv1_GFLOPs']:.2f}"

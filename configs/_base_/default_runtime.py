@@ -1,5 +1,7 @@
 """What every run shares, whatever its task: logs, checkpoints, hooks, environment, seed."""
 
+_base_ = "hooks.py"
+
 custom_imports = dict(imports=["hordet.registry"])
 
 default_hooks = dict(
@@ -10,12 +12,6 @@ default_hooks = dict(
     checkpoint=dict(type="hordet.CheckpointHook", interval=1, max_keep_ckpts=3),
     sampler_seed=dict(type="DistSamplerSeedHook"),
 )
-custom_hooks = [
-    dict(type="hordet.FiniteLossHook"),
-    dict(type="hordet.ProgressHook"),
-    dict(type="hordet.PredictionSheetHook"),
-    dict(type="hordet.SameBuffersHook"),
-]
 
 visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")])
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=True)

@@ -7,10 +7,14 @@ Cost: 41.69 M parameters, 223.74 G multiply-adds at 2048 x 512 (mmcv's counter, 
 attention out; 267.80 G with it).
 Expected: none known; it has not been trained.
 Weights: the authors' ImageNet-1k file, as pretrained/hornet_tiny_7x7.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train mask2former_hornet-tiny-7x7_160k
+Batch: 8 processes x 2 images.
 """
 
-_base_ = "mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py"
+_base_ = [
+    "mmseg::mask2former/mask2former_r50_8xb2-160k_ade20k-512x512.py",
+    "../_base_/hooks.py",
+]
 
 model = dict(
     backbone=dict(
@@ -32,7 +36,3 @@ train_dataloader = dict(dataset=dict(data_root=data_root, pipeline=train_pipelin
 val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 custom_imports = dict(imports=["mmdet.models", "hordet.registry"])
-custom_hooks = [
-    dict(type=f"hordet.{hook}Hook")
-    for hook in ("FiniteLoss", "Progress", "PredictionSheet", "SameBuffers")
-]

@@ -4,7 +4,8 @@ Cost: 75.36 M parameters, 572.16 G multiply-adds at 2048 x 512 (mmcv's counter) 
 of FFT, which that does not count.
 Expected: none known; the paper's head table is not reproduced here.
 Weights, schedule and test: as upernet_convnext-small_uperhead_160k.py.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train upernet_convnext-small_horuperhead-gf_160k
+Batch: 8 processes x 2 images.
 """
 
 _base_ = "upernet_convnext-small_uperhead_160k.py"

@@ -4,8 +4,10 @@ Cost: 81.88 M parameters, 1027.07 G multiply-adds at 2048 x 512 (mmcv's counter)
 Expected: none known for this recipe.
 Recipe: as upernet_convnext-tiny_uperhead_160k.py.
 Weights: timm's convnext_small.fb_in1k, as pretrained/convnext_small.safetensors.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
-Test: tools/test.py THIS CHECKPOINT (slide, 512/341; --tta for multi-scale and flip)
+Train: torchrun --nproc-per-node 8 -m hordet train upernet_convnext-small_uperhead_160k
+Batch: 8 processes x 2 images.
+Test: hordet test upernet_convnext-small_uperhead_160k CHECKPOINT
+    (windows of 512 pixels, stride 341; --tta: several scales, each also flipped)
 """
 
 _base_ = "upernet_convnext-tiny_uperhead_160k.py"

@@ -4,8 +4,10 @@ Cost: 60.24 M parameters, 938.68 G multiply-adds at 2048 x 512 (mmcv's counter).
 Expected: none known for this recipe.
 Recipe: that of HorNet's head study, which is ConvNeXt's: decay 0.9 a stage.
 Weights: timm's convnext_tiny.fb_in1k, as pretrained/convnext_tiny.safetensors.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
-Test: tools/test.py THIS CHECKPOINT (slide, 512/341; --tta for multi-scale and flip)
+Train: torchrun --nproc-per-node 8 -m hordet train upernet_convnext-tiny_uperhead_160k
+Batch: 8 processes x 2 images.
+Test: hordet test upernet_convnext-tiny_uperhead_160k CHECKPOINT
+    (windows of 512 pixels, stride 341; --tta: several scales, each also flipped)
 """
 
 _base_ = [

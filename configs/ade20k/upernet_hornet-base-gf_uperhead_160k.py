@@ -4,8 +4,10 @@ Cost: 125.61 M parameters, 1170.97 G multiply-adds at 2048 x 512 (mmcv's counter
 of FFT, which that does not count.
 Expected: 50.5 mIoU, 50.9 multi-scale and flip (published by HorNet's authors, not run here).
 Weights: the authors' ImageNet-1k file, as pretrained/hornet_base_gf.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
-Test: tools/test.py THIS CHECKPOINT (slide, 512/341; --tta for multi-scale and flip)
+Train: torchrun --nproc-per-node 8 -m hordet train upernet_hornet-base-gf_uperhead_160k
+Batch: 8 processes x 2 images.
+Test: hordet test upernet_hornet-base-gf_uperhead_160k CHECKPOINT
+    (windows of 512 pixels, stride 341; --tta: several scales, each also flipped)
 """
 
 _base_ = "upernet_hornet-base-7x7_uperhead_160k.py"

@@ -3,8 +3,10 @@
 Cost: 231.77 M parameters, 2472.83 G multiply-adds at 2560 x 640 (mmcv's counter).
 Expected: 54.1 mIoU, 54.5 multi-scale and flip (published by HorNet's authors, not run here).
 Weights: the authors' ImageNet-22k file, as pretrained/hornet_large_7x7_in22k.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
-Test: tools/test.py THIS CHECKPOINT (slide, 640/426; --tta for multi-scale and flip)
+Train: torchrun --nproc-per-node 8 -m hordet train upernet_hornet-large-7x7_uperhead_160k
+Batch: 8 processes x 2 images.
+Test: hordet test upernet_hornet-large-7x7_uperhead_160k CHECKPOINT
+    (windows of 640 pixels, stride 426; --tta: several scales, each also flipped)
 """
 
 _base_ = [

@@ -4,8 +4,10 @@ Cost: 239.03 M parameters, 2464.85 G multiply-adds at 2560 x 640 (mmcv's counter
 of FFT, which that does not count.
 Expected: 55.0 mIoU, 55.2 multi-scale and flip (published by HorNet's authors, not run here).
 Weights: the authors' ImageNet-22k file, as pretrained/hornet_large_gf_in22k.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
-Test: tools/test.py THIS CHECKPOINT (slide, 640/426; --tta for multi-scale and flip)
+Train: torchrun --nproc-per-node 8 -m hordet train upernet_hornet-large-gf_uperhead_160k
+Batch: 8 processes x 2 images.
+Test: hordet test upernet_hornet-large-gf_uperhead_160k CHECKPOINT
+    (windows of 640 pixels, stride 426; --tta: several scales, each also flipped)
 """
 
 _base_ = "upernet_hornet-large-7x7_uperhead_160k.py"

@@ -2,7 +2,8 @@
 
 Cost: 3.3 M parameters; minutes for the 2,000 iterations of batch 4.
 Expected: mIoU near 0; a few images show that the pipeline is right, not how good a model is.
-Train: python tools/train.py THIS --data-root FOLDER (ADEChallengeData2016's layout, any size)
+Train: hordet train upernet_hornet-nano_horuperhead_2k --data-root FOLDER
+Data: a FOLDER of ADEChallengeData2016's layout, with any number of images.
 """
 
 _base_ = [

@@ -3,7 +3,8 @@
 Cost: 74.28 M parameters, 577.43 G multiply-adds at 2048 x 512 (mmcv's counter).
 Expected: none known; the paper's head table is not reproduced here.
 Weights, schedule and test: as upernet_hornet-small-7x7_uperhead_160k.py.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train upernet_hornet-small-7x7_horuperhead-7x7_160k
+Batch: 8 processes x 2 images.
 """
 
 _base_ = "upernet_hornet-small-7x7_uperhead_160k.py"

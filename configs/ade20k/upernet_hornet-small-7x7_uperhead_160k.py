@@ -3,8 +3,10 @@
 Cost: 81.18 M parameters, 1030.04 G multiply-adds at 2048 x 512 (mmcv's counter).
 Expected: 49.2 mIoU, 49.8 multi-scale and flip (published by HorNet's authors, not run here).
 Weights: the authors' ImageNet-1k file, as pretrained/hornet_small_7x7.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
-Test: tools/test.py THIS CHECKPOINT (slide, 512/341; --tta for multi-scale and flip)
+Train: torchrun --nproc-per-node 8 -m hordet train upernet_hornet-small-7x7_uperhead_160k
+Batch: 8 processes x 2 images.
+Test: hordet test upernet_hornet-small-7x7_uperhead_160k CHECKPOINT
+    (windows of 512 pixels, stride 341; --tta: several scales, each also flipped)
 """
 
 _base_ = [

@@ -3,7 +3,8 @@
 Cost: 78.60 M parameters, 576.72 G multiply-adds at 2048 x 512 (mmcv's counter).
 Expected: none known; the paper's head table is not reproduced here.
 Weights, schedule and test: as upernet_r101_uperhead_160k.py.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train upernet_r101_horuperhead-7x7_160k
+Batch: 8 processes x 2 images.
 """
 
 _base_ = "upernet_r101_uperhead_160k.py"

@@ -4,8 +4,10 @@ Cost: 85.51 M parameters, 1029.34 G multiply-adds at 2048 x 512 (mmcv's counter)
 Expected: none known for this recipe.
 Recipe: as upernet_r50_uperhead_160k.py; mmseg's own with SGD is upernet_r101_uperhead_160k-sgd.py.
 Weights: mmseg's resnet101_v1c, as pretrained/resnet101_v1c.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
-Test: tools/test.py THIS CHECKPOINT (slide, 512/341; --tta for multi-scale and flip)
+Train: torchrun --nproc-per-node 8 -m hordet train upernet_r101_uperhead_160k
+Batch: 8 processes x 2 images.
+Test: hordet test upernet_r101_uperhead_160k CHECKPOINT
+    (windows of 512 pixels, stride 341; --tta: several scales, each also flipped)
 """
 
 _base_ = "upernet_r50_uperhead_160k.py"

@@ -5,8 +5,10 @@ Expected: none known for this recipe.
 Recipe: that of HorNet's head study (AdamW at 1e-4) without layer decay; mmseg's own with SGD is
 upernet_r50_uperhead_160k-sgd.py.
 Weights: mmseg's resnet50_v1c, as pretrained/resnet50_v1c.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
-Test: tools/test.py THIS CHECKPOINT (slide, 512/341; --tta for multi-scale and flip)
+Train: torchrun --nproc-per-node 8 -m hordet train upernet_r50_uperhead_160k
+Batch: 8 processes x 2 images.
+Test: hordet test upernet_r50_uperhead_160k CHECKPOINT
+    (windows of 512 pixels, stride 341; --tta: several scales, each also flipped)
 """
 
 _base_ = [

@@ -4,8 +4,10 @@ Cost: 81.26 M parameters, 1032.46 G multiply-adds at 2048 x 512 (mmcv's counter)
 Expected: none known for this recipe.
 Recipe: Swin's own in mmseg (AdamW at 6e-5, weight decay 0.01).
 Weights: its authors' ImageNet-1k file, as pretrained/swin_small_patch4_window7_224.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
-Test: tools/test.py THIS CHECKPOINT (slide, 512/341; --tta for multi-scale and flip)
+Train: torchrun --nproc-per-node 8 -m hordet train upernet_swin-small_uperhead_160k
+Batch: 8 processes x 2 images.
+Test: hordet test upernet_swin-small_uperhead_160k CHECKPOINT
+    (windows of 512 pixels, stride 341; --tta: several scales, each also flipped)
 """
 
 _base_ = [

@@ -5,7 +5,7 @@ schedule of upernet_hornet-nano_horuperhead_3k.py.
 
 Cost: 3.28 M parameters, 1.42 G multiply-adds (with HorUPerHead: 3.29 M, 0.63 G).
 Expected: not run in full yet.
-Train: python tools/train.py THIS --data-root FOLDER
+Train: hordet train lraspp_mobilenet-v3-large_3k --data-root FOLDER
 """
 
 _base_ = "upernet_hornet-nano_horuperhead_3k.py"

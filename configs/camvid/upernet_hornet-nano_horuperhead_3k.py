@@ -2,7 +2,7 @@
 
 Cost: 3.3 M parameters; 3,000 iterations of batch 2 in 10 minutes on two CPU cores.
 Expected: mIoU 0.410 (measured here, seed 0).
-Train: python tools/train.py THIS --data-root FOLDER
+Train: hordet train upernet_hornet-nano_horuperhead_3k --data-root FOLDER
 """
 
 _base_ = [

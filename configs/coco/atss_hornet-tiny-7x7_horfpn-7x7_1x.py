@@ -3,20 +3,15 @@
 Cost: 29.47 M parameters, 192.60 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known; it has not been trained.
 Weights: the authors' ImageNet-1k file, as pretrained/hornet_tiny_7x7.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train atss_hornet-tiny-7x7_horfpn-7x7_1x
+Batch: 8 processes x 2 images.
 """
 
 _base_ = [
     "../_base_/models/atss.py",
+    "../_base_/models/hornet-tiny_horfpn.py",
     "../_base_/datasets/coco_detection.py",
-    "../_base_/schedules/1x.py",
+    "../_base_/schedules/1x_boxes.py",
 ]
 
-model = dict(
-    backbone=dict(
-        drop_path_rate=0.4,
-        init_cfg=dict(type="Pretrained", checkpoint="pretrained/hornet_tiny_7x7.pth"),
-    ),
-    neck=dict(type="hordet.HorFPN", spatial="dw7x7", order=2, kernel_size=7),
-)
-default_hooks = dict(checkpoint=dict(save_best="coco/bbox_mAP"))
+model = dict(backbone=_base_.hornet_tiny, neck=_base_.horfpn)

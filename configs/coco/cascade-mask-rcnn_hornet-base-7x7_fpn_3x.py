@@ -3,7 +3,8 @@
 Cost: 144.47 M parameters, 968.82 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: 53.3 box AP, 46.1 mask AP (published by HorNet's authors, not run here).
 Weights: the authors' ImageNet-1k file, as pretrained/hornet_base_7x7.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train cascade-mask-rcnn_hornet-base-7x7_fpn_3x
+Batch: 8 processes x 2 images.
 """
 
 _base_ = "cascade-mask-rcnn_hornet-tiny-7x7_fpn_3x.py"

@@ -3,7 +3,8 @@
 Cost: 251.49 M parameters, 1363.43 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: 55.4 box AP, 48.0 mask AP (published by HorNet's authors, not run here).
 Weights: the authors' ImageNet-22k file, as pretrained/hornet_large_7x7_in22k.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train cascade-mask-rcnn_hornet-large-7x7_fpn_3x
+Batch: 8 processes x 2 images.
 """
 
 _base_ = "cascade-mask-rcnn_hornet-tiny-7x7_fpn_3x.py"

@@ -4,7 +4,8 @@ Cost: 258.75 M parameters, 1358.44 G multiply-adds at 1280 x 800 (mmcv's counter
 of FFT, which that does not count.
 Expected: 56.0 box AP, 48.6 mask AP (published by HorNet's authors, not run here).
 Weights: the authors' ImageNet-22k file, as pretrained/hornet_large_gf_in22k.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train cascade-mask-rcnn_hornet-large-gf_fpn_3x
+Batch: 8 processes x 2 images.
 """
 
 _base_ = "cascade-mask-rcnn_hornet-large-7x7_fpn_3x.py"

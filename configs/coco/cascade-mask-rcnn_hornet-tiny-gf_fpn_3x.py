@@ -4,7 +4,8 @@ Cost: 80.47 M parameters, 728.27 G multiply-adds at 1280 x 800 (mmcv's counter) 
 of FFT, which that does not count.
 Expected: 52.4 box AP, 45.6 mask AP (published by HorNet's authors, not run here).
 Weights: the authors' ImageNet-1k file, as pretrained/hornet_tiny_gf.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train cascade-mask-rcnn_hornet-tiny-gf_fpn_3x
+Batch: 8 processes x 2 images.
 """
 
 _base_ = "cascade-mask-rcnn_hornet-tiny-7x7_fpn_3x.py"

@@ -4,7 +4,8 @@ Cost: 69.73 M parameters, 348.43 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known for this recipe.
 Recipe: as mask-rcnn_convnext-tiny_fpn_1x.py.
 Weights: timm's convnext_small.fb_in1k, as pretrained/convnext_small.safetensors.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train mask-rcnn_convnext-small_fpn_1x
+Batch: 8 processes x 2 images.
 """
 
 _base_ = "mask-rcnn_convnext-tiny_fpn_1x.py"

@@ -4,7 +4,8 @@ Cost: 48.10 M parameters, 262.11 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known for this recipe.
 Recipe: that of HorNet's neck study, which is ConvNeXt's: layer decay 0.95.
 Weights: timm's convnext_tiny.fb_in1k, as pretrained/convnext_tiny.safetensors.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train mask-rcnn_convnext-tiny_fpn_1x
+Batch: 8 processes x 2 images.
 """
 
 _base_ = [

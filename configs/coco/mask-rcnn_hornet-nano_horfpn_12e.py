@@ -2,7 +2,8 @@
 
 Cost: 4 M parameters; on COCO's 118,000 images days, on a few hundred minutes.
 Expected: AP near 0; a hundred images show that the pipeline is right, not how good a model is.
-Train: python tools/train.py THIS --data-root FOLDER (COCO's layout, any size)
+Train: hordet train mask-rcnn_hornet-nano_horfpn_12e --data-root FOLDER
+Data: a FOLDER of COCO's layout, with any number of images.
 """
 
 _base_ = [
@@ -19,6 +20,6 @@ train_pipeline = [
     dict(type="mmdet.PackDetInputs"),
 ]
 train_dataloader = dict(batch_size=4, dataset=dict(pipeline=train_pipeline))
-test_pipeline = [*train_pipeline[:1], train_pipeline[2], train_pipeline[1], train_pipeline[4]]
+test_pipeline = [train_pipeline[0], train_pipeline[2], train_pipeline[1], train_pipeline[4]]
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader

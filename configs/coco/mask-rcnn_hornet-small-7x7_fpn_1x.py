@@ -3,7 +3,8 @@
 Cost: 69.03 M parameters, 351.34 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known; the paper's neck table is not reproduced here.
 Weights: the authors' ImageNet-1k file, as pretrained/hornet_small_7x7.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train mask-rcnn_hornet-small-7x7_fpn_1x
+Batch: 8 processes x 2 images.
 """
 
 _base_ = [

@@ -4,7 +4,8 @@ Cost: 67.67 M parameters, 322.40 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known; the paper's neck table is not reproduced here.
 Weights and schedule: as mask-rcnn_hornet-small-7x7_fpn_1x.py. init="official" for the authors'
 Xavier start of the neck, which leaves its outputs near zero.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train mask-rcnn_hornet-small-7x7_horfpn-7x7_1x
+Batch: 8 processes x 2 images.
 """
 
 _base_ = "mask-rcnn_hornet-small-7x7_fpn_1x.py"

@@ -4,7 +4,8 @@ Cost: 63.39 M parameters, 336.21 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known for this recipe.
 Recipe: as mask-rcnn_r50_fpn_1x.py; mmdet's own with SGD is mask-rcnn_r101_fpn_1x-sgd.py.
 Weights: torchvision's ImageNet-1k file, as pretrained/resnet101.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train mask-rcnn_r101_fpn_1x
+Batch: 8 processes x 2 images.
 """
 
 _base_ = "mask-rcnn_r50_fpn_1x.py"

@@ -5,7 +5,8 @@ Expected: none known for this recipe.
 Recipe: that of HorNet's neck study (AdamW, crops of DETR) without layer decay; mmdet's own with
 SGD is mask-rcnn_r50_fpn_1x-sgd.py.
 Weights: torchvision's ImageNet-1k file, as pretrained/resnet50.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train mask-rcnn_r50_fpn_1x
+Batch: 8 processes x 2 images.
 """
 
 _base_ = [

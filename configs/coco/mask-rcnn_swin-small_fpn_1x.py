@@ -4,7 +4,8 @@ Cost: 69.11 M parameters, 353.77 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known for this recipe.
 Recipe: Swin's own for 1x in mmdet, with the crops of DETR.
 Weights: its authors' ImageNet-1k file, as pretrained/swin_small_patch4_window7_224.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train mask-rcnn_swin-small_fpn_1x
+Batch: 8 processes x 2 images.
 """
 
 _base_ = [

@@ -4,7 +4,8 @@ Cost: 68.52 M parameters, 323.35 G multiply-adds at 1280 x 800 (mmcv's counter) 
 of FFT, which that does not count.
 Expected: none known; the paper's neck table is not reproduced here.
 Weights and schedule: as mask-rcnn_swin-small_fpn_1x.py.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train mask-rcnn_swin-small_horfpn-gf_1x
+Batch: 8 processes x 2 images.
 """
 
 _base_ = "mask-rcnn_swin-small_fpn_1x.py"

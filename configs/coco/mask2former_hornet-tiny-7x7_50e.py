@@ -7,10 +7,11 @@ Cost: 41.68 M parameters, 218.51 G multiply-adds at 1280 x 800 (mmcv's counter, 
 attention out; 246.18 G with it).
 Expected: none known; it has not been trained.
 Weights: the authors' ImageNet-1k file, as pretrained/hornet_tiny_7x7.pth.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train mask2former_hornet-tiny-7x7_50e
+Batch: 8 processes x 2 images.
 """
 
-_base_ = "mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py"
+_base_ = ["mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py", "../_base_/hooks.py"]
 
 model = dict(
     backbone=dict(
@@ -28,11 +29,7 @@ test_pipeline = [load, *_base_.test_pipeline[1:]]
 train_dataloader = dict(dataset=dict(data_root=data_root, pipeline=train_pipeline))
 val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
-val_evaluator = dict(ann_file=data_root + "/annotations/instances_val2017.json")
+val_evaluator = dict(ann_file="{{$HORDET_DATA:data}}/coco/annotations/instances_val2017.json")
 test_evaluator = val_evaluator
 custom_imports = dict(imports=["hordet.registry"])
-custom_hooks = [
-    dict(type=f"hordet.{hook}Hook")
-    for hook in ("FiniteLoss", "Progress", "PredictionSheet", "SameBuffers")
-]
 default_hooks = dict(checkpoint=dict(save_best="coco/segm_mAP"))

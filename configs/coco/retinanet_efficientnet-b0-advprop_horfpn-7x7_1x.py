@@ -4,13 +4,14 @@ Cost: 12.76 M parameters, 150.89 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known; it has not been trained.
 Weights: timm's tf_efficientnet_b0.ap_in1k (AdvProp: Xie et al., CVPR 2020), which timm downloads;
 without a network, give its file as checkpoint. They expect other images than most.
-Train: torchrun --nproc-per-node 8 tools/train.py THIS --launcher pytorch (batch 8 x 2)
+Train: torchrun --nproc-per-node 8 -m hordet train retinanet_efficientnet-b0-advprop_horfpn-7x7_1x
+Batch: 8 processes x 2 images.
 """
 
 _base_ = [
     "../_base_/models/retinanet.py",
     "../_base_/datasets/coco_detection.py",
-    "../_base_/schedules/1x.py",
+    "../_base_/schedules/1x_boxes.py",
 ]
 
 model = dict(
@@ -25,4 +26,3 @@ model = dict(
     ),
     neck=dict(type="hordet.HorFPN", in_channels=[40, 112, 320]),
 )
-default_hooks = dict(checkpoint=dict(save_best="coco/bbox_mAP"))

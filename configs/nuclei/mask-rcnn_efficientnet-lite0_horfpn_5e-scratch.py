@@ -2,7 +2,7 @@
 
 Cost: 4.08 M parameters; the same time.
 Expected: mask AP 0.434, 0.445, 0.402, mask AP50 0.789, 0.807, 0.764 (measured here, seeds 0, 1, 2).
-Train: python tools/train.py THIS --data-root FOLDER
+Train: hordet train mask-rcnn_efficientnet-lite0_horfpn_5e-scratch --data-root FOLDER
 """
 
 _base_ = "mask-rcnn_efficientnet-lite0_horfpn_5e.py"

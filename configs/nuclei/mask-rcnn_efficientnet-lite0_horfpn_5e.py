@@ -5,7 +5,7 @@ mask-rcnn_efficientnet-lite0_horfpn_5e-scratch.py is the same without the weight
 Cost: 4.08 M parameters; 5 epochs of 199 images.
 Expected: mask AP 0.511, 0.497, 0.498, mask AP50 0.877, 0.867, 0.866 (measured here, seeds 0, 1, 2).
 Weights: as for camvid/upernet_efficientnet-lite0_horuperhead_0.5k.py.
-Train: python tools/train.py THIS --data-root FOLDER
+Train: hordet train mask-rcnn_efficientnet-lite0_horfpn_5e --data-root FOLDER
 """
 
 _base_ = "mask-rcnn_hornet-nano_horfpn_14e.py"

@@ -2,7 +2,7 @@
 
 Cost: 3.8 M parameters; 14 epochs of 199 images in 11 minutes on two CPU cores.
 Expected: mask AP 0.503, mask AP50 0.873 (measured here, seed 0).
-Train: python tools/train.py THIS --data-root FOLDER
+Train: hordet train mask-rcnn_hornet-nano_horfpn_14e --data-root FOLDER
 """
 
 _base_ = [

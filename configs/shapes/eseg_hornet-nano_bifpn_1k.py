@@ -5,7 +5,7 @@ numbers a channel.
 
 Cost: 2.97 M parameters, 0.20 G multiply-adds (with HorUPerHead: 3.29 M, 0.25 G).
 Expected: not run in full yet; upernet_hornet-nano_horuperhead_1k.py says what HorUPerHead reaches.
-Train: python tools/train.py THIS
+Train: hordet train eseg_hornet-nano_bifpn_1k
 """
 
 _base_ = "upernet_hornet-nano_horuperhead_1k.py"
@@ -22,7 +22,7 @@ model = dict(
     decode_head=dict(
         _delete_=True,
         type="hordet.ESegHead",
-        in_channels=[64] * 8,
+        in_channels=[64, 64, 64, 64, 64, 64, 64, 64],
         channels=64,
         num_classes=7,
         dropout_ratio=0.0,

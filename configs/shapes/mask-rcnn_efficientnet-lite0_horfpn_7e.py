@@ -3,7 +3,7 @@
 Cost: 4.08 M parameters; 7 epochs of 400 images.
 Expected: not run in full yet.
 Weights: as for camvid/upernet_efficientnet-lite0_horuperhead_0.5k.py.
-Train: python tools/train.py THIS
+Train: hordet train mask-rcnn_efficientnet-lite0_horfpn_7e
 """
 
 _base_ = "mask-rcnn_hornet-nano_horfpn_7e.py"

@@ -4,7 +4,7 @@ Three runs, as in EfficientDet-D0, over P2 to P6.
 
 Cost: 3.92 M parameters, 0.19 M of them in the neck (HorFPN: 3.84 and 0.11).
 Expected: box AP 0.691, mask AP 0.674 (measured here, seed 0).
-Train: python tools/train.py THIS
+Train: hordet train mask-rcnn_hornet-nano_bifpn_7e
 """
 
 _base_ = "mask-rcnn_hornet-nano_horfpn_7e.py"

@@ -4,7 +4,7 @@ The transitions of mmdet's COCO configs, three bottom-up paths in place of nine.
 
 Cost: 4.79 M parameters, 1.06 M of them in the neck (HorFPN: 3.84 and 0.11).
 Expected: not run in full yet; mask-rcnn_hornet-nano_horfpn_7e.py says what HorFPN reaches.
-Train: python tools/train.py THIS
+Train: hordet train mask-rcnn_hornet-nano_fpg_7e
 """
 
 _base_ = "mask-rcnn_hornet-nano_horfpn_7e.py"
@@ -17,13 +17,13 @@ model = dict(
         type="FPG",
         inter_channels=64,
         stack_times=3,
-        paths=["bu"] * 3,
+        paths=["bu", "bu", "bu"],
         same_down_trans=None,
-        same_up_trans=dict(type="conv", kernel_size=3, stride=2, padding=1, **conv),
-        across_lateral_trans=dict(type="conv", kernel_size=1, **conv),
-        across_down_trans=dict(type="interpolation_conv", mode="nearest", kernel_size=3, **conv),
+        same_up_trans=dict(conv, type="conv", kernel_size=3, stride=2, padding=1),
+        across_lateral_trans=dict(conv, type="conv", kernel_size=1),
+        across_down_trans=dict(conv, type="interpolation_conv", mode="nearest", kernel_size=3),
         across_up_trans=None,
-        across_skip_trans=dict(type="conv", kernel_size=1, **conv),
+        across_skip_trans=dict(conv, type="conv", kernel_size=1),
         output_trans=dict(
             type="last_conv", kernel_size=3, inplace=False, order=("act", "conv", "norm")
         ),

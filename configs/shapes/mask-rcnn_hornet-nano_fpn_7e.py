@@ -2,7 +2,7 @@
 
 Cost: 3.91 M parameters, 0.18 M of them in the neck (HorFPN: 3.84 and 0.11).
 Expected: not run in full yet; mask-rcnn_hornet-nano_horfpn_7e.py says what HorFPN reaches.
-Train: python tools/train.py THIS
+Train: hordet train mask-rcnn_hornet-nano_fpn_7e
 """
 
 _base_ = "mask-rcnn_hornet-nano_horfpn_7e.py"

@@ -2,7 +2,7 @@
 
 Cost: 4.27 M parameters, 0.55 M of them in the neck (HorFPN: 3.84 and 0.11).
 Expected: box AP 0.737, mask AP 0.729 (measured here, seed 0).
-Train: python tools/train.py THIS
+Train: hordet train mask-rcnn_hornet-nano_horbifpn_7e
 """
 
 _base_ = "mask-rcnn_hornet-nano_bifpn_7e.py"

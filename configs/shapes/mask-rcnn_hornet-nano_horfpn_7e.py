@@ -3,7 +3,7 @@
 Cost: 3.8 M parameters; 7 epochs of 400 images in 5 to 6 minutes on two CPU cores.
 Expected: box AP 0.704, mask AP 0.718 (measured here, seed 0); with channels-first layers box AP
 0.698, 0.704, 0.686, mask AP 0.698, 0.709, 0.691 (measured here, seeds 0, 1, 2).
-Train: python tools/train.py THIS
+Train: hordet train mask-rcnn_hornet-nano_horfpn_7e
 """
 
 _base_ = [

@@ -4,7 +4,7 @@ P6 is a subsampled P5. mask-rcnn_hornet-nano_pafpn_7e.py is the paper's, on Grap
 
 Cost: 4.13 M parameters, 0.40 M of them in the neck (HorFPN: 3.84 and 0.11).
 Expected: not run in full yet; mask-rcnn_hornet-nano_horfpn_7e.py says what HorFPN reaches.
-Train: python tools/train.py THIS
+Train: hordet train mask-rcnn_hornet-nano_mmdet-pafpn_7e
 """
 
 _base_ = "mask-rcnn_hornet-nano_horfpn_7e.py"

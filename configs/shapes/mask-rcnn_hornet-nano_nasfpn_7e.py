@@ -4,7 +4,7 @@ Three stacked cells on P2 to P6; mmdet's COCO config stacks seven on P3 to P7.
 
 Cost: 4.54 M parameters, 0.81 M of them in the neck (HorFPN: 3.84 and 0.11).
 Expected: not run in full yet; mask-rcnn_hornet-nano_horfpn_7e.py says what HorFPN reaches.
-Train: python tools/train.py THIS
+Train: hordet train mask-rcnn_hornet-nano_nasfpn_7e
 """
 
 _base_ = "mask-rcnn_hornet-nano_horfpn_7e.py"

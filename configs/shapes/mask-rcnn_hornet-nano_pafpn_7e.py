@@ -2,7 +2,7 @@
 
 Cost: 4.26 M parameters, 0.53 M of them in the neck (HorFPN: 3.84 and 0.11).
 Expected: box AP 0.715, mask AP 0.728 (measured here, seed 0).
-Train: python tools/train.py THIS
+Train: hordet train mask-rcnn_hornet-nano_pafpn_7e
 """
 
 _base_ = "mask-rcnn_hornet-nano_horfpn_7e.py"

@@ -2,7 +2,7 @@
 
 Cost: 3.3 M parameters; 1,000 iterations of batch 8 in 6 minutes on one CPU core.
 Expected: mIoU 0.918, 0.925, 0.901 (measured here, seeds 0, 1, 2).
-Train: python tools/train.py THIS
+Train: hordet train upernet_hornet-nano_horuperhead_1k
 """
 
 _base_ = [

@@ -9,6 +9,8 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, METRICS, DefaultScope
 from torch import nn
 
+from hordet.datasets.shapes.cache import draw_missing_shapes
+
 
 def make_test_run(model: nn.Module, cfg: Any, images: int, autocast: Any) -> Callable[[], None]:
     """Return a function that tests images one by one, from files to encoded predictions.
@@ -19,6 +21,7 @@ def make_test_run(model: nn.Module, cfg: Any, images: int, autocast: Any) -> Cal
         images: How many of the test data, from the first on.
         autocast: Makes the context of the forward pass.
     """
+    draw_missing_shapes(cfg)
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
         dataset = DATASETS.build(cfg.test_dataloader.dataset)
         metric = METRICS.build(cfg.test_evaluator)
@@ -44,6 +47,7 @@ def make_training_run(model: nn.Module, cfg: Any, images: int, autocast: Any) ->
         images: In the batch.
         autocast: Makes the context of the forward pass.
     """
+    draw_missing_shapes(cfg)
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
         wrapper = build_optim_wrapper(model, cfg.optim_wrapper)

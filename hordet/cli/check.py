@@ -28,7 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Check, print and write the findings."""
     cfg = read_run_config(arguments)
     from hordet.datasets.checks.inspection import inspect_data
+    from hordet.datasets.shapes.cache import draw_missing_shapes
 
+    draw_missing_shapes(cfg)
     result = inspect_data(cfg, arguments.jobs, progress=sys.stderr.isatty())
     for key, histogram in result.histograms.items():
         empty = [name for name, number in histogram.items() if not number]

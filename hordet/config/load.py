@@ -10,10 +10,13 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.utils import import_modules_from_strings
 
-from hordet.config.faults import find_faults
+from hordet.config.faults import find_faults, walk_dicts
 from hordet.config.names import find_config
 from hordet.config.safe import find_code, find_foreign_types
-from hordet.errors import ConfigError, did_you_mean
+from hordet.errors import ConfigError, DatasetError, did_you_mean
+
+# Types by the names that configs in older work folders give them, and by those of today.
+_RENAMED = {"hordet.amp.CpuAmpOptimWrapper": "hordet.CpuAmpOptimWrapper"}
 
 
 def load_config(
@@ -49,6 +52,7 @@ def load_config(
     except Exception as error:  # whatever a Python file can raise
         message = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{path} cannot be read as a config: {message}") from error
+    rename_types(cfg)
     own_keys = set(cfg)
     if safe:
         _refuse(path, find_foreign_types(dict(cfg.items())))
@@ -72,9 +76,22 @@ def load_config(
 
         try:
             cfg = make_tiny(cfg)
+        except DatasetError:  # a full disk, which is not the config's fault
+            raise
         except ValueError as error:
             raise ConfigError(f"{path} has no dry run: {error}") from error
     return cfg
+
+
+def rename_types(cfg: Config) -> None:
+    """Give the types of a config that were renamed since it was written their names of today.
+
+    Args:
+        cfg: Changed in place.
+    """
+    for part in walk_dicts(list(cfg.values())):
+        if isinstance(part.get("type"), str):
+            part["type"] = _RENAMED.get(part["type"], part["type"])
 
 
 def _refuse(path: Path, found: Iterable[str]) -> None:

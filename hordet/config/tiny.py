@@ -14,7 +14,8 @@ from mmengine.config import Config, ConfigDict
 from hordet.checkpoints import split_sha256
 from hordet.config.faults import walk_dicts
 from hordet.datasets.roots import EVALUATORS, LOADERS, list_metrics, walk_datasets
-from hordet.datasets.shapes.files import MAX_CLASSES, ensure_shapes
+from hordet.datasets.shapes.cache import ensure_shapes
+from hordet.datasets.shapes.files import MAX_CLASSES
 from hordet.registry import DATASETS
 
 TRAIN_IMAGES, VAL_IMAGES, IMAGE_SIZE = 8, 4, (96, 96)

@@ -16,6 +16,7 @@ from torch import nn
 from hordet import checkpoints
 from hordet.config.faults import walk_dicts
 from hordet.datasets.roots import list_metrics
+from hordet.datasets.shapes.cache import SHAPES, locate_shapes
 from hordet.engine.trackers import add_trackers
 from hordet.errors import CheckpointWarning, ConfigError
 from hordet.registry import MODELS
@@ -24,19 +25,36 @@ _TEST_LOADER, _TEST_EVALUATOR = "test_dataloader", "test_evaluator"
 
 
 def fit_to_machine(cfg: Config, work_dir: str, launcher: str) -> None:
-    """Set where a run writes and how its processes meet, and replace what this machine lacks.
+    """Set where a run reads and writes and how its processes meet; replace what the machine lacks.
 
     Args:
         cfg: Changed in place.
         work_dir: Where results go.
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'. Under torchrun 'none' becomes 'pytorch'.
     """
+    locate_data(cfg)
     cfg.work_dir = work_dir
     if launcher == "none" and "WORLD_SIZE" in os.environ and "LOCAL_RANK" in os.environ:
         launcher = "pytorch"
     cfg.launcher = launcher
     if not torch.cuda.is_available():
         _fit_to_cpu(cfg)
+
+
+def locate_data(cfg: Config) -> None:
+    """Put the folder of the images that hordet draws in place of `hordet://shapes`.
+
+    Nothing is drawn; `hordet.datasets.shapes.cache.draw_missing_shapes` does, where images are
+    needed.
+
+    Args:
+        cfg: Changed in place, wherever a path begins so.
+    """
+    root = str(locate_shapes())
+    for part in (cfg, *walk_dicts(list(cfg.values()))):
+        for key, value in list(part.items()):
+            if isinstance(value, str) and (value + "/").startswith(SHAPES + "/"):
+                part[key] = root + value.removeprefix(SHAPES)
 
 
 def _fit_to_cpu(cfg: Config) -> None:

@@ -13,6 +13,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 from torch.distributed import PrefixStore
 
 from hordet.datasets.checks.before_training import check_datasets
+from hordet.datasets.shapes.cache import draw_missing_shapes
 from hordet.errors import DatasetError, LostProcessError, UserError
 
 # How gloo, NCCL and torch's store say that the process at the other end is gone.
@@ -88,7 +89,7 @@ def explain_lost_processes() -> Iterator[None]:
 
 
 def check_data(cfg: Config) -> None:
-    """Check the data in one process of each machine; the others wait and learn of its faults.
+    """Draw and check the data in one process a machine; the others wait and learn of its faults.
 
     Args:
         cfg: The config, with its `launcher`; where that started several processes which do not
@@ -101,6 +102,7 @@ def check_data(cfg: Config) -> None:
     failure = None
     if not is_distributed() or int(os.environ.get("LOCAL_RANK", get_rank())) == 0:
         try:
+            draw_missing_shapes(cfg)
             check_datasets(cfg)
         except Exception as error:  # whatever it is, the others must not wait for ever
             failure = error

@@ -59,14 +59,14 @@ def read_config(
     """
     path = find_config(path)
     cfg = load_config(path, options, tiny=tiny, safe=safe)
+    own = None if tiny else cfg.get("work_dir")
+    default = f"work_dirs/{'tiny/' if tiny else ''}{Path(path).stem}"
+    fit_to_machine(cfg, work_dir or own or default, launcher)
     if data_root and not tiny:
         try:
             set_data_root(cfg, data_root)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-    own = None if tiny else cfg.get("work_dir")
-    default = f"work_dirs/{'tiny/' if tiny else ''}{Path(path).stem}"
-    fit_to_machine(cfg, work_dir or own or default, launcher)
     return cfg
 
 

@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor, nn
 
 from hordet.datasets.roots import walk_datasets
+from hordet.datasets.shapes.cache import draw_missing_shapes
 from hordet.errors import ExportError
 
 
@@ -33,12 +34,14 @@ def prepare_images(
 
     Raises:
         ExportError: The config has no such data, or they are not there.
+        DatasetError: The data are images that hordet draws, and cannot be written.
     """
     loader = cfg.get(f"{split}_dataloader")
     if not loader or not cfg.get("test_dataloader"):
         raise ExportError(f"the config has no {split}_dataloader, whose images are needed")
     data = copy.deepcopy(next(walk_datasets(loader.dataset)))
     data.pipeline = next(walk_datasets(cfg.test_dataloader.dataset)).pipeline
+    draw_missing_shapes(cfg)
     try:
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
             dataset = DATASETS.build(data)

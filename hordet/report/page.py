@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hordet.config.load import load_config
+from hordet.engine.prepare import locate_data
 from hordet.errors import ConfigError
 from hordet.ops.files import write_whole
 from hordet.report import plots
@@ -96,6 +97,7 @@ def _section(run: RunFolder, first: RunFolder | None) -> Section:
                 base, section.base = load_config(file), f"{file.parent.name}/{file.name}"
             except ConfigError:
                 continue
+            locate_data(base)  # as in the run's own config
     if base is not None:
         skipped = ("work_dir", "launcher")
         rows = compare_settings(base.to_dict(), run.config.to_dict())

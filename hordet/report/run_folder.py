@@ -9,6 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 
+from hordet.config.load import rename_types
 from hordet.errors import ReportError
 
 # Metrics by which a run is judged, the first that it has; their names, and what divides them.
@@ -85,9 +86,11 @@ def read_run(path: str | Path) -> RunFolder:
     if not configs:
         raise ReportError(
             f"{path} is no work folder of a run: it has no */vis_data/config.py. Give the folder "
-            "that tools/train.py wrote to (--work-dir)."
+            "that hordet train wrote to (--work-dir)."
         )
-    run = RunFolder(path, path.resolve().name, Config.fromfile(configs[-1]))
+    config = Config.fromfile(configs[-1])
+    rename_types(config)
+    run = RunFolder(path, path.resolve().name, config)
     for session in sessions:
         rows, cut = _rows(session / "vis_data/scalars.json")
         run.cut_lines += cut

@@ -193,6 +193,11 @@ def test_values_of_options():
             parse_options([f"model.loss={value}"])
 
 
+def test_types_of_older_work_folders_have_their_names_of_today(child):
+    path = child("optim_wrapper = dict(type='hordet.amp.CpuAmpOptimWrapper')")
+    assert load_config(path).optim_wrapper.type == "hordet.CpuAmpOptimWrapper"
+
+
 def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "mask.py").write_text("model = dict(")
     assert "did you mean 'mask.py'" in faults_of(tmp_path / "mask_.py")

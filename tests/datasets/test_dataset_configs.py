@@ -9,7 +9,10 @@ from mmengine.registry import METRICS, DefaultScope
 from hordet.config.load import load_config
 from hordet.datasets.checks.before_training import check_datasets
 from hordet.datasets.roots import set_data_root
+from hordet.datasets.shapes.cache import draw_missing_shapes, locate_shapes
 from hordet.datasets.shapes.files import DEFAULT_CLASSES, write_shapes
+from hordet.engine.prepare import locate_data
+from hordet.engine.runner import read_config
 from hordet.registry import DATASETS
 
 FOLDERS = {
@@ -30,6 +33,12 @@ NUMBERS = {
     "ade20k": (7, 3),
     "ade20k_640": (7, 3),
 }
+# Of the scales of a multi-scale test.
+RATIOS = {
+    "shapes_semantic": [0.75, 1.0, 1.25],
+    "camvid_semantic": [0.75, 1.0, 1.25, 1.5],
+    "ade20k": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75],
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +51,13 @@ def load(repository, cache, monkeypatch):
     monkeypatch.setenv("HORDET_CACHE", str(cache))
     monkeypatch.delenv("HORDET_DATA", raising=False)
     folder = repository / "configs" / "_base_" / "datasets"
-    return lambda name: load_config(folder / f"{name}.py")
+
+    def load(name):
+        cfg = load_config(folder / f"{name}.py")
+        locate_data(cfg)
+        return cfg
+
+    return load
 
 
 def test_every_base_config_has_its_row(repository):
@@ -55,6 +70,7 @@ def test_samples_to_train_and_to_test_on(load, request, name):
     cfg = load(name)
     if name in FOLDERS:
         set_data_root(cfg, request.getfixturevalue("shared_data") / FOLDERS[name])
+    draw_missing_shapes(cfg)
     check_datasets(cfg)
     masks = "instance" in name
     instances = masks or "detection" in name
@@ -114,30 +130,55 @@ def test_panoptic_samples(load, tmp_path):
     assert truth.gt_sem_seg.sem_seg.shape[1:] == truth.ori_shape
 
 
-@pytest.mark.parametrize("name", ["shapes_semantic", "camvid_semantic", "ade20k"])
+@pytest.mark.parametrize("name", RATIOS)
 def test_multi_scale_test_keeps_the_image_and_the_truth(load, request, name):
     cfg = load(name)
     if name in FOLDERS:
         set_data_root(cfg, request.getfixturevalue("shared_data") / FOLDERS[name])
+    draw_missing_shapes(cfg)
     cfg.val_dataloader.dataset.pipeline = cfg.tta_pipeline
     with DefaultScope.overwrite_default_scope("mmseg"):
         sample = DATASETS.build(cfg.val_dataloader.dataset)[0]
     views = sample["inputs"]
-    assert len(views) == 2 * len(cfg.img_ratios)
+    scales = [step.scale for step in cfg.tta_pipeline[1].transforms[0]]
+    assert len(views) == 2 * len(scales)
     for first, second in zip(views[::2], views[1::2], strict=True):
         np.testing.assert_array_equal(first.numpy(), second.flip(2).numpy())
     heights = [view.shape[1] for view in views[::2]]
-    single = heights[cfg.img_ratios.index(1.0)]
-    np.testing.assert_allclose(heights, [single * ratio for ratio in cfg.img_ratios], atol=1)
+    # Ratios of the single test scale, as published; not of the original image.
+    single = cfg.test_dataloader.dataset.pipeline[1].scale
+    ratios = [scale[0] / single[0] for scale in scales]
+    assert ratios == RATIOS[name] == [scale[1] / single[1] for scale in scales]
+    height = heights[ratios.index(1.0)]
+    np.testing.assert_allclose(heights, [height * ratio for ratio in ratios], atol=1)
 
 
 def test_shapes_name_their_classes_for_both_tasks(load):
     cfg = load("shapes_instance")
+    draw_missing_shapes(cfg)
     assert tuple(cfg.metainfo.classes) == DEFAULT_CLASSES
     categories = json.loads(open(cfg.val_evaluator.ann_file).read())["categories"]
     assert [category["name"] for category in categories] == list(DEFAULT_CLASSES)
-    classes = load("shapes_semantic").train_dataloader.dataset.metainfo.classes
-    assert tuple(classes) == ("background", *DEFAULT_CLASSES)
+    maps = load("shapes_semantic").train_dataloader.dataset.metainfo
+    assert tuple(maps.classes) == ("background", *DEFAULT_CLASSES)
+    assert maps.palette == [[0, 0, 0], *cfg.metainfo.palette]
+
+
+def test_reading_a_config_draws_nothing(repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("HORDET_CACHE", str(tmp_path))
+    name = "shapes/mask-rcnn_hornet-nano_horfpn_7e"
+    assert load_config(name).val_evaluator.ann_file == (
+        "hordet://shapes/annotations/instances_val.json"
+    )
+    cfg = read_config(name)
+    root = str(locate_shapes())
+    assert cfg.data_root == cfg.train_dataloader.dataset.data_root == root
+    assert cfg.val_evaluator.ann_file == f"{root}/annotations/instances_val.json"
+    assert "hordet://" not in cfg.pretty_text
+    assert read_config(name, data_root="mine").test_evaluator.ann_file == (
+        "mine/annotations/instances_val.json"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_camvid_names_are_those_of_the_data(load, shared_data):

@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 
 from hordet.engine import processes
+from hordet.engine.runner import read_config
 from hordet.errors import DatasetError, UserError
 
 
@@ -133,6 +134,15 @@ def test_a_lost_process_in_words(monkeypatch, message):
     monkeypatch.setattr(processes, "is_distributed", lambda: False)
     with pytest.raises(RuntimeError, match="^Broken pipe"), processes.explain_lost_processes():
         raise RuntimeError("Broken pipe")
+
+
+def test_images_are_drawn_before_the_data_are_checked(tmp_path, monkeypatch):
+    monkeypatch.setenv("HORDET_CACHE", str(tmp_path))
+    cfg = read_config("shapes/upernet_hornet-nano_horuperhead_1k")
+    assert not list(tmp_path.iterdir())
+    processes.check_data(cfg)
+    images = list(tmp_path.glob("shapes-4ad86ac5e02b/*/*.png"))
+    assert len(images) == 500
 
 
 def test_one_process_checks_whatever_its_environment_says(monkeypatch):

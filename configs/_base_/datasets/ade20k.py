@@ -29,7 +29,6 @@ test_pipeline = [
     dict(type="hordet.LoadSegAnnotations", num_classes=150),
     dict(type="mmseg.PackSegInputs"),
 ]
-img_ratios = [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
 tta_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
     dict(
@@ -37,8 +36,12 @@ tta_pipeline = [
         transforms=[
             [
                 # Ratios of the single test scale, as published; not of the original image.
-                dict(type="Resize", scale=(int(2048 * r), int(512 * r)), keep_ratio=True)
-                for r in img_ratios
+                dict(type="Resize", scale=(1024, 256), keep_ratio=True),
+                dict(type="Resize", scale=(1536, 384), keep_ratio=True),
+                dict(type="Resize", scale=(2048, 512), keep_ratio=True),
+                dict(type="Resize", scale=(2560, 640), keep_ratio=True),
+                dict(type="Resize", scale=(3072, 768), keep_ratio=True),
+                dict(type="Resize", scale=(3584, 896), keep_ratio=True),
             ],
             [
                 dict(type="RandomFlip", prob=0.0, direction="horizontal"),

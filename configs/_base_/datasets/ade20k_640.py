@@ -4,7 +4,8 @@ _base_ = "ade20k.py"
 
 crop_size = (640, 640)
 scale = (2560, 640)
-load, annotations, pack = (_base_.train_pipeline[i] for i in (0, 1, -1))
+load = _base_.train_pipeline[0]
+annotations = _base_.train_pipeline[1]
 train_pipeline = [
     load,
     annotations,
@@ -12,10 +13,19 @@ train_pipeline = [
     dict(type="mmseg.RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
     *_base_.train_pipeline[4:],
 ]
-test_pipeline = [load, dict(type="Resize", scale=scale, keep_ratio=True), annotations, pack]
+test_pipeline = [
+    load,
+    dict(type="Resize", scale=scale, keep_ratio=True),
+    annotations,
+    dict(type="mmseg.PackSegInputs"),
+]
 resizes = [
-    dict(type="Resize", scale=(int(2560 * r), int(640 * r)), keep_ratio=True)
-    for r in _base_.img_ratios
+    dict(type="Resize", scale=(1280, 320), keep_ratio=True),
+    dict(type="Resize", scale=(1920, 480), keep_ratio=True),
+    dict(type="Resize", scale=(2560, 640), keep_ratio=True),
+    dict(type="Resize", scale=(3200, 800), keep_ratio=True),
+    dict(type="Resize", scale=(3840, 960), keep_ratio=True),
+    dict(type="Resize", scale=(4480, 1120), keep_ratio=True),
 ]
 tta_pipeline = [
     load,

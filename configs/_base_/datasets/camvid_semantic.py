@@ -56,15 +56,17 @@ test_pipeline = [
     dict(type="hordet.LoadSegAnnotations", num_classes=11),
     dict(type="mmseg.PackSegInputs"),
 ]
-img_ratios = [0.75, 1.0, 1.25, 1.5]
+# Multi-scale test: ratios 0.75 to 1.5, each also flipped.
 tta_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
     dict(
         type="TestTimeAug",
         transforms=[
             [
-                dict(type="Resize", scale=(int(240 * r), int(180 * r)), keep_ratio=True)
-                for r in img_ratios
+                dict(type="Resize", scale=(180, 135), keep_ratio=True),
+                dict(type="Resize", scale=(240, 180), keep_ratio=True),
+                dict(type="Resize", scale=(300, 225), keep_ratio=True),
+                dict(type="Resize", scale=(360, 270), keep_ratio=True),
             ],
             [
                 dict(type="RandomFlip", prob=0.0, direction="horizontal"),

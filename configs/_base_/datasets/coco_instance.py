@@ -6,16 +6,27 @@ crop of 384 to 600 pixels a side, then as the first. The long side stays within 
 """
 
 data_root = "{{$HORDET_DATA:data}}/coco"
-short_sides = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
 resize = dict(
     type="RandomChoiceResize",
-    scales=[(1333, side) for side in short_sides],
+    scales=[
+        (1333, 480),
+        (1333, 512),
+        (1333, 544),
+        (1333, 576),
+        (1333, 608),
+        (1333, 640),
+        (1333, 672),
+        (1333, 704),
+        (1333, 736),
+        (1333, 768),
+        (1333, 800),
+    ],
     keep_ratio=True,
     resize_type="mmdet.Resize",
 )
 resize_before_crop = dict(
     type="RandomChoiceResize",
-    scales=[(1333, side) for side in (400, 500, 600)],
+    scales=[(1333, 400), (1333, 500), (1333, 600)],
     keep_ratio=True,
     resize_type="mmdet.Resize",
 )
@@ -39,13 +50,16 @@ test_pipeline = [
     dict(type="mmdet.PackDetInputs"),
 ]
 # Multi-scale test: three sizes, each also flipped.
-tta_scales = [(1000, 600), (1333, 800), (1666, 1000)]
 tta_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
     dict(
         type="TestTimeAug",
         transforms=[
-            [dict(type="mmdet.Resize", scale=scale, keep_ratio=True) for scale in tta_scales],
+            [
+                dict(type="mmdet.Resize", scale=(1000, 600), keep_ratio=True),
+                dict(type="mmdet.Resize", scale=(1333, 800), keep_ratio=True),
+                dict(type="mmdet.Resize", scale=(1666, 1000), keep_ratio=True),
+            ],
             [dict(type="mmdet.RandomFlip", prob=0.0), dict(type="mmdet.RandomFlip", prob=1.0)],
             [dict(type="mmdet.PackDetInputs")],
         ],
@@ -85,7 +99,7 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(
     type="hordet.CocoMetric",
-    ann_file=data_root + "/annotations/instances_val2017.json",
+    ann_file="{{$HORDET_DATA:data}}/coco/annotations/instances_val2017.json",
     metric=["bbox", "segm"],
 )
 test_evaluator = val_evaluator

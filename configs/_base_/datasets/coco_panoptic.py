@@ -14,7 +14,7 @@ val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
 val_evaluator = dict(
-    ann_file=data_root + "/annotations/panoptic_val2017.json",
-    seg_prefix=data_root + "/annotations/panoptic_val2017/",
+    ann_file="{{$HORDET_DATA:data}}/coco/annotations/panoptic_val2017.json",
+    seg_prefix="{{$HORDET_DATA:data}}/coco/annotations/panoptic_val2017/",
 )
 test_evaluator = val_evaluator

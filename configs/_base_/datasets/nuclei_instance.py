@@ -31,13 +31,16 @@ test_pipeline = [
     dict(type="mmdet.PackDetInputs"),
 ]
 # Multi-scale test: 0.83 to 1.2 of the single scale, each also flipped.
-tta_scales = [(400, 320), (480, 384), (576, 461)]
 tta_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
     dict(
         type="TestTimeAug",
         transforms=[
-            [dict(type="mmdet.Resize", scale=scale, keep_ratio=True) for scale in tta_scales],
+            [
+                dict(type="mmdet.Resize", scale=(400, 320), keep_ratio=True),
+                dict(type="mmdet.Resize", scale=(480, 384), keep_ratio=True),
+                dict(type="mmdet.Resize", scale=(576, 461), keep_ratio=True),
+            ],
             [dict(type="mmdet.RandomFlip", prob=0.0), dict(type="mmdet.RandomFlip", prob=1.0)],
             [dict(type="mmdet.PackDetInputs")],
         ],
@@ -78,7 +81,7 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(
     type="hordet.CocoMetric",
-    ann_file=data_root + "/annotations/instances_val.json",
+    ann_file="{{$HORDET_DATA:data}}/nuclei/annotations/instances_val.json",
     metric=["bbox", "segm"],
 )
 test_evaluator = val_evaluator

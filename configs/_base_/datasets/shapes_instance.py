@@ -1,15 +1,21 @@
 """Instance segmentation on `shapes`: 400 + 100 generated images of 128 x 128, 6 classes.
 
-The images lie in the cache folder (HORDET_CACHE, or ~/.cache/hordet); reading this config makes
-them if they are not there, in a few seconds.
+`hordet://shapes` is a folder in the cache (HORDET_CACHE, or ~/.cache/hordet). hordet draws the
+images there in a few seconds, when they are needed first.
 """
 
-# With `_base_` set first, mmengine reads this as a plain config, where an import is an import.
-_base_ = []
-from hordet.datasets.shapes import files as shapes  # noqa: E402
-
-data_root = str(shapes.ensure_shapes())
-metainfo = dict(classes=shapes.DEFAULT_CLASSES, palette=list(shapes.DEFAULT_PALETTE))
+data_root = "hordet://shapes"
+metainfo = dict(
+    classes=("circle", "square", "triangle", "star", "ring", "cross"),
+    palette=[
+        [220, 60, 60],
+        [60, 120, 230],
+        [240, 200, 40],
+        [60, 190, 90],
+        [170, 80, 220],
+        [240, 130, 40],
+    ],
+)
 
 train_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
@@ -24,13 +30,16 @@ test_pipeline = [
     dict(type="mmdet.PackDetInputs"),
 ]
 # Multi-scale test: three sizes, each also flipped.
-tta_scales = [(112, 112), (128, 128), (144, 144)]
 tta_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
     dict(
         type="TestTimeAug",
         transforms=[
-            [dict(type="mmdet.Resize", scale=scale, keep_ratio=True) for scale in tta_scales],
+            [
+                dict(type="mmdet.Resize", scale=(112, 112), keep_ratio=True),
+                dict(type="mmdet.Resize", scale=(128, 128), keep_ratio=True),
+                dict(type="mmdet.Resize", scale=(144, 144), keep_ratio=True),
+            ],
             [dict(type="mmdet.RandomFlip", prob=0.0), dict(type="mmdet.RandomFlip", prob=1.0)],
             [dict(type="mmdet.PackDetInputs")],
         ],
@@ -70,7 +79,7 @@ test_dataloader = val_dataloader
 
 val_evaluator = dict(
     type="hordet.CocoMetric",
-    ann_file=data_root + "/annotations/instances_val.json",
+    ann_file="hordet://shapes/annotations/instances_val.json",
     metric=["bbox", "segm"],
 )
 test_evaluator = val_evaluator

@@ -1,13 +1,17 @@
 """Semantic segmentation on `shapes`: the images of shapes_instance.py, background as class 0."""
 
-# With `_base_` set first, mmengine reads this as a plain config, where an import is an import.
-_base_ = []
-from hordet.datasets.shapes import files as shapes  # noqa: E402
-
-data_root = str(shapes.ensure_shapes())
+data_root = "hordet://shapes"
 metainfo = dict(
-    classes=("background", *shapes.DEFAULT_CLASSES),
-    palette=[[0, 0, 0], *shapes.DEFAULT_PALETTE],
+    classes=("background", "circle", "square", "triangle", "star", "ring", "cross"),
+    palette=[
+        [0, 0, 0],
+        [220, 60, 60],
+        [60, 120, 230],
+        [240, 200, 40],
+        [60, 190, 90],
+        [170, 80, 220],
+        [240, 130, 40],
+    ],
 )
 
 train_pipeline = [
@@ -22,15 +26,16 @@ test_pipeline = [
     dict(type="hordet.LoadSegAnnotations", num_classes=7),
     dict(type="mmseg.PackSegInputs"),
 ]
-img_ratios = [0.75, 1.0, 1.25]
+# Multi-scale test: ratios 0.75, 1 and 1.25, each also flipped.
 tta_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
     dict(
         type="TestTimeAug",
         transforms=[
             [
-                dict(type="Resize", scale=(int(128 * r), int(128 * r)), keep_ratio=True)
-                for r in img_ratios
+                dict(type="Resize", scale=(96, 96), keep_ratio=True),
+                dict(type="Resize", scale=(128, 128), keep_ratio=True),
+                dict(type="Resize", scale=(160, 160), keep_ratio=True),
             ],
             [
                 dict(type="RandomFlip", prob=0.0, direction="horizontal"),

@@ -1,1 +1,1 @@
-"""Images that hordet draws itself, with boxes, masks and label maps: `files.write_shapes`."""
+"""Images that hordet draws itself, with boxes, masks and label maps; `cache` says where."""

@@ -1,4 +1,4 @@
-"""`shapes`: the data set hordet carries with it, generated on first use, the same on every machine.
+"""`shapes`: the data set that hordet draws itself, with its labels, the same on every machine.
 
 One folder serves all tasks, in the layouts that mmdet and mmseg read:
 
@@ -14,9 +14,7 @@ segmentation reads the maps either with the background as a class of its own, `(
 `reduce_zero_label=True`. Masks, boxes, areas and maps all speak of the visible part of an object.
 """
 
-import hashlib
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,77 +27,10 @@ from hordet.datasets.formats.panoptic import describe_segments, list_panoptic_ca
 from hordet.datasets.shapes.drawing import OUTLINES, draw
 
 DEFAULT_CLASSES = tuple(OUTLINES)[:6]
-# RGB, for images of predictions.
-DEFAULT_PALETTE = (
-    [220, 60, 60],
-    [60, 120, 230],
-    [240, 200, 40],
-    [60, 190, 90],
-    [170, 80, 220],
-    [240, 130, 40],
-)
 # Raise it whenever the images or labels of the same settings change: it keeps caches apart.
 VERSION = 1
 MAX_CLASSES = 254
 """One value of a uint8 map is the background, 0, and one is kept for pixels to ignore, 255."""
-
-
-def ensure_shapes(
-    *,
-    num_train: int = 400,
-    num_val: int = 100,
-    size: tuple[int, int] = (128, 128),
-    classes: Sequence[str] = DEFAULT_CLASSES,
-    stuff: Sequence[str] = (),
-    seed: int = 0,
-) -> Path:
-    """The folder of a shapes data set, written now if it is not there yet.
-
-    It lies in the folder that the environment variable HORDET_CACHE names, or in ~/.cache/hordet.
-    Several processes may ask at once: each sees either no folder or a whole one.
-
-    Args:
-        num_train: Number of training images.
-        num_val: Number of validation images.
-        size: Height and width of the images, pixels.
-        classes: Class names, any number up to 254.
-        stuff: Further class names; given, panoptic annotations are written too.
-        seed: Seed of the images.
-
-    Returns:
-        The root of the data set.
-
-    Raises:
-        ValueError: As `write_shapes`.
-        OSError: The cache folder cannot be written.
-    """
-    settings = dict(
-        num_train=num_train, num_val=num_val, size=list(size), classes=list(classes), seed=seed
-    )
-    if stuff:
-        settings["stuff"] = list(stuff)
-    digest = hashlib.sha256(json.dumps([VERSION, settings]).encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("HORDET_CACHE") or Path.home() / ".cache" / "hordet").absolute()
-    root = cache / f"shapes-{digest}"
-    if not root.is_dir():
-        try:
-            write_shapes(
-                root,
-                num_train=num_train,
-                num_val=num_val,
-                size=size,
-                classes=classes,
-                stuff=stuff,
-                seed=seed,
-            )
-        except FileExistsError:
-            pass  # Another process was faster; what it wrote is the same.
-        except OSError as error:
-            raise OSError(
-                f"Cannot write the shapes data set to {root}: {error}. "
-                "Set HORDET_CACHE to a folder that can be written."
-            ) from error
-    return root
 
 
 def write_shapes(

@@ -1,7 +1,6 @@
 """The generated data set: same bytes each time, whole or absent, truthful in both label forms."""
 
 import json
-import multiprocessing
 from hashlib import sha256
 
 import cv2
@@ -11,13 +10,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from hordet.datasets.shapes import drawing
-from hordet.datasets.shapes import files as shapes
-from hordet.datasets.shapes.files import (
-    DEFAULT_CLASSES,
-    describe_mask,
-    ensure_shapes,
-    write_shapes,
-)
+from hordet.datasets.shapes.files import DEFAULT_CLASSES, describe_mask, write_shapes
 
 SETTINGS = dict(num_train=24, num_val=6)
 
@@ -48,7 +41,7 @@ def test_same_settings_give_the_same_bytes_and_another_seed_does_not(root, tmp_p
     assert all(other[name] != again[name] for name in again if "labels" not in name)
 
 
-def test_a_image_does_not_depend_on_how_many_there_are(root, tmp_path):
+def test_an_image_does_not_depend_on_how_many_there_are(root, tmp_path):
     fewer = write_shapes(tmp_path / "fewer", num_train=2, num_val=1)
     for name in ("train/000001.png", "train/000002.png", "labels/train/000002.png"):
         assert (fewer / name).read_bytes() == (root / name).read_bytes()
@@ -144,58 +137,6 @@ def test_polygon_for_one_piece_rle_for_a_hole_or_two_parts():
     mask[7:9, 8:10] = True
     mask[16:18, 20:25] = True
     assert isinstance(describe_mask(mask)["segmentation"], dict)
-
-
-def test_cache_is_named_by_its_settings_and_written_once(tmp_path, monkeypatch):
-    monkeypatch.setenv("HORDET_CACHE", str(tmp_path / "cache"))
-    tiny = dict(num_train=1, num_val=1, size=(32, 32))
-    root = ensure_shapes(**tiny)
-    assert root.parent == tmp_path / "cache" and root.name.startswith("shapes-")
-    mark = (root / "train" / "000001.png").stat().st_mtime_ns
-    assert ensure_shapes(**tiny) == root
-    assert (root / "train" / "000001.png").stat().st_mtime_ns == mark
-    assert ensure_shapes(**tiny, seed=3) != root
-    monkeypatch.setattr(shapes, "VERSION", shapes.VERSION + 1)
-    assert ensure_shapes(**tiny) != root
-
-
-def test_several_processes_at_once_see_one_whole_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HORDET_CACHE", str(tmp_path))
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(3) as pool:
-        settings = dict(num_train=6, num_val=2, size=(48, 48))
-        roots = [job.get(60) for job in [pool.apply_async(ensure_shapes, (), settings)] * 3]
-    assert len(set(roots)) == 1
-    assert [path.name for path in tmp_path.iterdir()] == [roots[0].name]
-    assert len(digests(roots[0])) == 2 * 8 + 2
-
-
-def test_the_loser_of_a_race_takes_the_winners_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HORDET_CACHE", str(tmp_path))
-    tiny = dict(num_train=1, num_val=1, size=(32, 32))
-    write_split = shapes._write_split
-
-    def meanwhile(root, split, *rest):
-        write_split(root, split, *rest)
-        if split == "val":
-            winner = next(path for path in tmp_path.iterdir()).name[1:].rsplit("-", 1)[0]
-            (tmp_path / winner / "theirs").mkdir(parents=True)
-
-    monkeypatch.setattr(shapes, "_write_split", meanwhile)
-    root = ensure_shapes(**tiny)
-    assert [path.name for path in root.iterdir()] == ["theirs"]
-    assert [path.name for path in tmp_path.iterdir()] == [root.name]
-
-
-def test_a_failed_writing_leaves_nothing(tmp_path, monkeypatch):
-    def fail(*arguments):
-        raise OSError("no space left")
-
-    monkeypatch.setenv("HORDET_CACHE", str(tmp_path))
-    monkeypatch.setattr(shapes, "_write_png", fail)
-    with pytest.raises(OSError, match="no space left.*HORDET_CACHE"):
-        ensure_shapes(num_train=1, num_val=1)
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
