@@ -167,14 +167,15 @@ def test_optimizers_step_as_before_and_torch_compiles_as_before():
             torch.manual_seed(0)
             layer = torch.nn.Linear(3, 2)
             optimizer = torch.optim.AdamW(layer.parameters(), lr=0.1)
+            step = optimize(optimizer)
             for _ in range(3):
                 optimizer.zero_grad()
                 layer(torch.ones(4, 3)).square().sum().backward()
                 assert torch.is_grad_enabled()
-                optimize(optimizer)
+                step()
             return layer.weight.detach()
 
-        first = train(lambda optimizer: optimizer.step())
+        first = train(lambda optimizer: optimizer.step)
         light = "torch._dynamo" not in sys.modules
         add_group = torch.optim.Optimizer.add_param_group.__wrapped__
         unchecked = hasattr(add_group, "__dynamo_disable")
@@ -192,11 +193,11 @@ def test_optimizers_step_as_before_and_torch_compiles_as_before():
         real = torch.compiler.disable(apart)
         torch.compile(lambda x: real(x * 2) * 3, backend=as_torch)(torch.ones(1))
         restored = hasattr(add_group, "__dynamo_disable")
-        second = train(lambda optimizer: optimizer.step())
-        compiled = train(lambda optimizer: torch.compile(optimizer.step, backend="eager")())
+        second = train(lambda optimizer: optimizer.step)
+        compiled = train(lambda optimizer: torch.compile(optimizer.step, backend="eager"))
         print(json.dumps([
             light, unchecked, restored, out.item(), counter.frame_count == as_torch.frame_count,
-            torch.equal(first, second), torch.allclose(first, compiled),
+            torch.equal(first, second), torch.allclose(first, compiled, atol=1e-5),
         ]))
     """
     assert run(code) == [True, True, False, 12.0, True, True, True]
