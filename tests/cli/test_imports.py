@@ -22,7 +22,7 @@ WATCHED = {
 }
 MODEL = {"torch", "torchvision", "mmengine", "mmcv"}
 DETECTOR = MODEL | {"mmdet", "shapely"}  # mmdet's masks import shapely
-SEGMENTOR = MODEL | {"mmseg"}
+SEGMENTOR = DETECTOR | {"mmseg"}  # its Mask2FormerHead imports mmdet
 # mmengine's visualizer makes a figure as it is built, and every Runner builds one.
 RUN = {"matplotlib", "faster_coco_eval"}
 # Ends as the command would, and says what it has imported.
@@ -38,8 +38,7 @@ watched = json.loads(sys.argv[1])
 print("\\n" + json.dumps([code, [name for name in watched if name in sys.modules]]))
 """
 # The same for a training that ends at its first iteration.
-HOOKED = """
-_base_ = {base!r}
+HOOK = """
 import json, os, sys
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -48,9 +47,13 @@ from mmengine.registry import HOOKS
 class EndHook(Hook):
     def after_train_iter(self, *_, **__):
         watched = json.loads(sys.argv[1])
-        print("\\n" + json.dumps([0, [name for name in watched if name in sys.modules]]), flush=True)
+        found = [name for name in watched if name in sys.modules]
+        print("\\n" + json.dumps([0, found]), flush=True)
         os._exit(0)
-
+"""
+HOOKED = """
+_base_ = {base!r}
+import end_hook
 default_hooks = dict(end=dict(type="mmengine.EndHook"))
 """
 
@@ -59,7 +62,7 @@ default_hooks = dict(end=dict(type="mmengine.EndHook"))
 def imports_of(repository, drawn_images, tmp_path):
     """Run `hordet WORDS` in an empty folder; return what it has imported of `WATCHED`."""
     environment = {**os.environ, "HORDET_CACHE": str(drawn_images), "OMP_NUM_THREADS": "1"}
-    environment["PYTHONPATH"] = str(repository)
+    environment["PYTHONPATH"] = os.pathsep.join([str(repository), str(tmp_path)])
 
     def run(*words, ends=0):
         command = [sys.executable, "-c", PROGRAM, json.dumps(sorted(WATCHED)), *map(str, words)]
@@ -116,6 +119,7 @@ def test_train_imports_neither_compiler_nor_the_other_task(
     imports_of, repository, tmp_path, config
 ):
     path = tmp_path / "hooked.py"
+    (tmp_path / "end_hook.py").write_text(HOOK)
     path.write_text(HOOKED.format(base=str(repository / config)))
     found = imports_of("train", path, "--tiny")
     assert found <= RUN | (DETECTOR if config == DETECTION else SEGMENTOR)
