@@ -67,6 +67,10 @@ class ExportError(UserError):
     """A model that has no export, an export that does not equal its model, a file that is none."""
 
 
+class BenchmarkError(UserError):
+    """A process that a benchmark times has failed; the message holds its last words."""
+
+
 class ReportError(UserError, ValueError):
     """There is nothing to report on; the message says what is missing."""
 

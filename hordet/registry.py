@@ -10,6 +10,17 @@ import mmengine.registry as mmengine
 from mmengine.registry import Registry
 
 
+def is_kind_of(kind: type, *names: str) -> bool:
+    """Tell whether a class is one of others or derives from one; imports none of them.
+
+    Args:
+        kind: The class.
+        *names: The others as a config names them with their scope, such as 'mmdet.CocoDataset'.
+    """
+    own = {f"{base.__module__.partition('.')[0]}.{base.__name__}" for base in kind.__mro__}
+    return not own.isdisjoint(names)
+
+
 class RoomRegistry(Registry):
     """A registry that imports the module of a component when that is asked for, and no other.
 

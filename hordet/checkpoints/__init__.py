@@ -18,6 +18,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "newest": ["find_newest_checkpoint", "require_resumable"],
         "save": ["check_destination", "save_checkpoint"],
-        "shards": ["gather_shards", "shard_like"],
+        "shards": ["gather_shards", "is_shard", "shard_like"],
     },
 )

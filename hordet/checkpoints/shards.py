@@ -1,15 +1,15 @@
 """Tensors that are split among processes (torch's DTensor), and the whole ones of a checkpoint."""
 
+import sys
 from typing import Any
 
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map_only
 
 
 def gather_shards(state: Any) -> Any:
     """Return a state with whole tensors in place of shards; every process must call it."""
-    return tree_map_only(DTensor, lambda shards: shards.full_tensor().cpu(), state)
+    return tree_map_only(is_shard, lambda shards: shards.full_tensor().cpu(), state)
 
 
 def shard_like(tensor: Any, model: Any) -> Any:
@@ -19,7 +19,15 @@ def shard_like(tensor: Any, model: Any) -> Any:
         tensor: What every process holds whole.
         model: The parameter, or what belongs to it, that says how it is split.
     """
-    whole = isinstance(tensor, Tensor) and not isinstance(tensor, DTensor)
-    if whole and isinstance(model, DTensor) and tensor.ndim == model.ndim:
+    whole = isinstance(tensor, Tensor) and not is_shard(tensor)
+    if whole and is_shard(model) and tensor.ndim == model.ndim:
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(tensor.to(model.device), model.device_mesh, model.placements)
     return tensor
+
+
+def is_shard(value: Any) -> bool:
+    """Tell whether a value is a DTensor: then its module is there, which takes a second to load."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(value, module.DTensor)

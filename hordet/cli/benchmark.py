@@ -3,6 +3,7 @@
 hordet benchmark complexity --all --markdown docs/zoo.md --json zoo.json
 hordet benchmark backbones --markdown docs/backbones.md
 hordet benchmark evaluation
+hordet benchmark start --against ../older
 hordet benchmark necks --jobs 2 --costs --markdown docs/necks.md --plot docs/necks.png
 hordet benchmark speed fpn horfpn-7x7 horfpn-7x7:compiled horfpn-7x7:naive --plot neck.png
 """
@@ -13,6 +14,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from hordet.cli.arguments import number_from
 from hordet.config.names import CONFIGS
 from hordet.ops.files import write_whole
 
@@ -27,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         run_complexity: (complexity_arguments, "parameters and multiply-adds of configs"),
         run_backbones: (backbones_arguments, "backbones under HorFPN: cost, a train step"),
         run_evaluation: (evaluation_arguments, "COCO's metrics: time, memory, pycocotools'"),
+        run_start: (start_arguments, "seconds until an image is predicted, a training trains"),
         run_speed: (speed_arguments, "milliseconds and memory, beside the machine's limits"),
         run_necks: (necks_arguments, "the neck study: trainings that go on where they were"),
     }.items():
@@ -104,6 +107,36 @@ def run_evaluation(arguments: argparse.Namespace) -> None:
 
     rows = coco_benchmark.measure(arguments.images, arguments.detections)
     write("COCO evaluation", coco_benchmark.format_markdown(rows), rows, arguments)
+
+
+def start_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what `hordet benchmark start` starts."""
+    add = parser.add_argument
+    add(
+        "config",
+        nargs="?",
+        default="shapes/mask-rcnn_hornet-nano_horfpn_7e",
+        metavar="FOLDER/NAME",
+        help="config below configs/ (default: %(default)s)",
+    )
+    add(
+        "--against",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="CHECKOUT",
+        help="folders of other checkouts, which take turns with this one",
+    )
+    add("--rounds", type=number_from(1), default=5, help="runs of each (default: 5)")
+
+
+def run_start(arguments: argparse.Namespace) -> None:
+    """Time the commands from start to end, here and in other checkouts."""
+    from hordet.benchmark import start
+
+    checkouts = [ROOT, *(path.resolve() for path in arguments.against)]
+    rows = start.measure(arguments.config.removesuffix(".py"), checkouts, arguments.rounds)
+    write("Starts", start.format_markdown(rows), rows, arguments)
 
 
 def speed_arguments(parser: argparse.ArgumentParser) -> None:

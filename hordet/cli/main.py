@@ -18,7 +18,7 @@ from types import ModuleType
 
 from hordet.cli.arguments import Parser
 from hordet.errors import RESUME_ME, Interrupted, UserError
-from hordet.ops.upstream import silence_warnings
+from hordet.ops.upstream import postpone_imports, silence_warnings
 
 SUBCOMMANDS = (
     "train",
@@ -77,6 +77,7 @@ def main(words: Sequence[str] | None = None) -> int:
         argcomplete.autocomplete(parser)
     arguments = parser.parse_args(words)
     module: ModuleType = arguments.module
+    postpone_imports()
     return run_in_words(lambda: module.run(arguments), arguments.debug)
 
 

@@ -59,6 +59,19 @@ _TAKEN_BEFORE = {
 }
 # These hold names of another library.
 _FOREIGN = {"Albu"}
+# By a part of a top-level key: the registries where what stands below it is looked up.
+_LOOKED_UP: dict[str, tuple[Registry, ...]] = {
+    "dataloader": (mmengine.registry.DATASETS, mmengine.registry.TRANSFORMS),
+    "evaluator": (mmengine.registry.METRICS,),
+    "hooks": (mmengine.registry.HOOKS,),
+    "log_processor": (mmengine.registry.LOG_PROCESSORS,),
+    "model": (mmengine.registry.MODELS, mmengine.registry.TASK_UTILS),
+    "optim_wrapper": (mmengine.registry.OPTIM_WRAPPERS, mmengine.registry.OPTIMIZERS),
+    "param_scheduler": (mmengine.registry.PARAM_SCHEDULERS,),
+    "pipeline": (mmengine.registry.TRANSFORMS,),
+    "vis": (mmengine.registry.VISUALIZERS, mmengine.registry.VISBACKENDS),
+    "_cfg": (mmengine.registry.LOOPS,),
+}
 _ROOTS = [value for value in vars(mmengine.registry).values() if isinstance(value, Registry)]
 
 
@@ -153,28 +166,23 @@ def _walk(value: Any, path: str, scope: str) -> Iterator[str]:
 
 def _check_typed(value: dict, path: str, scope: str) -> Iterator[str]:
     kind = value["type"]
-    if not isinstance(kind, str):
-        meanings = (kind,)
-    else:
-        meanings = _meanings(kind, scope)
-        if not meanings:
-            # A word that its owner reads, such as `nms` or `bilinear`, is no class name.
-            if "." in kind or kind[:1].isupper():
-                yield f"{path}.type: {_unknown_type(kind, scope)}"
-            return
     extra = set(_ALWAYS)
     for part, names in _TAKEN_BEFORE.items():
         if part in path:
             extra |= names
-    faults = []
-    for meaning in meanings:
+    faults: dict[str, None] = {}  # in order, each once
+    # One meaning that fits is enough, and those behind it are not imported.
+    for meaning in _meanings(kind, path, scope) if isinstance(kind, str) else (kind,):
         allowed = get_keywords(meaning)
         if allowed is None or value.keys() <= allowed | extra:
             return
         for name in sorted(value.keys() - allowed - extra):
             hint = did_you_mean(name, allowed)
-            faults.append(f"{path}.{name}: {meaning.__name__} has no such parameter{hint}")
+            faults[f"{path}.{name}: {meaning.__name__} has no such parameter{hint}"] = None
     yield from faults
+    # A word that its owner reads, such as `nms` or `bilinear`, is no class name.
+    if not faults and ("." in kind or kind[:1].isupper()):
+        yield f"{path}.type: {_unknown_type(kind, scope)}"
 
 
 @cache
@@ -194,19 +202,38 @@ def _names_in(registry: Registry) -> set[str]:
     return set(registry.module_dict)
 
 
-@cache
-def _meanings(name: str, scope: str) -> tuple:
-    """Return the classes and functions that `name` means in any registry under a default scope."""
+def _meanings(name: str, path: str, scope: str) -> Iterator[Any]:
+    """Yield the classes and functions that `name` means in any registry under a default scope.
+
+    First come those of the registries where the key at `path` is looked up: each further one may
+    import another part of a package.
+    """
     if "." in name:
         scope, _, name = name.rpartition(".")
         if "." in scope or scope == "torch":  # a full path, such as torch.optim.AdamW
             found = _imported(scope, name)
-            return (found,) if found else ()
+            if found:
+                yield found
+            return
         if importlib.util.find_spec(scope) is None:
-            return ()
-    meanings = [registry.get(name) for registry in _registries(scope)]
-    meanings.append(_imported("mmcv.ops", name))  # mmdet looks its `roi_layer` up there
-    return tuple(dict.fromkeys(m for m in meanings if m is not None))
+            return
+    key = path.partition(".")[0]
+    expected = next((roots for word, roots in _LOOKED_UP.items() if word in key), ())
+    registries = _registries(scope)
+    near = [registry for registry in registries if registry.root in expected]
+    far = [registry for registry in registries if registry.root not in expected]
+    yield from _registered(name, near)
+    found = _imported("mmcv.ops", name)  # mmdet looks its `roi_layer` up there
+    if found is not None:
+        yield found
+    yield from _registered(name, far)
+
+
+def _registered(name: str, registries: Iterable[Registry]) -> Iterator[Any]:
+    for registry in registries:
+        found = registry.get(name)
+        if found is not None:
+            yield found
 
 
 def _registries(scope: str) -> list[Registry]:

@@ -1,9 +1,7 @@
 """Reading a config: merge, check everything at once, and shrink it to a dry run when asked."""
 
 import argparse
-import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,8 @@ from mmengine.utils import import_modules_from_strings
 from hordet.config.faults import find_faults, walk_dicts
 from hordet.config.names import find_config
 from hordet.config.safe import find_code, find_foreign_types
-from hordet.errors import ConfigError, DatasetError, did_you_mean
+from hordet.errors import ConfigError, DatasetError
+from hordet.ops.upstream import find_configs_of_packages
 
 # Types by the names that configs in older work folders give them, and by those of today.
 _RENAMED = {"hordet.amp.CpuAmpOptimWrapper": "hordet.CpuAmpOptimWrapper"}
@@ -47,7 +46,7 @@ def load_config(
     if safe:
         _refuse(path, find_code(path))
     try:
-        with _configs_of_packages():
+        with find_configs_of_packages():
             cfg = Config.fromfile(path, import_custom_modules=not safe)
     except Exception as error:  # whatever a Python file can raise
         message = f"{type(error).__name__}: {error}"
@@ -70,9 +69,7 @@ def load_config(
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError("\n  ".join([f"{path} has {count}:", *faults]))
     if tiny:
-        from hordet.config.tiny import (
-            make_tiny,  # it reads the data sets' classes from mmdet and mmseg
-        )
+        from hordet.config.tiny import make_tiny  # it draws images, which others need not
 
         try:
             cfg = make_tiny(cfg)
@@ -100,38 +97,6 @@ def _refuse(path: Path, found: Iterable[str]) -> None:
         raise ConfigError(
             "\n  ".join([f"{path} holds more than data, which --safe-config refuses:", *found])
         )
-
-
-@contextmanager
-def _configs_of_packages() -> Iterator[None]:
-    """Find `package::config` in the installed package while a config is read.
-
-    mmengine 0.10 asks `pkg_resources` for the package, which setuptools 82 no longer has, and reads
-    the package's hundred YAML files first.
-    """
-    original = Config._get_cfg_path
-
-    def find(name: str, file: str) -> tuple[str, str | None]:
-        package, separator, config = name.partition("::")
-        if not separator:
-            return original(name, file)
-        spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
-            raise ModuleNotFoundError(f"base {name!r} needs the package {package!r}")
-        folder = Path(spec.origin).parent / ".mim" / "configs"
-        if not (folder / config).is_file():
-            names = [found.relative_to(folder).as_posix() for found in folder.rglob("*.py")]
-            raise FileNotFoundError(
-                f"{package} has no config {config!r}{did_you_mean(config, names)}"
-            )
-        # The configs here say in whose scope they are; a package's own types need no scope.
-        return str(folder / config), None if package == "hordet" else package
-
-    Config._get_cfg_path = staticmethod(find)
-    try:
-        yield
-    finally:
-        Config._get_cfg_path = staticmethod(original)
 
 
 def parse_options(items: Sequence[str]) -> dict[str, Any]:

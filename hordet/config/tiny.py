@@ -5,7 +5,6 @@ is at hand. The model keeps its layers, widths and classes; the numbers it reach
 """
 
 import copy
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,15 @@ from mmengine.config import Config, ConfigDict
 
 from hordet.checkpoints import split_sha256
 from hordet.config.faults import walk_dicts
+from hordet.datasets.classes import (
+    read_metainfo,
+    reduces_zero_label,
+    resolve_dataset_class,
+)
 from hordet.datasets.roots import EVALUATORS, LOADERS, list_metrics, walk_datasets
 from hordet.datasets.shapes.cache import ensure_shapes
 from hordet.datasets.shapes.files import MAX_CLASSES
-from hordet.registry import DATASETS
+from hordet.registry import is_kind_of
 
 TRAIN_IMAGES, VAL_IMAGES, IMAGE_SIZE = 8, 4, (96, 96)
 BATCH_SIZE = 2
@@ -86,26 +90,17 @@ def _stand_in_data(cfg: Config) -> None:
 
 def _stand_in(leaf: ConfigDict, split: str, scope: str) -> Path:
     """Change a data set's config in place, keeping its classes and pipeline; return the root."""
-    from mmdet.datasets import BaseDetDataset, CocoPanopticDataset
-    from mmseg.datasets import BaseSegDataset
-
-    kind = leaf["type"]
-    if isinstance(kind, str):
-        kind = DATASETS.get(kind if "." in kind else f"{scope}.{kind}")
-    detection = issubclass(kind, BaseDetDataset)
-    panoptic = issubclass(kind, CocoPanopticDataset)
-    if not detection and not issubclass(kind, BaseSegDataset):
+    kind = resolve_dataset_class(leaf, scope)
+    detection = is_kind_of(kind, "mmdet.BaseDetDataset")
+    panoptic = is_kind_of(kind, "mmdet.CocoPanopticDataset")
+    if not detection and not is_kind_of(kind, "mmseg.BaseSegDataset"):
         raise ValueError(
             f"no stand-in for the data of {kind.__name__}: a dry run knows mmdet's box, mask and "
             "panoptic data sets and mmseg's data sets"
         )
-    metainfo = {**kind.METAINFO, **(leaf.get("metainfo") or {})}
-    classes = metainfo.get("classes") or ("object",)
-    classes = (classes,) if isinstance(classes, str) else tuple(classes)
-    metainfo["classes"] = classes
-    # Some of mmseg's data sets, as ADE20K, leave label 0 out unless told otherwise.
-    default = inspect.signature(kind).parameters.get("reduce_zero_label")
-    reduce = leaf.get("reduce_zero_label", default is not None and default.default)
+    metainfo = {"classes": ("object",), **read_metainfo(leaf, scope)}
+    classes = metainfo["classes"]
+    reduce = reduces_zero_label(leaf, scope)
     drawn = classes if detection or reduce else classes[1:]
     root = ensure_shapes(
         num_train=TRAIN_IMAGES,

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
-from mmengine.runner import Runner
+from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 
 from hordet import checkpoints
@@ -22,11 +22,12 @@ from hordet.engine.lock import lock_work_dir
 from hordet.engine.modes import compile_regions
 from hordet.engine.prepare import fit_to_machine, prepare_test, prepare_training
 from hordet.engine.processes import check_data
-from hordet.engine.sharding import choose_runner_class
 from hordet.errors import ConfigError
 from hordet.layers.layout import use_channels_last
 from hordet.ops.upstream import is_news
 from hordet.registry import MODELS
+
+SHARDED = "hordet.FullyShardedStrategy"
 
 
 def read_config(
@@ -133,6 +134,37 @@ def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
     known = isinstance(trained, dict) and trained.get("classes")
     model.dataset_meta = trained if known else {}
     return model
+
+
+def choose_runner_class(cfg: Config) -> type[Runner] | type[FlexibleRunner]:
+    """Return the class of Runner that a config asks for: mmengine's `Runner` unless it says more.
+
+    Raises:
+        ConfigError: It asks for a strategy that is not tested here, or with what does not fit it.
+    """
+    name = cfg.get("runner_type") or "Runner"
+    if name not in ("Runner", "FlexibleRunner"):
+        raise ConfigError(f"runner_type={name!r}; there are 'Runner' and 'FlexibleRunner'")
+    strategy = cfg.get("strategy")
+    if name == "Runner":
+        if strategy:
+            raise ConfigError("a strategy needs runner_type='FlexibleRunner' beside it")
+        return Runner
+    kind = (strategy or {}).get("type")
+    if kind != SHARDED:
+        raise ConfigError(
+            f"got strategy.type={kind!r}, and FlexibleRunner is tested with {SHARDED!r} alone: "
+            "mmengine's strategies (DDP, FSDP, DeepSpeed) write a checkpoint over the one before, "
+            "without a SHA-256 and without all that an exact resume needs. Take that one, or leave "
+            "out runner_type and strategy: several processes then train by "
+            "DistributedDataParallel"
+        )
+    if cfg.get("launcher", "none") == "none":
+        raise ConfigError(f"{SHARDED} splits a model among processes: start them by torchrun")
+    hooks = [str(hook.get("type")) for hook in cfg.get("custom_hooks") or ()]
+    if any(hook.endswith("EMAHook") for hook in hooks) or cfg.get("compile_regions"):
+        raise ConfigError(f"{SHARDED} works without EMAHook and compile_regions: remove them")
+    return FlexibleRunner
 
 
 def _build_runner(cfg: Config, minimum_share: float) -> Runner:

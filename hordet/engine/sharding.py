@@ -6,20 +6,16 @@ from typing import Any
 
 import mmengine
 from mmengine._strategy import DDPStrategy
-from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.fileio import LocalBackend, get_file_backend
-from mmengine.runner import FlexibleRunner, Runner, save_checkpoint
+from mmengine.runner import save_checkpoint
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from hordet.checkpoints import WHOLE_FILES, gather_shards, shard_like
-from hordet.errors import ConfigError
 from hordet.registry import STRATEGIES
-
-SHARDED = "hordet.FullyShardedStrategy"
 
 
 @STRATEGIES.register_module()
@@ -100,34 +96,3 @@ class FullyShardedStrategy(DDPStrategy):
             for number, state in state_dict["state"].items()
         }
         self.optim_wrapper.load_state_dict(state_dict)
-
-
-def choose_runner_class(cfg: Config) -> type[Runner] | type[FlexibleRunner]:
-    """Return the class of Runner that a config asks for: mmengine's `Runner` unless it says more.
-
-    Raises:
-        ConfigError: It asks for a strategy that is not tested here, or with what does not fit it.
-    """
-    name = cfg.get("runner_type") or "Runner"
-    if name not in ("Runner", "FlexibleRunner"):
-        raise ConfigError(f"runner_type={name!r}; there are 'Runner' and 'FlexibleRunner'")
-    strategy = cfg.get("strategy")
-    if name == "Runner":
-        if strategy:
-            raise ConfigError("a strategy needs runner_type='FlexibleRunner' beside it")
-        return Runner
-    kind = (strategy or {}).get("type")
-    if kind != SHARDED:
-        raise ConfigError(
-            f"got strategy.type={kind!r}, and FlexibleRunner is tested with {SHARDED!r} alone: "
-            "mmengine's strategies (DDP, FSDP, DeepSpeed) write a checkpoint over the one before, "
-            "without a SHA-256 and without all that an exact resume needs. Take that one, or leave "
-            "out runner_type and strategy: several processes then train by "
-            "DistributedDataParallel"
-        )
-    if cfg.get("launcher", "none") == "none":
-        raise ConfigError(f"{SHARDED} splits a model among processes: start them by torchrun")
-    hooks = [str(hook.get("type")) for hook in cfg.get("custom_hooks") or ()]
-    if any(hook.endswith("EMAHook") for hook in hooks) or cfg.get("compile_regions"):
-        raise ConfigError(f"{SHARDED} works without EMAHook and compile_regions: remove them")
-    return FlexibleRunner

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from mmdet.datasets.api_wrappers import COCO
 from mmengine.logging import MessageHub, MMLogger
-from prettytable import PrettyTable
 from torch import Tensor
 
 from hordet.errors import EvaluationError
@@ -220,6 +219,8 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
 
     def _classwise(self, kind: str, figures: CocoScores, logger: MMLogger) -> dict[str, float]:
         """Log the table of categories; return each one's average precision."""
+        from prettytable import PrettyTable  # 0.3 s, and few runs ask for it
+
         table = PrettyTable(["category", "AP", "AP50", "AP75", "APs", "APm", "APl", "AR"])
         found = {}
         for index, category in enumerate(figures.categories):

@@ -11,6 +11,7 @@ from hordet.layers.gnconv import Spatial
 from hordet.layers.norm import layer_norm_2d
 from hordet.layers.pointwise import scale_output
 from hordet.layers.recompute import recompute
+from hordet.ops.upstream import disable_compiler
 
 GNCONV_SCALE = 1 / 3  # s of section 3.2, the same in every published model
 
@@ -65,7 +66,7 @@ class Block(nn.Module):
         """Drop a branch for some of the images, in training (Huang et al., ECCV 2016)."""
         return self._drop_in_training(branch) if self.training and self.drop_path else branch
 
-    @torch.compiler.disable
+    @disable_compiler
     def _drop_in_training(self, branch: Tensor) -> Tensor:
         """Outside of compiled code, which would be compiled anew for each block's probability."""
         kept = 1 - self.drop_path

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmcv.transforms import Compose
-from mmdet.models.detectors import MaskFormer, TwoStagePanopticSegmentor
 from mmengine.config import Config
-from mmseg.models.segmentors.base import BaseSegmentor
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import nn
@@ -20,6 +18,7 @@ from hordet.errors import ConfigError, DatasetError
 from hordet.evaluation.coco_results import encode_masks
 from hordet.inference import settings
 from hordet.inference.prediction import NO_CLASS, ClassMap, Instances, Prediction
+from hordet.registry import is_kind_of
 from hordet.visualization.panels import get_class_colors, get_predicted_classes
 
 ImageLike = str | Path | NDArray | Image.Image
@@ -53,7 +52,7 @@ class Predictor:
         self.model = model.eval()
         self.classes = tuple(metainfo["classes"])
         self.colors = get_class_colors(metainfo)[1]
-        self.is_semantic = isinstance(model, BaseSegmentor) or _is_panoptic(model)
+        self.is_semantic = is_kind_of(type(model), "mmseg.BaseSegmentor") or _is_panoptic(model)
         self.reduce_zero_label = settings.reduces_zero_label(cfg)
         if self.is_semantic and len(self.classes) > NO_CLASS:
             raise ConfigError(
@@ -204,6 +203,6 @@ class Predictor:
 
 def _is_panoptic(model: nn.Module) -> bool:
     """Tell whether a model of mmdet answers panoptic segments rather than objects."""
-    if isinstance(model, MaskFormer):  # and Mask2Former
+    if is_kind_of(type(model), "mmdet.MaskFormer"):  # and Mask2Former
         return not (model.test_cfg or {}).get("instance_on", False)
-    return isinstance(model, TwoStagePanopticSegmentor)
+    return is_kind_of(type(model), "mmdet.TwoStagePanopticSegmentor")

@@ -1,13 +1,13 @@
 """What inference takes from a config: test pipeline, classes, tiles instead of a resize."""
 
-import inspect
 from typing import Any
 
 import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import DATASETS, TRANSFORMS, DefaultScope
+from mmengine.registry import TRANSFORMS, DefaultScope
 
+from hordet.datasets import classes
 from hordet.datasets.roots import walk_datasets
 from hordet.errors import ConfigError
 
@@ -55,22 +55,18 @@ def read_metainfo(cfg: Config) -> dict[str, Any]:
     Raises:
         ConfigError: It names no classes.
     """
-    leaf = get_test_dataset(cfg)
-    known = {**getattr(_kind(cfg, leaf), "METAINFO", {}), **(leaf.get("metainfo") or {})}
-    classes = known.get("classes")
-    if not classes:
+    known = classes.read_metainfo(get_test_dataset(cfg), cfg.get("default_scope"))
+    if "classes" not in known:
         raise ConfigError(
             "the config names no classes; set metainfo=dict(classes=(...)) of "
             "test_dataloader.dataset"
         )
-    return {**known, "classes": (classes,) if isinstance(classes, str) else tuple(classes)}
+    return known
 
 
 def reduces_zero_label(cfg: Config) -> bool:
     """Tell whether label files of the test data set count classes from 1, as ADE20K's."""
-    leaf = get_test_dataset(cfg)
-    default = inspect.signature(_kind(cfg, leaf)).parameters.get("reduce_zero_label")
-    return bool(leaf.get("reduce_zero_label", default is not None and default.default is True))
+    return classes.reduces_zero_label(get_test_dataset(cfg), cfg.get("default_scope"))
 
 
 def slide_over_tiles(cfg: Config, tile: int | tuple[int, int]) -> None:
@@ -120,11 +116,3 @@ def _name(part: dict) -> str:
     """Return the type of a part of a config, as a word."""
     kind = part["type"]
     return kind if isinstance(kind, str) else kind.__name__
-
-
-def _kind(cfg: Config, leaf: ConfigDict) -> Any:
-    """Look the class of a data set up."""
-    if not isinstance(leaf["type"], str):
-        return leaf["type"]
-    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
-        return DATASETS.get(leaf["type"])

@@ -16,7 +16,6 @@ from hordet.inference.prediction import NO_CLASS, ClassMap, Instances, Predictio
 from hordet.inference.predictor import Predictor
 from hordet.inference.sources import InputImage, Source
 from hordet.ops.files import write_whole
-from hordet.visualization.drawing import draw_overlay
 
 
 @dataclass(frozen=True)
@@ -139,6 +138,9 @@ class PredictionWriter:
         else:
             self._write_labels(image, prediction)
         if self.overlays:
+            # Here, for matplotlib takes half a second to load.
+            from hordet.visualization.drawing import draw_overlay
+
             rgb = cv2.cvtColor(image.pixels, cv2.COLOR_BGR2RGB)
             overlay = draw_overlay(rgb, drawn.panel(), self.classes, self.colors)
             self._write_overlay(image, cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))

@@ -6,7 +6,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from mmdet.evaluation.functional import INSTANCE_OFFSET
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
@@ -85,6 +84,9 @@ def get_predicted_classes(sample: Any) -> NDArray[np.integer]:
     """
     if "pred_sem_seg" in sample:
         return sample.pred_sem_seg.data.squeeze(0).cpu().numpy()
+    # Here, for it brings mmdet's metrics and data sets, which a segmentor does without.
+    from mmdet.evaluation.functional import INSTANCE_OFFSET
+
     ids = sample.pred_panoptic_seg.sem_seg.squeeze(0).cpu().numpy()
     # mmdet's metric has marked pixels of no segment by 0, which no segment has.
     return np.where(ids == 0, 255, ids % INSTANCE_OFFSET)

@@ -14,7 +14,8 @@ from mmengine.runner import FlexibleRunner, Runner
 from hordet.checkpoints import find_newest_checkpoint, load_checkpoint
 from hordet.datasets.seeding import seed_sample
 from hordet.engine import runner as run
-from hordet.engine.sharding import SHARDED, FullyShardedStrategy, choose_runner_class
+from hordet.engine.runner import SHARDED, choose_runner_class
+from hordet.engine.sharding import FullyShardedStrategy
 from hordet.errors import ConfigError, Interrupted, NotFiniteError
 from hordet.registry import MODELS
 

@@ -9,14 +9,14 @@ import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from hordet.datasets.checks.coco import check_coco
 from hordet.datasets.checks.findings import Findings
+from hordet.datasets.classes import read_metainfo, resolve_dataset_class
 from hordet.datasets.formats.panoptic import check_panoptic
 from hordet.datasets.roots import LOADERS, list_metrics, walk_datasets
 from hordet.errors import DatasetError, DatasetWarning, list_first
-from hordet.registry import DATASETS
+from hordet.registry import is_kind_of
 
 
 def check_datasets(cfg: dict) -> None:
@@ -49,10 +49,6 @@ def find_data_faults(cfg: dict) -> Findings:
     Returns:
         What is wrong, each fault once.
     """
-    # Imported here, so that a config may import hordet.datasets without waiting for both.
-    from mmdet.datasets import CocoDataset, CocoPanopticDataset
-    from mmseg.datasets import BaseSegDataset
-
     # As a key, each message stands once, though val and test usually read the same files.
     errors: dict[str, None] = {}
     cautions: dict[str, None] = {}
@@ -62,19 +58,20 @@ def find_data_faults(cfg: dict) -> Findings:
         metrics = list_metrics(cfg.get(key.replace("dataloader", "evaluator")))
         leaves = list(walk_datasets(cfg[key]["dataset"]))
         for dataset in leaves:
-            kind = resolve_dataset_class(dataset["type"], cfg.get("default_scope"))
+            scope = cfg.get("default_scope")
+            kind = resolve_dataset_class(dataset, scope)
             if kind is None or "://" in str(dataset.get("data_root")):
                 continue
-            metainfo = dataset.get("metainfo") or {}
-            classes = metainfo.get("classes", kind.METAINFO.get("classes"))
+            classes = read_metainfo(dataset, scope).get("classes")
             root = Path(dataset.get("data_root") or ".")
             if not root.is_dir():
                 found = Findings(errors=[_no_root(root)])
-            elif issubclass(kind, CocoDataset):
+            elif is_kind_of(kind, "mmdet.CocoDataset"):
                 scored = not any(metric.get("format_only") for metric in metrics)
-                check = check_panoptic if issubclass(kind, CocoPanopticDataset) else check_coco
+                panoptic = is_kind_of(kind, "mmdet.CocoPanopticDataset")
+                check = check_panoptic if panoptic else check_coco
                 found = check(dataset, classes, scored=scored)
-            elif issubclass(kind, BaseSegDataset):
+            elif is_kind_of(kind, "mmseg.BaseSegDataset"):
                 found = Findings(errors=list(_segmentation_faults(dataset, kind, classes)))
             else:
                 continue
@@ -83,13 +80,6 @@ def find_data_faults(cfg: dict) -> Findings:
         if len(leaves) == 1:
             errors |= dict.fromkeys(_evaluator_faults(key, metrics, leaves[0]))
     return Findings(list(errors), list(cautions))
-
-
-def resolve_dataset_class(kind: str | type, default_scope: str | None) -> Any:
-    """Return the class of a data set's `type`, None if no registry knows it."""
-    if isinstance(kind, str):
-        return DATASETS.get(kind if "." in kind or not default_scope else f"{default_scope}.{kind}")
-    return kind
 
 
 def _no_root(root: Path) -> str:

@@ -10,20 +10,20 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from hordet.datasets.checks.before_training import find_data_faults, resolve_dataset_class
+from hordet.datasets.checks.before_training import find_data_faults
 from hordet.datasets.checks.coco_masks import find_mask_faults
 from hordet.datasets.checks.findings import Findings
+from hordet.datasets.classes import read_metainfo, resolve_dataset_class
 from hordet.datasets.formats.coco import read_coco
 from hordet.datasets.roots import LOADERS, walk_datasets
 from hordet.datasets.transforms import IGNORED, LoadSegAnnotations
 from hordet.errors import DatasetError, list_first
-from hordet.registry import DATASETS
+from hordet.registry import DATASETS, is_kind_of
 
 _EXIF_ORIENTATION = 274
 
@@ -113,19 +113,17 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
 
 def _tasks(dataset: dict, scope: str | None) -> tuple[list[ImageCheck], Counter]:
     """The images of a data set, and how many annotations each category name has."""
-    from mmdet.datasets import CocoDataset, CocoPanopticDataset
-    from mmseg.datasets import BaseSegDataset
-
-    kind = resolve_dataset_class(dataset["type"], scope)
+    kind = resolve_dataset_class(dataset, scope)
     root = Path(dataset.get("data_root") or ".")
     if kind is None or not root.is_dir():
         return [], Counter()
-    if issubclass(kind, BaseSegDataset):
+    if is_kind_of(kind, "mmseg.BaseSegDataset"):
         built = DATASETS.build(dict(dataset, type=kind, pipeline=[], lazy_init=True))
         number = len(built.metainfo["classes"])
         samples = built.load_data_list()
         return [ImageCheck(s["img_path"], sample=s, num_classes=number) for s in samples], Counter()
-    if not issubclass(kind, CocoDataset) or issubclass(kind, CocoPanopticDataset):
+    panoptic = is_kind_of(kind, "mmdet.CocoPanopticDataset")
+    if panoptic or not is_kind_of(kind, "mmdet.CocoDataset"):
         return [], Counter()
     content = read_coco(root / dataset.get("ann_file", ""), root, scored=True)
     if isinstance(content, str):
@@ -145,9 +143,7 @@ def _tasks(dataset: dict, scope: str | None) -> tuple[list[ImageCheck], Counter]
 
 def _names(dataset: dict, scope: str | None, histogram: Counter) -> dict[str, int]:
     """A histogram by class names, classes without any annotation included."""
-    kind: Any = resolve_dataset_class(dataset["type"], scope)
-    default = getattr(kind, "METAINFO", {}).get("classes", ())
-    classes = (dataset.get("metainfo") or {}).get("classes") or default
+    classes = read_metainfo(dataset, scope).get("classes", ())
     named = {name: 0 for name in classes}
     for label, number in histogram.items():
         name = classes[label] if isinstance(label, int) and label < len(classes) else str(label)

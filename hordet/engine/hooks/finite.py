@@ -12,10 +12,10 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from hordet.checkpoints import is_shard
 from hordet.engine.hooks.origin import find_first_not_finite
 from hordet.engine.random_state import get_random_state, set_random_state
 from hordet.errors import NotFiniteError
@@ -117,7 +117,7 @@ class FiniteLossHook(Hook):
         if not gradients:
             return
         total = get_total_norm(gradients)
-        if isinstance(total, DTensor):  # of gradients that are split among processes
+        if is_shard(total):  # of gradients that are split among processes
             total = total.full_tensor()
         wrong = torch.logical_not(torch.isfinite(total)).float()
         if is_distributed():
@@ -151,7 +151,7 @@ class FiniteLossHook(Hook):
 
     def _origin(self, runner: Runner, data_batch: Any) -> str:
         """Run the batch forward again, and name the first module whose output is not finite."""
-        if any(isinstance(each, DTensor) for each in _plain(runner.model).parameters()):
+        if any(map(is_shard, _plain(runner.model).parameters())):
             return "unknown, for a model split among processes is not run again by one of them"
         after = get_random_state()
         set_random_state(self._before[0])  # type: ignore[index]

@@ -10,7 +10,6 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from hordet.registry import HOOKS
-from hordet.visualization.drawing import DOTS_PER_INCH, draw_sheet
 from hordet.visualization.panels import (
     Pair,
     get_class_colors,
@@ -87,6 +86,9 @@ class PredictionSheetHook(Hook):
             return
         classes, colors = get_class_colors(runner.val_dataloader.dataset.metainfo)
         name, title = _moment(runner)
+        # Here, for a run is built and has trained for long before it draws.
+        from hordet.visualization.drawing import DOTS_PER_INCH, draw_sheet
+
         figure = draw_sheet([gathered[i] for i in sorted(gathered)], classes, colors, title)
         path = Path(runner.work_dir) / "predictions" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
