@@ -156,7 +156,7 @@ def _check_typed(value: dict, path: str, scope: str) -> Iterator[str]:
     if not isinstance(kind, str):
         meanings = (kind,)
     else:
-        meanings = _meanings(kind, scope)
+        meanings = find_meanings(kind, scope)
         if not meanings:
             # A word that its owner reads, such as `nms` or `bilinear`, is no class name.
             if "." in kind or kind[:1].isupper():
@@ -195,8 +195,13 @@ def _names_in(registry: Registry) -> set[str]:
 
 
 @cache
-def _meanings(name: str, scope: str) -> tuple:
-    """Return the classes and functions that `name` means in any registry under a default scope."""
+def find_meanings(name: str, scope: str) -> tuple:
+    """Return the classes and functions that `name` means in any registry under a default scope.
+
+    Args:
+        name: What a config calls them, such as 'FPN', 'hordet.HorFPN' or 'torch.optim.AdamW'.
+        scope: The config's default scope.
+    """
     if "." in name:
         scope, _, name = name.rpartition(".")
         if "." in scope or scope == "torch":  # a full path, such as torch.optim.AdamW
