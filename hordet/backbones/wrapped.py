@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -24,12 +25,33 @@ class WrappedBackbone(BaseModule):
     """
 
     model: nn.Module
+    out_channels: tuple[int, ...]
 
     def __init__(self, model_name: str, norm_eval: bool, init_cfg: dict[str, Any] | None) -> None:
         """Keep the settings; the subclass builds `self.model` and calls `_choose_outputs`."""
         super().__init__(init_cfg=init_cfg)
         self.model_name = model_name
         self.norm_eval = norm_eval
+
+    @classmethod
+    def declare_channels(cls, **options: Any) -> tuple[int, ...]:
+        """Return the channels of each output of a backbone of these options.
+
+        The library knows them of a model; here its parameters have shapes and no values.
+
+        Args:
+            options: As of the class.
+
+        Raises:
+            ValueError: As the class does.
+        """
+        options = {**options, "init_cfg": None}
+        try:
+            with torch.device("meta"):
+                return cls(**options).out_channels
+        except (RuntimeError, ValueError):
+            # A model that computes with values while it is built, or options that are wrong.
+            return cls(**options).out_channels
 
     def _choose_outputs(
         self,

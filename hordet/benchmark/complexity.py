@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from mmcv.cnn import get_model_complexity_info
-from mmcv.cnn.utils.flops_counter import conv_flops_counter_hook
+from mmcv.cnn.utils.flops_counter import conv_flops_counter_hook, linear_flops_counter_hook
 from mmdet.models.detectors import TwoStageDetector
 from mmdet.models.roi_heads import CascadeRoIHead, HybridTaskCascadeRoIHead, StandardRoIHead
 from mmdet.structures import DetDataSample
@@ -29,15 +29,29 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from hordet.config.faults import walk_dicts
-from hordet.hornet import Block
 from hordet.layers.depthwise import DepthwiseConv2d
-from hordet.layers.pointwise import SplitPointwiseConv2d
+from hordet.layers.pointwise import PointwiseConv2d, PointwiseLinear, SplitPointwiseConv2d
 
 # mmdet 2's `forward_dummy`: this many boxes, and masks of the first hundred.
 NUM_ROIS, NUM_MASK_ROIS = 1000, 100
 ROI_HEADS = (StandardRoIHead, CascadeRoIHead, HybridTaskCascadeRoIHead)
 # Test scales at which the papers count another size.
 PAPERS = {(1333, 800): (1280, 800)}
+
+
+def _count_parts(module: nn.Module, inputs: Any, output: tuple[Tensor, ...]) -> None:
+    """Count a convolution into parts, which has as many pixels as any of them."""
+    conv_flops_counter_hook(module, inputs, output[0])
+
+
+# mmcv's counter knows layers by their exact class, so it takes these for none that it counts. The
+# norms of HorNet's blocks it leaves out, as it did those of the authors, which were their own.
+COUNTERS = {
+    DepthwiseConv2d: conv_flops_counter_hook,
+    PointwiseConv2d: conv_flops_counter_hook,
+    SplitPointwiseConv2d: _count_parts,
+    PointwiseLinear: linear_flops_counter_hook,
+}
 
 
 @dataclass(frozen=True)
@@ -123,22 +137,17 @@ def count(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
     model.eval()
     ffts = {torch.ops.aten._fft_r2c: _rfft_cost, torch.ops.aten._fft_c2r: _irfft_cost}
     torch_counter = FlopCounterMode(display=False, custom_mapping=ffts)
-    # mmcv's counter knows layers by their exact class, so it takes these for no convolution.
-    kinds = (DepthwiseConv2d, SplitPointwiseConv2d)
-    convolutions = [module for module in model.modules() if isinstance(module, kinds)]
-    hooks = [module.register_forward_hook(_count_convolution) for module in convolutions]
-    for module in convolutions:
-        module.__flops__ = 0
+    layers = [module for module in model.modules() if type(module) in COUNTERS]
+    hooks = [layer.register_forward_hook(COUNTERS[type(layer)]) for layer in layers]
+    for layer in layers:
+        layer.__flops__ = 0
     with torch.no_grad(), torch_counter:
         multiply_adds, _ = get_model_complexity_info(
             _Scope(model), input_shape, print_per_layer_stat=False, as_strings=False
         )
-    multiply_adds += sum(module.__flops__ for module in convolutions)
+    multiply_adds += sum(layer.__flops__ for layer in layers)
     for hook in hooks:
         hook.remove()
-    # The authors' blocks hold a LayerNorm of their own, which mmcv's counter passes over.
-    blocks = (module for module in model.modules() if isinstance(module, Block))
-    multiply_adds -= sum(block.norm2.__flops__ for block in blocks)
     by_operator = torch_counter.get_flop_counts()["Global"]
     fft = sum(by_operator.pop(operator, 0) for operator in ffts)
     return Complexity(
@@ -148,11 +157,6 @@ def count(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
         matrix_multiply_adds=sum(by_operator.values()) // 2,  # it counts both operations
         fft=fft,
     )
-
-
-def _count_convolution(module: nn.Module, inputs: Any, output: Tensor | tuple[Tensor, ...]) -> None:
-    """Count as mmcv does; a convolution into parts has as many pixels as any of them."""
-    conv_flops_counter_hook(module, inputs, output if isinstance(output, Tensor) else output[0])
 
 
 class EmptyOnMeta(TorchFunctionMode):

@@ -172,7 +172,7 @@ def _check_typed(value: dict, path: str, scope: str) -> Iterator[str]:
             extra |= names
     faults: dict[str, None] = {}  # in order, each once
     # One meaning that fits is enough, and those behind it are not imported.
-    for meaning in _meanings(kind, path, scope) if isinstance(kind, str) else (kind,):
+    for meaning in find_meanings(kind, path, scope) if isinstance(kind, str) else (kind,):
         allowed = get_keywords(meaning)
         if allowed is None or value.keys() <= allowed | extra:
             return
@@ -202,11 +202,16 @@ def _names_in(registry: Registry) -> set[str]:
     return set(registry.module_dict)
 
 
-def _meanings(name: str, path: str, scope: str) -> Iterator[Any]:
+def find_meanings(name: str, path: str, scope: str) -> Iterator[Any]:
     """Yield the classes and functions that `name` means in any registry under a default scope.
 
     First come those of the registries where the key at `path` is looked up: each further one may
     import another part of a package.
+
+    Args:
+        name: What a config calls them, such as 'FPN', 'hordet.HorFPN' or 'torch.optim.AdamW'.
+        path: Dotted path of the dict that has the name as its type, such as 'model.neck'.
+        scope: The config's default scope.
     """
     if "." in name:
         scope, _, name = name.rpartition(".")

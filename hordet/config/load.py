@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.utils import import_modules_from_strings
 
+from hordet.config.channels import fill_in_channels
 from hordet.config.faults import find_faults, walk_dicts
 from hordet.config.names import find_config
 from hordet.config.safe import find_code, find_foreign_types
@@ -36,11 +37,13 @@ def load_config(
         safe: Refuse a config that holds more than data, before anything of it is run.
 
     Returns:
-        The merged config. Keys of the file that nothing reads are its own variables.
+        The merged config. Keys of the file that nothing reads are its own variables. `in_channels`
+        that the file leaves out are those that the backbone or the neck declares.
 
     Raises:
-        ConfigError: The file is missing or cannot be read, an option fits nowhere, or the config
-            has unknown keys, types or parameters; every fault is listed, with its nearest names.
+        ConfigError: The file is missing or cannot be read, an option fits nowhere, the config has
+            unknown keys, types or parameters (every fault is listed, with its nearest names), or
+            stated channels are not the declared ones.
     """
     path = find_config(path)
     if safe:
@@ -68,6 +71,10 @@ def load_config(
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise ConfigError("\n  ".join([f"{path} has {count}:", *faults]))
+    try:
+        fill_in_channels(cfg)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     if tiny:
         from hordet.config.tiny import make_tiny  # it draws images, which others need not
 

@@ -12,6 +12,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from hordet.layers.recompute import cast
 from hordet.registry import OPTIM_WRAPPERS
 
 # The last layers of the heads of mmdet and mmseg, and the projection that ends a gnConv fusion of a
@@ -83,10 +84,10 @@ def _matches(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(holder, pattern) for holder in holders for pattern in patterns)
 
 
-def _in_float32(self: Any, x: Tensor) -> Tensor:
+def _in_float32(self: Any, x: Tensor, *further: Any) -> Tensor:
     """Compute a layer's output; in float32 where autocast would take less."""
     device = x.device.type
     if not torch.is_autocast_enabled(device):
-        return type(self).forward(self, x)
+        return type(self).forward(self, x, *further)
     with torch.autocast(device, enabled=False):
-        return type(self).forward(self, x.float())
+        return type(self).forward(self, cast(x, torch.float32), *further)

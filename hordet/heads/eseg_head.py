@@ -26,7 +26,8 @@ class ESegHead(BaseDecodeHead):
     and classifier are ours.
 
     Args:
-        in_channels: Channels of each level, all equal.
+        in_channels: Channels of each level, all equal; a config may leave them to a neck that
+            declares them.
         channels: Channels in front of the classifier.
         in_index: Indices of the levels, finest first; None takes as many as `in_channels` has.
         num_convs: 3x3 convolutions with norm and activation between sum and classifier; 0 needs

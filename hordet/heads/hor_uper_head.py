@@ -2,7 +2,6 @@
 
 from typing import Any, Literal
 
-from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmseg.models.decode_heads import UPerHead
 
 from hordet.layers import GnFusion
@@ -54,16 +53,19 @@ class HorUPerHead(UPerHead):
         super().__init__(**kwargs)
 
         def fusion(in_channels: int) -> GnFusion:
-            layer = GnFusion(
-                in_channels,
-                self.channels,
-                order,
-                norm=build_norm_layer(self.norm_cfg, self.channels) if self.norm_cfg else None,
-                act=build_activation_layer(self.act_cfg) if self.act_cfg else None,
-                spatial=spatial,
-                kernel_size=kernel_size,
-                gf_size=gf_size,
-                proj_out=proj_out,
+            layer = MODELS.build(
+                dict(
+                    type="hordet.GnFusion",
+                    in_channels=in_channels,
+                    out_channels=self.channels,
+                    order=order,
+                    norm_cfg=self.norm_cfg,
+                    act_cfg=self.act_cfg,
+                    spatial=spatial,
+                    kernel_size=kernel_size,
+                    gf_size=gf_size,
+                    proj_out=proj_out,
+                )
             )
             if init == "default":
                 layer.init_near_linear()

@@ -1,17 +1,13 @@
 """The block that HorNet repeats."""
 
-from functools import partial
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hordet.layers import GnConv, LayerNorm2d
+from hordet.hornet.drop_path import DropPath
+from hordet.layers import GnConv
 from hordet.layers.gnconv import Spatial
-from hordet.layers.norm import layer_norm_2d
-from hordet.layers.pointwise import scale_output
-from hordet.layers.recompute import recompute
-from hordet.ops.upstream import disable_compiler
+from hordet.layers.pointwise import PointwiseLinear
+from hordet.layers.recomputed import RecomputedGELU, RecomputedLayerNorm, RecomputedLayerNorm2d
 
 GNCONV_SCALE = 1 / 3  # s of section 3.2, the same in every published model
 
@@ -42,15 +38,15 @@ class Block(nn.Module):
     ) -> None:
         """Create both branches."""
         super().__init__()
-        self.norm1 = LayerNorm2d(channels)
+        self.norm1 = RecomputedLayerNorm2d(channels)
         self.gnconv = GnConv(
             channels, channels, order, spatial=spatial, gf_size=gf_size, scale=GNCONV_SCALE
         )
-        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
-        self.pwconv1 = nn.Linear(channels, 4 * channels)
-        self.act = nn.GELU()
-        self.pwconv2 = nn.Linear(4 * channels, channels)
-        self.drop_path = drop_path
+        self.norm2 = RecomputedLayerNorm(channels, eps=1e-6)
+        self.pwconv1 = PointwiseLinear(channels, 4 * channels)
+        self.act = RecomputedGELU()
+        self.pwconv2 = PointwiseLinear(4 * channels, channels)
+        self.drop_path = DropPath(drop_path)
         if layer_scale_init_value > 0:
             self.gamma1 = nn.Parameter(torch.full((channels,), layer_scale_init_value))
             self.gamma2 = nn.Parameter(torch.full((channels,), layer_scale_init_value))
@@ -58,42 +54,18 @@ class Block(nn.Module):
             self.gamma1 = self.gamma2 = None
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add both branches to a feature map: (N, C, H, W) -> (N, C, H, W)."""
-        x = x + self._drop(self._mix(x))
-        return x + self._drop(self._mlp(x))
+        """Add both branches to a feature map: (N, C, H, W) -> (N, C, H, W).
 
-    def _drop(self, branch: Tensor) -> Tensor:
-        """Drop a branch for some of the images, in training (Huang et al., ECCV 2016)."""
-        return self._drop_in_training(branch) if self.training and self.drop_path else branch
+        x + drop(gamma1 * gnconv(norm1(x))), then x + drop(gamma2 * mlp(norm2(x))).
+        """
+        x = x + self.drop_path(self.gnconv(self.norm1(x), self.gamma1))
+        pixels = x.permute(0, 2, 3, 1)  # the MLP sees one pixel at a time, channels last
+        pixels = pixels + self.drop_path(self._mlp(self.norm2(pixels), self.gamma2))
+        return pixels.permute(0, 3, 1, 2)
 
-    @disable_compiler
-    def _drop_in_training(self, branch: Tensor) -> Tensor:
-        """Outside of compiled code, which would be compiled anew for each block's probability."""
-        kept = 1 - self.drop_path
-        images = branch.new_empty(len(branch), 1, 1, 1).bernoulli_(kept)
-        return branch * (images / kept if kept else images)
-
-    def _mix(self, x: Tensor) -> Tensor:
-        """Let pixels interact: gamma1 * gnConv(norm(x))."""
-        norm = self.norm1
-        normed = norm(x)
-        again = partial(layer_norm_2d, x.detach(), norm.weight, norm.bias, norm.eps)
-        with recompute(normed, again):
-            return self.gnconv(normed, self.gamma1)
-
-    def _mlp(self, x: Tensor) -> Tensor:
-        """Let channels interact: gamma2 * MLP(norm(x))."""
-        x = x.permute(0, 2, 3, 1)
-        norm = self.norm2
-        normed = norm(x)
-        again = partial(
-            F.layer_norm, x.detach(), norm.normalized_shape, norm.weight, norm.bias, norm.eps
-        )
-        with recompute(normed, again):
-            hidden = self.pwconv1(normed)
-        active = self.act(hidden)
-        with recompute(active, partial(F.gelu, hidden.detach())):
-            return scale_output(self.pwconv2, active, self.gamma2).permute(0, 3, 1, 2)
+    def _mlp(self, pixels: Tensor, layer_scale: Tensor | None) -> Tensor:
+        """Let the channels of a pixel interact: (N, H, W, C) -> (N, H, W, C)."""
+        return self.pwconv2(self.act(self.pwconv1(pixels)), layer_scale)
 
     @torch.no_grad()
     def switch_to_deploy(self) -> None:

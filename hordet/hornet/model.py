@@ -81,7 +81,7 @@ class HorNet(nn.Module):
         depths, orders = tuple(settings["depths"]), settings["orders"]
         check_stages(depths, out_indices, frozen_stages, gf_sizes)
         num_stages = max(out_indices) + 1
-        channels = [settings["base_channels"] * 2**i for i in range(num_stages)]
+        channels = self.declare_channels(arch, range(num_stages))
         self.out_indices = tuple(out_indices)
         self.frozen_stages = frozen_stages
         self.with_cp = with_cp
@@ -130,6 +130,25 @@ class HorNet(nn.Module):
             self.add_module(f"norm{i}", LayerNorm2d(channels[i]))
         self._init_parameters(init)
         self._freeze_stages()
+
+    @classmethod
+    def declare_channels(
+        cls,
+        arch: str | dict[str, Any] = "tiny",
+        out_indices: Sequence[int] = (0, 1, 2, 3),
+        **others: Any,
+    ) -> tuple[int, ...]:
+        """Return the channels of each output of a model of these options; none is built.
+
+        Args:
+            arch: As of the class.
+            out_indices: As of the class.
+            others: The options of the class that have no say in it.
+
+        Raises:
+            ValueError: Unknown arch.
+        """
+        return tuple(architecture(arch)["base_channels"] * 2**i for i in out_indices)
 
     def _init_parameters(self, init: str) -> None:
         """Fill convolutions and linear layers by truncated normals, biases by zeros."""

@@ -44,9 +44,9 @@ class GnFusion(GnConv):
             self.add_module(self.norm_name, module)
         self.activate = act
 
-    def forward(self, x: Tensor, layer_scale: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Fuse, normalize, activate: (N, in_channels, H, W) -> (N, out_channels, H, W)."""
-        x = super().forward(x, layer_scale)
+        x = super().forward(x)
         if self.norm_name is not None:
             x = getattr(self, self.norm_name)(x)
         return x if self.activate is None else self.activate(x)

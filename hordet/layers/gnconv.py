@@ -1,7 +1,5 @@
 """Recursive gated convolution, the operation that HorNet is named after."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 import torch
@@ -9,8 +7,8 @@ from torch import Tensor, nn
 
 from hordet.layers.depthwise import DepthwiseConv2d
 from hordet.layers.global_filter import GlobalLocalFilter
-from hordet.layers.pointwise import SplitPointwiseConv2d, scale_output
-from hordet.layers.recompute import recompute
+from hordet.layers.pointwise import PointwiseConv2d, SplitPointwiseConv2d
+from hordet.layers.recomputed import multiply
 
 Spatial = Literal["dw7x7", "gf"]
 
@@ -68,20 +66,24 @@ class GnConv(nn.Module):
         else:
             self.dwconv = DepthwiseConv2d(mixed, kernel_size)
         self.pws = nn.ModuleList(
-            nn.Conv2d(narrow, wide, 1)
+            PointwiseConv2d(narrow, wide)
             for narrow, wide in zip(self.dims[:-1], self.dims[1:], strict=True)
         )
-        self.proj_out = nn.Conv2d(out_channels, out_channels, 1) if proj_out else nn.Identity()
+        self.proj_out = PointwiseConv2d(out_channels, out_channels) if proj_out else nn.Identity()
 
     def forward(self, x: Tensor, layer_scale: Tensor | None = None) -> Tensor:
-        """Gate n times: (N, in_channels, H, W) -> (N, out_channels, H, W); see `scale_output`."""
+        """Gate n times: (N, in_channels, H, W) -> (N, out_channels, H, W).
+
+        Args:
+            x: The map.
+            layer_scale: (out_channels,), on the output; needs `proj_out`, into which it goes.
+        """
         p, q = self.proj_in(x)  # equation 3.3
-        gates = self.dwconv(q, self.scale).split(self.dims, dim=1)
-        for pw, gate in zip(self.pws, gates[:-1], strict=True):  # equation 3.4
-            p = project_product(p, gate, pw)
-        return project_product(
-            p, gates[-1], partial(scale_output, self.proj_out, scale=layer_scale)
-        )
+        gates = self.dwconv(q, self.scale).split(self.dims, dim=1)  # f, times s
+        p = multiply(p, gates[0])
+        for pw, gate in zip(self.pws, gates[1:], strict=True):  # equation 3.4
+            p = multiply(pw(p), gate)
+        return self.proj_out(p) if layer_scale is None else self.proj_out(p, layer_scale)
 
     @torch.no_grad()
     def switch_to_deploy(self) -> None:
@@ -144,10 +146,3 @@ def require_width(channels: int, order: int, spatial: Spatial) -> None:
             f"(spatial={spatial!r}): multiples of {step} can, the nearest {allowed}. "
             "Or choose a lower order."
         )
-
-
-def project_product(p: Tensor, gate: Tensor, project: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return project(p * gate); for the gradient the factors are kept, not the product."""
-    product = p * gate
-    with recompute(product, partial(torch.mul, p.detach(), gate.detach())):
-        return project(product)

@@ -1,10 +1,59 @@
-"""1x1 convolutions as a gnConv uses them: into parts, and with a layer scale on the output."""
+"""1x1 convolutions and linear layers: into parts, and with a layer scale on the output.
+
+What they read is not kept for their gradient where it can be computed again; see `recompute`.
+"""
 
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from hordet.layers.recompute import cast_as_autocast, recompute
+
+
+class PointwiseConv2d(nn.Conv2d):
+    """`nn.Conv2d(in_channels, out_channels, 1)`, with a layer scale on the output if asked.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: C, the channels of the output.
+
+    Shape:
+        (N, in_channels, H, W), scale (C,) -> (N, C, H, W).
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        """Create the parameters as `nn.Conv2d` does."""
+        super().__init__(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """Project, times `scale` a channel: (N, in_channels, H, W) -> (N, C, H, W)."""
+        x = cast_as_autocast(x)
+        with recompute(x):
+            if scale is None:
+                return super().forward(x)
+            if can_fold_scale(x):
+                return F.conv2d(x, *fold_scale(self, scale))
+            return super().forward(x) * scale.view(-1, 1, 1)
+
+
+class PointwiseLinear(nn.Linear):
+    """`nn.Linear`, with a layer scale on the output if asked.
+
+    Shape:
+        (..., in_features), scale (out_features,) -> (..., out_features).
+    """
+
+    def forward(self, x: Tensor, scale: Tensor | None = None) -> Tensor:
+        """Project, times `scale` a channel: (..., in_features) -> (..., out_features)."""
+        x = cast_as_autocast(x)
+        with recompute(x):
+            if scale is None:
+                return super().forward(x)
+            if can_fold_scale(x):
+                return F.linear(x, *fold_scale(self, scale))
+            return super().forward(x) * scale
 
 
 class SplitPointwiseConv2d(nn.Conv2d):
@@ -30,38 +79,27 @@ class SplitPointwiseConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
         """Project: (N, in_channels, H, W) -> parts of (N, width, H, W)."""
         assert self.bias is not None
-        weights, biases = self.weight.split(self.widths), self.bias.split(self.widths)
-        return tuple(F.conv2d(x, w, b) for w, b in zip(weights, biases, strict=True))
+        parts = []
+        for weight, bias in zip(
+            self.weight.split(self.widths), self.bias.split(self.widths), strict=True
+        ):
+            cast = cast_as_autocast(x)  # one a part: their gradients meet in the dtype of `x`
+            with recompute(cast):
+                parts.append(F.conv2d(cast, weight, bias))
+        return tuple(parts)
 
 
-def scale_output(layer: nn.Module, x: Tensor, scale: Tensor | None) -> Tensor:
-    """Apply a layer and multiply each channel of its output by a learned scale.
+def can_fold_scale(x: Tensor) -> bool:
+    """Whether a layer of `x` takes its layer scale into its weights.
 
-    In training the scale goes into the weights: the same product, and the output of the layer
-    need not be kept for the gradient of the scale. Not in float16, whose smallest number a weight
-    times a fresh scale of 1e-6 would reach.
-
-    Args:
-        layer: A 1x1 `nn.Conv2d`, channels second, or an `nn.Linear`, channels last.
-        x: Its input.
-        scale: (C,) of the output, or None for none.
+    In training it does: the product is the same, and the output of the layer need not be kept for
+    the gradient of the scale. Not in float16, whose smallest number a weight times a fresh scale
+    of 1e-6 would reach.
     """
-    if scale is None:
-        return layer(x)
-    convolution = isinstance(layer, nn.Conv2d)
-    shaped = scale.view(-1, 1, 1) if convolution else scale
-    foldable = isinstance(layer, (nn.Conv2d, nn.Linear)) and not _in_float16(x)
-    if not foldable or not torch.is_grad_enabled():
-        return layer(x) * shaped
-    assert isinstance(layer, (nn.Conv2d, nn.Linear))
+    return torch.is_grad_enabled() and x.dtype != torch.float16
+
+
+def fold_scale(layer: nn.Conv2d | nn.Linear, scale: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return weight and bias of the layer that multiplies its output by `scale`, (C,)."""
     weight = layer.weight * scale.view(-1, *[1] * (layer.weight.ndim - 1))
-    bias = None if layer.bias is None else layer.bias * scale
-    return F.conv2d(x, weight, bias) if convolution else F.linear(x, weight, bias)
-
-
-def _in_float16(x: Tensor) -> bool:
-    """Whether a layer of `x` computes in float16, by its dtype or by autocast."""
-    device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return torch.get_autocast_dtype(device) == torch.float16
-    return x.dtype == torch.float16
+    return weight, None if layer.bias is None else layer.bias * scale

@@ -52,7 +52,8 @@ class GraphFPN(BaseModule):
     and down by steps of stride 2 that round up; a border that the backbone cut off is cut off too.
 
     Args:
-        in_channels: Channels of each map of the backbone.
+        in_channels: Channels of each map of the backbone; a config may leave them to a backbone
+            that declares them.
         out_channels: Channels of every output; for 'gnconv' a multiple of 2^(order-1), with
             spatial='gf' of 2^order.
         num_outs: Number of outputs; those above the backbone's maps are extra levels.
@@ -164,6 +165,17 @@ class GraphFPN(BaseModule):
             for repeat in range(stack_times)
         )
         self._init(init, act)
+
+    @classmethod
+    def declare_channels(cls, out_channels: int, num_outs: int, **others: Any) -> tuple[int, ...]:
+        """Return the channels of each output of a neck of these options; none is built.
+
+        Args:
+            out_channels: As of the class.
+            num_outs: As of the class.
+            others: The options of the class that have no say in it.
+        """
+        return (out_channels,) * num_outs
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Fuse the levels: list of (N, in_channels[i], H_i, W_i) -> tuple of (N, C, H_i, W_i)."""

@@ -5,15 +5,11 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from mmcv.cnn import (
-    ConvModule,
-    DepthwiseSeparableConvModule,
-    build_activation_layer,
-    build_norm_layer,
-)
+from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule, build_activation_layer
 from torch import Tensor, nn
 
 from hordet.layers import GnFusion, WeightedSum
+from hordet.registry import MODELS
 
 Fusion = Literal["separable", "conv", "gnconv"]
 Downsample = Literal["max_pool", "conv"]
@@ -113,8 +109,8 @@ def build_fusion(
     """Build activation, convolution or gnConv (`gn_cfg`: its options), norm."""
     if fusion == "gnconv":
         act = build_activation_layer(act_cfg) if act_cfg else nn.Identity()
-        norm = build_norm_layer(norm_cfg, channels) if norm_cfg else None
-        return nn.Sequential(act, GnFusion(channels, channels, norm=norm, **gn_cfg))
+        options = dict(in_channels=channels, out_channels=channels, norm_cfg=norm_cfg, **gn_cfg)
+        return nn.Sequential(act, MODELS.build(dict(type="hordet.GnFusion", **options)))
     shared = dict(
         kernel_size=3,
         padding=1,

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from mmcv.cnn import build_activation_layer, build_norm_layer
 from mmdet.models.necks import FPN
 from torch import Tensor, nn
 
@@ -24,7 +23,8 @@ class HorFPN(FPN):
     no working form of this.
 
     Args:
-        in_channels: Channels of each input.
+        in_channels: Channels of each input; a config may leave them to a backbone that declares
+            them.
         out_channels: Channels of every output; a multiple of 2^(order-1), for 'gf' of 2^order.
         num_outs: Number of outputs.
         spatial: 'dw7x7' or 'gf'.
@@ -80,20 +80,34 @@ class HorFPN(FPN):
         )
         num_fusions = len(self.lateral_convs)
         for i, conv in enumerate(self.fpn_convs):
-            fusion = GnFusion(
-                out_channels,
-                out_channels,
-                order,
-                norm=build_norm_layer(norm_cfg, out_channels) if norm_cfg else None,
-                act=build_activation_layer(act_cfg) if act_cfg else None,
-                spatial=spatial,
-                kernel_size=kernel_size,
-                gf_size=gf_size,
+            fusion = MODELS.build(
+                dict(
+                    type="hordet.GnFusion",
+                    in_channels=out_channels,
+                    out_channels=out_channels,
+                    order=order,
+                    norm_cfg=norm_cfg,
+                    act_cfg=act_cfg,
+                    spatial=spatial,
+                    kernel_size=kernel_size,
+                    gf_size=gf_size,
+                )
             )
             # FPN's convolution of an extra level has stride 2: it stays, and the gnConv follows.
             self.fpn_convs[i] = fusion if i < num_fusions else nn.Sequential(conv, fusion)
         if init == "default":
             self._init_default()
+
+    @classmethod
+    def declare_channels(cls, out_channels: int, num_outs: int, **others: Any) -> tuple[int, ...]:
+        """Return the channels of each output of a neck of these options; none is built.
+
+        Args:
+            out_channels: As of the class.
+            num_outs: As of the class.
+            others: The options of the class that have no say in it.
+        """
+        return (out_channels,) * num_outs
 
     def _init_default(self) -> None:
         """Xavier where FPN has it, nearly linear gnConvs in place of its fusion convolutions."""

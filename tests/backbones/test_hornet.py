@@ -60,7 +60,7 @@ def test_recomputation_changes_no_gradient():
 
 def test_drop_path_grows_with_depth():
     model = HorNet("nano", drop_path_rate=0.9)
-    rates = [block.drop_path for stage in model.stages for block in stage]
+    rates = [block.drop_path.probability for stage in model.stages for block in stage]
     assert rates == pytest.approx([0.1 * i for i in range(10)])
 
 

@@ -13,7 +13,8 @@ from torch import nn
 from hordet.backbones.hornet import HorNet
 from hordet.hornet import Block
 from hordet.layers import DepthwiseConv2d, GlobalLocalFilter, GnConv, GnFusion, LayerNorm2d
-from hordet.layers.pointwise import SplitPointwiseConv2d
+from hordet.layers.pointwise import PointwiseConv2d, PointwiseLinear, SplitPointwiseConv2d
+from hordet.layers.recomputed import RecomputedGELU, RecomputedLayerNorm, RecomputedLayerNorm2d
 from hordet.necks.hor_fpn import HorFPN
 
 
@@ -75,7 +76,7 @@ class NaiveBlock(Block):
         mixed = self.gnconv(self.norm1(x))
         if self.gamma1 is not None:
             mixed = self.gamma1.view(-1, 1, 1) * mixed
-        x = x + self._drop(mixed)
+        x = x + self.drop_path(mixed)
         pixels = x.permute(0, 2, 3, 1)
         pixels = self.norm2(pixels)
         pixels = self.pwconv1(pixels)
@@ -83,7 +84,7 @@ class NaiveBlock(Block):
         pixels = self.pwconv2(pixels)
         if self.gamma2 is not None:
             pixels = self.gamma2 * pixels
-        return x + self._drop(pixels.permute(0, 3, 1, 2))
+        return x + self.drop_path(pixels.permute(0, 3, 1, 2))
 
 
 class NaiveHorNet(HorNet):
@@ -102,6 +103,11 @@ class NaiveHorFPN(HorFPN):
 
 NAIVE = {
     LayerNorm2d: NaiveLayerNorm,
+    RecomputedLayerNorm2d: NaiveLayerNorm,
+    RecomputedLayerNorm: nn.LayerNorm,
+    RecomputedGELU: nn.GELU,
+    PointwiseConv2d: nn.Conv2d,
+    PointwiseLinear: nn.Linear,
     SplitPointwiseConv2d: NaivePointwise,
     DepthwiseConv2d: NaiveDepthwise,
     GlobalLocalFilter: NaiveFilter,
