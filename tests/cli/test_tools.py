@@ -169,7 +169,7 @@ def test_segmentation_with_augmentation_and_maps(tool):
         "System environment",
         "Hooks will be executed",
         "| background",
-        "Iter(test) [2/2]",
+        "Iter(test) [4/4]",
     ):
         assert part in tested.stdout and part not in trained.stdout, part
     assert "work folder" in trained.stdout and "work folder" not in tested.stdout
