@@ -118,7 +118,8 @@ class WrappedBackbone(BaseModule):
         checkpoint = self._read(source)
         coverage = fill_model(self, checkpoint)
         require_coverage(coverage, 0.5, source)
-        print_log(f"{source}: {coverage}", logger="current")
+        self.loaded = f"{source}: {coverage}"  # for the console's summary of the run
+        print_log(self.loaded, logger="current")
         self._is_init = True
 
     def _read(self, source: str) -> dict[str, Any]:

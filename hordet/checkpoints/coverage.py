@@ -163,6 +163,8 @@ class CoverageHook(Hook):
     """Count what `load_from`, `resume` or a test fills, and stop at a checkpoint of another model.
 
     mmengine itself only logs it. Registered by the tools as an object, never by name in a config.
+
+    `loaded` is the file and its coverage in words, once it is loaded.
     """
 
     # After the hooks that choose which weights to use (an EMA hook swaps them).
@@ -172,6 +174,7 @@ class CoverageHook(Hook):
         """Watch the load of the file `source` (for messages); see `load_weights` for the share."""
         self.source = source
         self.minimum_share = minimum_share
+        self.loaded = ""
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Fill the model, log the coverage, and leave mmengine only the tensors that fit.
@@ -184,5 +187,6 @@ class CoverageHook(Hook):
             model = model.module
         coverage = fill_model(model, checkpoint)
         require_coverage(coverage, self.minimum_share, self.source)
-        runner.logger.info(f"{self.source}: {coverage}")
+        self.loaded = f"{self.source}: {coverage}"
+        runner.logger.info(self.loaded)
         checkpoint["state_dict"] = coverage.state_dict

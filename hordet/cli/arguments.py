@@ -118,6 +118,15 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Describe how much a run says."""
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="show on the console all that the log file of the work folder gets",
+    )
+
+
 def read_run_config(arguments: argparse.Namespace) -> Config:
     """Read the config that a subcommand's arguments ask for, and fit it to this machine.
 

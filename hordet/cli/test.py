@@ -7,12 +7,13 @@ hordet test CONFIG.py CHECKPOINT --tta --out predictions.pkl
 import argparse
 from pathlib import Path
 
-from hordet.cli.arguments import add_run, read_run_config
+from hordet.cli.arguments import add_run, add_verbose, read_run_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what the subcommand takes."""
     add_run(parser)
+    add_verbose(parser)
     add = parser.add_argument
     add(
         "checkpoint",
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             tta=arguments.tta,
             sliced=arguments.sliced,
             out=arguments.out,
+            verbose=arguments.verbose,
         )
         if exported:
             from hordet.export.runtime import predict_with

@@ -7,12 +7,13 @@ hordet train CONFIG.py --tiny          # does it run at all? seconds, no data ne
 
 import argparse
 
-from hordet.cli.arguments import add_run, read_run_config
+from hordet.cli.arguments import add_run, add_verbose, read_run_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what the subcommand takes."""
     add_run(parser)
+    add_verbose(parser)
     add = parser.add_argument
     add(
         "--resume",
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             auto_scale_lr=arguments.auto_scale_lr,
             force=arguments.force,
+            verbose=arguments.verbose,
         )
         runner.train()
     if is_main_process():

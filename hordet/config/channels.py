@@ -100,13 +100,12 @@ def _choose(
 
 def _get_default_index(head: dict, scope: str) -> int | Sequence[int] | None:
     """Return the default of a head's `in_index`; None, all maps, if it has no such option."""
-    for kind in _find_classes(head, scope):
-        for base in inspect.getmro(kind):
-            initializer = vars(base).get("__init__")
-            if initializer is not None and base is not object:
-                option = inspect.signature(initializer).parameters.get("in_index")
-                if option is not None:
-                    return option.default
+    for base in inspect.getmro(_find_class(head, scope) or object):
+        initializer = vars(base).get("__init__")
+        if initializer is not None and base is not object:
+            option = inspect.signature(initializer).parameters.get("in_index")
+            if option is not None:
+                return option.default
     return None
 
 

@@ -18,6 +18,8 @@ from hordet.config.load import load_config
 from hordet.config.names import find_config
 from hordet.datasets.roots import set_data_root
 from hordet.engine.amp import PREDICTIONS, Float32Hook
+from hordet.engine.console import make_quiet
+from hordet.engine.hooks.console import ConsoleHook
 from hordet.engine.lock import lock_work_dir
 from hordet.engine.modes import compile_regions
 from hordet.engine.prepare import fit_to_machine, prepare_test, prepare_training
@@ -71,12 +73,15 @@ def read_config(
     return cfg
 
 
-def build_training_runner(cfg: Config, *, force: bool = False, **settings: Any) -> Runner:
+def build_training_runner(
+    cfg: Config, *, force: bool = False, verbose: bool = False, **settings: Any
+) -> Runner:
     """Build a Runner for training; everything that can be checked before is.
 
     Args:
         cfg: From `read_config`.
         force: Train also in a work folder that another run holds.
+        verbose: Show on the console all that the log file gets, in place of ConsoleHook's lines.
         **settings: Of `hordet.engine.prepare.prepare_training`.
 
     Raises:
@@ -88,16 +93,19 @@ def build_training_runner(cfg: Config, *, force: bool = False, **settings: Any) 
     check_data(cfg)
     lock_work_dir(cfg.work_dir, force)
     # A resumed run must be the same model; a fine-tuned one may have another head.
-    return _build_runner(cfg, minimum_share=1.0 if cfg.get("resume") else 0.5)
+    return _build_runner(cfg, minimum_share=1.0 if cfg.get("resume") else 0.5, verbose=verbose)
 
 
-def build_test_runner(cfg: Config, checkpoint: str | Path | None, **settings: Any) -> Runner:
+def build_test_runner(
+    cfg: Config, checkpoint: str | Path | None, *, verbose: bool = False, **settings: Any
+) -> Runner:
     """Build a Runner for testing a checkpoint; only the test data are needed.
 
     Args:
         cfg: From `read_config`.
         checkpoint: Weights; every tensor of the model must be in it. None: the network comes from
             elsewhere, such as an ONNX file.
+        verbose: As for `build_training_runner`.
         **settings: Of `hordet.engine.prepare.prepare_test`.
 
     Raises:
@@ -107,7 +115,7 @@ def build_test_runner(cfg: Config, checkpoint: str | Path | None, **settings: An
     """
     prepare_test(cfg, checkpoint, **settings)
     check_data(cfg)
-    return _build_runner(cfg, minimum_share=1.0)
+    return _build_runner(cfg, minimum_share=1.0, verbose=verbose)
 
 
 def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
@@ -167,11 +175,14 @@ def choose_runner_class(cfg: Config) -> type[Runner] | type[FlexibleRunner]:
     return FlexibleRunner
 
 
-def _build_runner(cfg: Config, minimum_share: float) -> Runner:
+def _build_runner(cfg: Config, minimum_share: float, verbose: bool) -> Runner:
     checkpoints.use_safe_loading()
     if cfg.get("load_from") and "://" not in cfg.load_from and not cfg.get("resume"):
         checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
-    runner = choose_runner_class(cfg).from_cfg(cfg)
+    runner_class: type[Any] = choose_runner_class(cfg)
+    runner = (runner_class if verbose else make_quiet(runner_class)).from_cfg(cfg)
+    if not verbose:
+        runner.register_hook(ConsoleHook())
     runner.register_hook(Float32Hook(cfg.get("float32_modules", PREDICTIONS)))
     if cfg.get("channels_last"):
         use_channels_last(runner.model)

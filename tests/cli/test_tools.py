@@ -60,12 +60,50 @@ def test_train_prints_its_metrics(detector):
     assert "WARNING" not in result.stdout and "Warning" not in result.stderr
 
 
+def test_the_console_is_short_and_the_log_is_whole(detector):
+    result, folder = detector
+    lines = result.stdout.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("epoch 1/1  iteration 1/4  "))
+    assert 5 <= first <= 12
+    named = dict(re.split(r"\s{2,}|(?<=work folder) ", line, maxsplit=1) for line in lines[:first])
+    assert named["config"] == Path(DETECTION).stem
+    assert re.fullmatch(
+        r"MaskRCNN, \d\.\d\d M parameters: HorNet nano, HorFPN, RPNHead, "
+        r"StandardRoIHead \(ConvFCBBoxHead, FCNMaskHead\)",
+        named["model"],
+    )
+    assert named["training"].startswith("8 images of 6 classes, CocoDataset in ")
+    assert named["validation"].startswith("4 images of 6 classes, CocoDataset in ")
+    assert named["schedule"] == "1 epoch of 4 iterations, batches of 2 x 1 process"
+    assert named["optimizer"] == "AdamW, learning rate 1.5e-3, float32"
+    assert named["work folder"] == "detector"
+    step = (
+        r"epoch 1/1  iteration \d/4  loss \d\.\d\d  gradient norm [\d.]+  lr \d\.\de-\d"
+        r".*  [\d.]+ s/it(  \d.* left)?"
+    )
+    scores = r"box AP -?\d\.\d{3}  box AP50 .*  mask AP .*  mask AP50 -?\d\.\d{3}"
+    *steps, validation, last = lines[first:]
+    assert len(steps) == 4 and all(re.fullmatch(step, line) for line in steps), steps
+    assert re.fullmatch(rf"epoch 1/1  validation  {scores}  \d.* s", validation)
+    assert re.fullmatch(rf"{scores}  \(detector\)", last)
+    (log,) = folder.glob("*/*.log")
+    text = log.read_text()
+    parts = ("System environment", "max_epochs=1", "Hooks will be executed", "Average Precision")
+    for part in (*parts, "Epoch(train) [1][4/4]", "coco/segm_mAP_50", "creating index..."):
+        assert part in text and part not in result.stdout, part
+    assert not result.stderr
+
+
 def test_resume_goes_on_where_it_stopped(tool, detector):
     # A checkpoint of mmengine's, with its pickled log histories, is read by tools/train.py.
     result = tool("train.py", DETECTION, "--tiny", "--work-dir", "detector", "--resume")
     assert result.returncode == 0, result.stderr[-3000:]
-    assert "resumed epoch: 1, iter: 4" in result.stdout
-    assert re.search(r"(\d+) of \1 tensors match", result.stdout)
+    assert re.search(
+        r"^weights +resumed at iteration 4 from detector/epoch_1.pth: (\d+) of \1 tensors match$",
+        result.stdout,
+        re.MULTILINE,
+    )
+    assert "Loads checkpoint" not in result.stdout
 
 
 def test_a_test_leaves_the_training_s_folder_to_the_report(tool, detector):
@@ -119,11 +157,22 @@ def test_segmentation_with_augmentation_and_maps(tool):
     trained = tool("train.py", SEGMENTATION, "--tiny", "--work-dir", "segmentor", "--amp")
     assert set(numbers_of(trained)) == {"mIoU", "aAcc", "mAcc"}
     checkpoint = tool.folder / "segmentor" / "iter_4.pth"
-    tested = tool("test.py", SEGMENTATION, checkpoint, "--tiny", "--tta", "--out", "maps")
+    options = ["--tiny", "--tta", "--out", "maps", "--verbose"]
+    tested = tool("test.py", SEGMENTATION, checkpoint, *options)
     assert set(numbers_of(tested)) == {"mIoU", "aAcc", "mAcc"}
     assert len(list((tool.folder / "maps").glob("*.png"))) == 4
     for result in (trained, tested):
         assert "WARNING" not in result.stdout and "Warning" not in result.stderr
+    assert re.search(r"^optimizer +AdamW, .*, mixed precision \(bfloat16\)$", trained.stdout, re.M)
+    assert re.search(r"^iteration 4/4  loss ", trained.stdout, re.M)
+    for part in (
+        "System environment",
+        "Hooks will be executed",
+        "| background",
+        "Iter(test) [4/4]",
+    ):
+        assert part in tested.stdout and part not in trained.stdout, part
+    assert "work folder" in trained.stdout and "work folder" not in tested.stdout
 
 
 def test_the_report_of_a_detector_and_of_a_segmentor(tool, detector):
@@ -282,6 +331,11 @@ def test_two_processes_give_the_numbers_of_one(tool, detector):
     one = tool("test.py", DETECTION, checkpoint, "--tiny")
     two = tool("test.py", DETECTION, checkpoint, "--tiny", launcher=torchrun)
     assert numbers_of(trained) == numbers_of(one) == numbers_of(two)
+    assert "batches of 2 x 2 processes" in trained.stdout
+    for result in (trained, two):  # the first process alone speaks
+        assert result.stdout.count("work folder ") == 1
+        assert len(re.findall(r"^(?:.*validation|test) .*box AP ", result.stdout, re.M)) == 1
+        assert "System environment" not in result.stdout
 
 
 def test_benchmark_backbones_writes_its_table(tool):

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 
@@ -123,7 +124,7 @@ def assert_close(one, other):
             torch.testing.assert_close(states[1][number][key], value, msg=f"{number}.{key}")
 
 
-def test_split_or_not_is_the_same_run(two, tmp_path):
+def test_split_or_not_is_the_same_run(two, tmp_path, capfd):
     whole, ends = two("whole")
     assert ends == ["trained"] * 2 and whole["meta"]["iter"] == 4
     stopped, ends = two("parts", SPLIT, hook=Stop())
@@ -134,6 +135,11 @@ def test_split_or_not_is_the_same_run(two, tmp_path):
         resumed, ends = two(name, options, resume=tmp_path / "iter_2.pth")
         assert ends == ["trained"] * 2 and resumed["meta"]["iter"] == 4
         assert_close(whole, resumed)
+    printed = capfd.readouterr().out  # of four runs, of one process each
+    assert "System environment" not in printed and "Epoch(train)" not in printed
+    assert len(re.findall("^work folder ", printed, re.M)) == 4
+    assert len(re.findall("^model +EncoderDecoder, .*: HorNet, HorUPerHead", printed, re.M)) == 4
+    assert len(re.findall("^iteration 4/4  loss ", printed, re.M)) == 3  # one was stopped
 
 
 def test_a_number_that_is_none(two, tmp_path):

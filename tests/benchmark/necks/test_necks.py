@@ -247,7 +247,7 @@ def test_the_tool_goes_on_where_it_was(command, tmp_path):
     assert set(training["metrics"]) == {"mIoU", "aAcc", "mAcc"}
     assert f"| FPN | 1 | {training['metrics']['mIoU']:.3f} |" in first.stdout
     output = tmp_path / "work_dirs/necks" / str(PIECE) / OUTPUT
-    assert "Iter(train) [4/4]" in output.read_text()
+    assert "iteration 4/4  loss " in output.read_text()
     output.unlink()
     second = run()
     assert second.stderr == "" and second.stdout == first.stdout and not output.exists()

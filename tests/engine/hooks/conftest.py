@@ -1,6 +1,7 @@
 """A run of a toy model under mmengine's Runner, in milliseconds."""
 
 import logging
+import re
 
 import pytest
 import torch
@@ -55,6 +56,29 @@ class Count(BaseMetric):
         return dict(count=len(results))
 
 
+def screen(text):
+    """Return the lines a terminal shows after `text`."""
+    lines, row, column = [""], 0, 0
+    for token in re.findall(r"\x1b\[A|\x1b\[[0-9;]*m|[^\x1b]", text):
+        if token == "\n":
+            row, column = row + 1, 0
+            lines += [""] * (row + 1 - len(lines))
+        elif token == "\r":
+            column = 0
+        elif token == "\x1b[A":
+            row -= 1
+        elif len(token) == 1:
+            lines[row] = lines[row].ljust(column)[:column] + token + lines[row][column + 1 :]
+            column += 1
+    return [line.rstrip() for line in lines]
+
+
+@pytest.fixture
+def shown():
+    """The function that tells which lines a terminal shows after a text."""
+    return screen
+
+
 @pytest.fixture
 def toy_run(tmp_path):
     """Make a Runner of two epochs of four iterations; forget it afterwards."""
@@ -62,8 +86,8 @@ def toy_run(tmp_path):
     before = {kind: dict(kind._instance_dict) for kind in kinds}
     loader = dict(batch_size=2, num_workers=0, sampler=dict(type="DefaultSampler", shuffle=False))
 
-    def make(hooks, with_nan=False, checkpoint=None, **kwargs):
-        return Runner(
+    def make(hooks, with_nan=False, checkpoint=None, interval=1, runner_class=Runner, **kwargs):
+        settings = dict(
             model=Toy(),
             work_dir=str(tmp_path / "run"),
             train_dataloader=dict(loader, dataset=Images(with_nan)),
@@ -72,12 +96,14 @@ def toy_run(tmp_path):
             val_dataloader=dict(loader, dataset=Images()),
             val_cfg=dict(),
             val_evaluator=Evaluator(Count()),
-            default_hooks=dict(logger=dict(type="LoggerHook", interval=1), checkpoint=checkpoint),
+            default_hooks=dict(
+                logger=dict(type="LoggerHook", interval=interval), checkpoint=checkpoint
+            ),
             custom_hooks=hooks,
             default_scope="mmengine",
             experiment_name=f"toy_{tmp_path.name}",
-            **kwargs,
         )
+        return runner_class(**(settings | kwargs))
 
     yield make
     for kind in kinds:

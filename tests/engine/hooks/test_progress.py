@@ -21,23 +21,6 @@ class Stream(io.StringIO):
         return self.terminal
 
 
-def screen(text):
-    """Return the lines a terminal shows after `text`."""
-    lines, row, column = [""], 0, 0
-    for token in re.findall(r"\x1b\[A|\x1b\[[0-9;]*m|[^\x1b]", text):
-        if token == "\n":
-            row, column = row + 1, 0
-            lines += [""] * (row + 1 - len(lines))
-        elif token == "\r":
-            column = 0
-        elif token == "\x1b[A":
-            row -= 1
-        elif len(token) == 1:
-            lines[row] = lines[row].ljust(column)[:column] + token + lines[row][column + 1 :]
-            column += 1
-    return [line.rstrip() for line in lines]
-
-
 @pytest.fixture
 def streams(monkeypatch):
     def make(terminal):
@@ -52,7 +35,7 @@ def streams(monkeypatch):
     return make
 
 
-def test_bar_and_whole_log_lines_on_a_terminal(toy_run, streams):
+def test_bar_and_whole_log_lines_on_a_terminal(toy_run, streams, shown):
     stream = streams(terminal=True)
     runner = toy_run([ProgressHook()])
     filters = [list(handler.filters) for handler in runner.logger.handlers]
@@ -63,7 +46,7 @@ def test_bar_and_whole_log_lines_on_a_terminal(toy_run, streams):
         r"train  50% \|[^|]*\| 4/8 \d\d:\d\d, \d\d:\d\d left, loss \d\.\d{4}, lr 1\.25e-01", text
     )
     assert re.search(r"val +\d+% \|", text)
-    lines = screen(text)
+    lines = shown(text)
     log = [line for line in lines if "Epoch(train)" in line]
     assert len(log) == 8
     for line in log:
@@ -101,8 +84,8 @@ def test_resumed_run_starts_where_it_stood(toy_run, streams):
     assert "train  12%" not in stream.getvalue()
 
 
-def test_validation_alone(toy_run, streams):
+def test_validation_alone(toy_run, streams, shown):
     stream = streams(terminal=True)
     toy_run([ProgressHook()]).val()
     assert re.search(r"val +100% \|[^|]*\| 4/4", stream.getvalue())
-    assert not [line for line in screen(stream.getvalue()) if "|" in line]
+    assert not [line for line in shown(stream.getvalue()) if "|" in line]
