@@ -1,11 +1,12 @@
-"""Every fenced command of README.md and docs/ is run, in its smallest form; none is skipped.
+"""The pages: every fenced command runs in its smallest form; names, links and the map are true.
 
 A fence names what it is: `bash`, `python`, or `text` for what is no command. `bash slow` is run
 with --slow, and its options are read in any case; `bash fails` must end with exit code 2 and the
 words of the `text` fence after it. $CONFIG, $CHECKPOINT and so on, which README.md sets to what its
-first training leaves, are here those of one dry run; names without $ are the reader's own files.
+first training writes, are here those of one dry run; names without $ are the reader's own files.
 """
 
+import ast
 import contextlib
 import io
 import json
@@ -15,27 +16,30 @@ import runpy
 import shlex
 import string
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from hordet.cli.main import SUBCOMMANDS, build_parser, main
+
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
 KINDS = ("bash", "bash slow", "bash fails", "python", "text")
-DETECTION = "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
-DRY_RUN = [DETECTION, "--tiny", "--work-dir", "work"]
+DETECTION = "mask-rcnn_hornet-nano_horfpn_7e"
+DRY_RUN = ["train", DETECTION, "--tiny", "--work-dir", "work"]
 # Commands that are not run, and why; `_check_unrun` looks at what can be looked at.
 UNRUN = {
     "pip": "installs; .ci/run does so",
-    "torchrun": "wants several GPUs; tests/test_tools.py has two processes",
+    "torchrun": "wants several GPUs; tests/cli/test_tools.py has two processes",
     "mim": "a package that brings an old setuptools; what it looks for is looked at",
-    "demo.py": "serves until it is ended; tests/demo/test_demo_page.py uses the page",
+    "demo": "serves until it is ended; tests/demo/test_demo_page.py uses the page",
     "pytest": "is what runs this",
     "run_on_forks.sh": "installs the forks of OpenMMLab",
 }
 # The smallest form of what takes minutes: `--tiny`, or words that are added.
-DRY = ["tools/train.py", "tools/test.py", "tools/infer.py", "tools/check_dataset.py"]
+DRY = ["train", "test", "infer", "check"]
 SMALLEST = {
     "necks": ["shapes/hornet-nano/FPN/0", "--tiny", "--repeats", "2"],
     "evaluation": ["--images", "20", "--detections", "5"],
@@ -94,29 +98,38 @@ class Place(NamedTuple):
     names: dict
 
 
-def run_script(script, arguments):
-    """Run a script in this process as Python would, for the exit code and all it prints."""
+def run_program(body):
+    """Call a function as a program is run, for the exit code and all it prints."""
     printed = io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        try:
+            code = body()
+        except SystemExit as end:
+            code = end.code
+    return code, printed.getvalue()
+
+
+def run_script(script, arguments):
+    """Run a script in this process as Python would."""
+
+    def body():
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+        return 0
+
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [script, *arguments])
-        with contextlib.redirect_stderr(printed):
-            try:
-                runpy.run_path(str(ROOT / script), run_name="__main__")
-            except SystemExit as end:
-                return end.code, printed.getvalue()
-    return 0, printed.getvalue()
+        return run_program(body)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, drawn_images):
     """A checkout's folders, a dry run in it, its images, and results that are the truth."""
     folder = tmp_path_factory.mktemp("checkout")
-    for name in ("configs", "tools", "tests"):
-        (folder / name).symlink_to(ROOT / name)
+    (folder / "configs").symlink_to(ROOT / "configs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("HORDET_CACHE", str(drawn_images))
-        code, printed = run_script("tools/train.py", DRY_RUN)
+        code, printed = run_program(lambda: main(DRY_RUN))
         assert code == 0, printed
         from hordet.engine.runner import read_config
 
@@ -170,45 +183,40 @@ def _write_official_weights(path):
     torch.save({"model": {**state, **head}}, path)
 
 
-def _options_are_known(script, arguments, monkeypatch):
-    """Read a command line by the tool's own parser; a wrong option ends the tool."""
-    monkeypatch.setattr(sys, "argv", [script, *arguments])
-    return runpy.run_path(str(ROOT / script))["parse_arguments"]()
-
-
-def _check_unrun(name, words, monkeypatch):
-    """Look at a command that is not run."""
+def _check_unrun(name, words):
+    """Look at a command that is not run; its options are read by the command's own parser."""
     if name == "pip":
         extras = re.findall(r"\[(.*)\]", words[-1])
         text = (ROOT / "pyproject.toml").read_text()
         known = all(f"\n{extra} = [" in text for extra in ",".join(extras).split(",") if extra)
         assert words[:3] == ["pip", "install", "-e"] and known
     elif name == "torchrun":
-        start = words.index("tools/train.py")
-        _options_are_known(words[start], words[start + 1 :], monkeypatch)
+        start = words.index("-m")
+        assert words[start + 1] == "hordet"
+        build_parser().parse_args(words[start + 2 :])
     elif name == "mim":
         assert words[1:3] == ["train", "hordet"]
         files = [path.name for path in (ROOT / "hordet/.mim/configs").glob("*/*.py")]
         assert files.count(words[3]) == 1
         script = ROOT / "hordet/.mim/tools/train.py"
         assert script.is_file() and (ROOT / "hordet/.mim/model-index.yml").is_file()
-        _options_are_known("tools/train.py", words[3:], monkeypatch)
-    elif name == "demo.py":
-        _options_are_known(words[1], words[2:], monkeypatch)
+        build_parser().parse_args(["train", *words[3:]])
+    elif name == "demo":
+        build_parser().parse_args(words[1:])
     elif name == "pytest":
         assert words[:3] == ["python", "-m", "pytest"]
     else:
         assert (ROOT / words[1]).is_file()
 
 
-def _smallest(script, arguments):
-    """Return the arguments of a run of seconds."""
-    if script == "tools/benchmark.py":
-        return [*arguments, *SMALLEST.get(arguments[0], [])]
-    exported = any(word.endswith(".onnx") for word in arguments)  # has the size of the config
-    if script in DRY and "--tiny" not in arguments and not exported:
-        return [*arguments, "--tiny"]
-    return arguments
+def _smallest(words):
+    """Return the words behind `hordet` for a run of seconds."""
+    if words[0] == "benchmark":
+        return [*words, *SMALLEST.get(words[1], [])]
+    exported = any(word.endswith(".onnx") for word in words)  # has the size of the config
+    if words[0] in DRY and "--tiny" not in words and not exported:
+        return [*words, "--tiny"]
+    return words
 
 
 def test_every_fence_says_what_it_is():
@@ -221,18 +229,27 @@ def test_every_fence_says_what_it_is():
 
 def test_links_of_the_pages_lead_somewhere():
     for page in PAGES:
-        for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
-            assert link.startswith("http") or (page.parent / link).exists(), f"{page}: {link}"
+        for link, section in re.findall(r"\]\(([^)#]*)(?:#([^)]*))?\)", page.read_text()):
+            if link.startswith("http"):
+                continue
+            target = page.parent / link if link else page
+            assert target.exists(), f"{page}: {link}"
+            if section:
+                titles = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+                slugs = [
+                    re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles
+                ]
+                assert section in slugs, f"{page}: {link}#{section}"
 
 
-def test_the_variables_are_what_the_first_training_leaves(drawn_images, monkeypatch):
+def test_the_variables_are_what_the_first_training_writes(drawn_images, monkeypatch):
     from hordet.datasets.shapes.cache import draw_missing_shapes
     from hordet.engine.runner import read_config
 
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("HORDET_CACHE", str(drawn_images))
     values = variables()
-    first = next(words for _, words, _ in commands() if words[:2] == ["python", "tools/train.py"])
+    first = next(words for _, words, _ in commands() if words[:2] == ["hordet", "train"])
     assert first[2:] == [values["CONFIG"]]
     cfg = read_config(values["CONFIG"])
     assert values["WORK_DIR"] == cfg.work_dir
@@ -245,12 +262,89 @@ def test_the_variables_are_what_the_first_training_leaves(drawn_images, monkeypa
     assert used == set(values)
 
 
+def test_the_pages_use_the_words_of_the_field():
+    wrong = r"(?i)\b(pictures?|leaf|figures?|contenders?|colours?|neighbours?|behaviour)\b"
+    for page in PAGES:
+        # Names in code are names; the changelog has old ones.
+        found = re.search(wrong, re.sub(r"`[^`\n]*`|\]\(\S+\)", "", page.read_text()))
+        assert not found, f"{page}: {found[0]!r}"
+
+
+def test_the_pages_name_what_exists():
+    """Modules and what is in them, files of this repository, subcommands."""
+    for page in PAGES:
+        text = page.read_text()
+        if page.name != "CHANGELOG.md":  # its names are old ones, too
+            for name in re.findall(r"`(hordet(?:\.[a-z_0-9]+)+(?:\.\w+)*)", text):
+                assert _exists(name), f"{page}: {name}"
+            for name in re.findall(r"`((?:hordet|tests|docs|configs)/[\w/.-]+\.\w+)", text):
+                assert (ROOT / name).exists(), f"{page}: {name}"
+        for name in re.findall(r"`hordet ([a-z][a-z-]*)", text):
+            assert name in SUBCOMMANDS, f"{page}: hordet {name}"
+
+
+def _exists(name):
+    parent, _, last = name.rpartition(".")
+    try:
+        return bool(import_module(name))
+    except ModuleNotFoundError:
+        return hasattr(import_module(parent), last)
+
+
+def test_the_new_names_of_the_changelog_exist():
+    text = (ROOT / "CHANGELOG.md").read_text()
+    rows = re.findall(r"^  \| `hordet\..*? \| (`hordet\..*) \|$", text, re.MULTILINE)
+    assert len(rows) > 20
+    for row in rows:
+        names = re.findall(r"`([\w.*]+)`", row)
+        parent = names[0].rpartition(".")[0]
+        for name in names:
+            full = name if name.startswith("hordet") else f"{parent}.{name.lstrip('.')}"
+            assert _exists(full.removesuffix(".*")), f"CHANGELOG.md: {full}"
+
+
+def map_of_readme():
+    """The entries of README.md's map in its order: those of hordet/, and the folders beside it."""
+    (fence,) = (f for f in fences() if f.page == "README.md" and f.text.startswith("hordet/\n"))
+    lines = fence.text.splitlines()
+    inner = [line.split()[0] for line in lines if line.startswith("  ")]
+    outer = [line.split()[0].rstrip("/") for line in lines if not line.startswith(" ")]
+    return inner, outer
+
+
+def test_the_map_names_every_entry_and_nothing_else():
+    inner, outer = map_of_readme()
+    there = {path.name for path in (ROOT / "hordet").iterdir() if path.name != "__pycache__"}
+    assert sorted(inner) == sorted(name for name in there if not name.startswith("."))
+    assert outer == ["hordet", "configs", "tools", "tests", "docs"]
+    assert all((ROOT / name).is_dir() for name in outer)
+
+
+def test_a_room_imports_only_what_stands_above_it_in_the_map():
+    inner, _ = map_of_readme()
+    for number, room in enumerate(inner):
+        below = {name.removesuffix(".py") for name in inner[number + 1 :]}
+        path = ROOT / "hordet" / room
+        for file in path.rglob("*.py") if path.is_dir() else [path]:
+            wrong = below & set(_rooms_imported(file))
+            assert not wrong, f"{file} imports {wrong}, which stand below {room} in the map"
+
+
+def _rooms_imported(file):
+    """The rooms of hordet that a file imports, anywhere in it."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        yield from (name.split(".")[1] for name in names if name.startswith("hordet."))
+
+
 @pytest.mark.parametrize(
     "words", [pytest.param(w, id=name) for f, w, name in commands() if f.kind == "bash slow"]
 )
-def test_options_of_a_slow_command(words, monkeypatch):
-    assert words[0] == "python" and words[1].startswith("tools/")
-    _options_are_known(words[1], _smallest(words[1], words[2:]), monkeypatch)
+def test_options_of_a_slow_command(words):
+    assert words[0] == "hordet"
+    build_parser().parse_args(_smallest(words[1:]))
 
 
 @pytest.mark.parametrize(
@@ -266,26 +360,23 @@ def test_command(fence, words, place, monkeypatch, drawn_images):
     names = [Path(word).name for word in words[:3]]
     for name in UNRUN:
         if name in names:
-            return _check_unrun(name, words, monkeypatch)
-    assert words[0] == "python", f"this test does not know {words[0]!r}: teach it"
-    if words[1] == "-m":
-        with pytest.raises(SystemExit, match="^0$"):
-            runpy.run_module(words[2], run_name="__main__")
-        return None
-    script, *arguments = [place.names.get(word, word) for word in words[1:]]
-    if script.startswith("tools/"):
-        arguments = _smallest(script, arguments)
-        _options_are_known(script, arguments, monkeypatch)
-    if script == "tools/train.py" and arguments in (DRY_RUN, DRY_RUN[:2]):
-        return None  # the run of `place`
-    code, printed = run_script(script, arguments)
+            return _check_unrun(name, words)
+    program, *words = [place.names.get(word, word) for word in words]
+    if program == "hordet":
+        words = _smallest(words)
+        if words in (DRY_RUN, DRY_RUN[:3]):
+            return None  # the run of `place`
+        code, printed = run_program(lambda: main(words))
+    else:
+        assert program == "python", f"this test does not know {program!r}: teach it"
+        code, printed = run_script(words[0], words[1:])
     if fence.kind == "bash fails":
         following = next(f for f in fences() if (f.page, f.line) > (fence.page, fence.line))
         assert code == 2 and following.kind == "text" and following.text.strip() in printed
     else:
         assert not code, printed[-3000:]
-    if "--out" in arguments:
-        assert os.path.exists(arguments[arguments.index("--out") + 1])
+    if "--out" in words:
+        assert os.path.exists(words[words.index("--out") + 1])
     return None
 
 

@@ -26,13 +26,15 @@ NECK = dict(type="hordet.HorFPN", out_channels=256, num_outs=5)
 # What an image's sides must be a multiple of: the smallest of these that a model takes.
 DIVISORS = (32, 64, 128, 256)
 NOTE = """\
-Names are those of `hordet.benchmark.peers`: `backbone=PEERS[NAME]`, and the channels are HorFPN's
-`in_channels`. Parameters and multiply-adds are *counted here*, at 800 x 1280 or at the padded size;
-multiply-adds are those of convolutions, linear layers and attention (torch's counter). The neck is
-HorFPN-7x7 with five outputs of 256 channels. The loss is *measured here*, in one train step of a
-RetinaNet on random images: it shows that the parts fit and every parameter has a gradient, and
-says nothing of quality. "Any" images are padded to multiples of 32, as mmdet and mmseg do; models
-of one size take it as `img_size=(H, W)`, and every image is padded to it.
+- **Use:** `from hordet.benchmark.peers import PEERS`, then `backbone=PEERS[NAME]`. The channels are
+  HorFPN's `in_channels`.
+- **Neck:** HorFPN-7x7 with five outputs of 256 channels.
+- **Parameters and multiply-adds** are *counted here*, at 800 x 1280 or at the padded size.
+  Multiply-adds are those of convolutions, linear layers and attention (torch's counter).
+- **Loss** is *measured here*, in one training step of a RetinaNet on random images. It shows that
+  the parts fit and that every parameter has a gradient. It does not show quality.
+- **Images:** "any" size is padded to a multiple of 32, as in mmdet and mmseg. Models of "one size"
+  take it as `img_size=(H, W)`, and every image is padded to it.
 
 """
 HEADER = (

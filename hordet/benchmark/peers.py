@@ -1,6 +1,6 @@
 """The backbones that people compare, as configs: `backbone=PEERS["ConvNeXt-T"]`.
 
-`tests/test_peers.py` trains a step of each under HorFPN, and `tools/benchmark.py backbones` writes
+`tests/test_peers.py` trains a step of each under HorFPN, and `hordet benchmark backbones` writes
 them, with their channels and their cost, to `docs/backbones.md`. None loads weights: add
 `init_cfg=dict(type="Pretrained", checkpoint=...)`. Where a model comes in several sizes, the row is
 the one that is compared with ResNet-50.

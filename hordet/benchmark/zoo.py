@@ -30,11 +30,12 @@ HEADER = (
 )
 RULE = ("---", *["---:"] * (len(HEADER) - 2), "---")
 NOTE = """\
-Multiply-adds are counted as the papers count them: mmcv's counter, with what it leaves out in
-`hordet/evaluation/complexity.py`. An FFT, which it leaves out, is C x H x W x ceil(log2(H x W)).
-Matrix products are torch's count: convolutions, linear layers and attention, and nothing else.
-Published figures are those of each model's authors; in brackets, ours less theirs. Results say
-whose they are; what was measured here stands in the docstrings of the configs.
+- **Multiply-adds** are counted as the papers count them: with mmcv's counter, which leaves some
+  operations out (`hordet/benchmark/complexity.py` lists them). It leaves out FFTs; an **FFT** is
+  counted as C x H x W x ceil(log2(H x W)).
+- **Matrix products** are torch's count: convolutions, linear layers and attention only.
+- **Published** numbers are by each model's authors. The brackets hold our number minus theirs.
+- **Results** say whose they are. Results that were measured here are in the configs' docstrings.
 """
 
 

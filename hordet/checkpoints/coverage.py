@@ -97,7 +97,7 @@ def require_coverage(coverage: Coverage, minimum_share: float, source: str) -> N
     raise CheckpointError(
         f"{source} is of another model: {coverage} ({need}). "
         "Give the checkpoint that this config made, or the config of this checkpoint; "
-        "tools/convert_checkpoint.py renames the files of other projects"
+        "hordet convert renames the files of other projects"
     )
 
 

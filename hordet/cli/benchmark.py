@@ -10,6 +10,7 @@ hordet benchmark speed fpn horfpn-7x7 horfpn-7x7:compiled horfpn-7x7:naive --plo
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -62,7 +63,7 @@ def complexity_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_complexity(arguments: argparse.Namespace) -> None:
-    """Print parameters and multiply-adds, with the published figures beside them."""
+    """Print parameters and multiply-adds, with the published numbers beside them."""
     from hordet.benchmark import zoo
 
     configs = sorted(ROOT.glob("configs/[!_]*/*.py")) if arguments.all else arguments.configs
@@ -74,7 +75,7 @@ def run_complexity(arguments: argparse.Namespace) -> None:
 def backbones_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe which backbones `hordet benchmark backbones` measures."""
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="names of hordet.backbones.peers (default: all)"
+        "names", nargs="*", metavar="NAME", help="names of hordet.benchmark.peers (default: all)"
     )
 
 
@@ -102,7 +103,7 @@ def evaluation_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_evaluation(arguments: argparse.Namespace) -> None:
-    """Time COCO's figures against pycocotools, and compare them."""
+    """Time COCO's metrics against pycocotools, and compare them."""
     from hordet.benchmark import evaluation as coco_benchmark
 
     rows = coco_benchmark.measure(arguments.images, arguments.detections)
@@ -202,7 +203,7 @@ def necks_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("docs/necks.json"),
         metavar="FILE",
-        help="figures so far; what is in it is not run again (default: docs/necks.json)",
+        help="results so far; what is in it is not run again (default: docs/necks.json)",
     )
     add("--work-dir", type=Path, default=Path("work_dirs/necks"), help="where logs go")
     add("--tiny", action="store_true", help="dry runs on stand-in images")
@@ -229,9 +230,12 @@ def run_necks(arguments: argparse.Namespace) -> int:
     if arguments.costs:
         study.set_costs(*costs.measure(trainings, ROOT, arguments.threads, arguments.repeats))
     rows = report.build_rows(study)
-    write("The neck study", report.format_markdown(rows, study), rows, arguments)
+    plot = None
     if arguments.plot:
         report.draw_plot(rows, arguments.plot)
+        page = arguments.markdown.parent if arguments.markdown else Path()
+        plot = os.path.relpath(arguments.plot, page)
+    write("The neck study", report.format_markdown(rows, study, plot), rows, arguments)
     return int(failed)
 
 
@@ -239,7 +243,7 @@ def write(title: str, table: str, rows: list, arguments: argparse.Namespace) -> 
     """Print a table, and write it and its exact numbers where asked."""
     print(table)
     if arguments.markdown:
-        words = shlex.join(["hordet", *sys.argv[1:]])
+        words = shlex.join(["hordet", *arguments.words])
         heading = f"# {title}\n\nWritten by `{words}`.\n\n"
         write_whole(arguments.markdown, heading + table)
     if arguments.json:

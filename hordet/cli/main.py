@@ -75,7 +75,9 @@ def main(words: Sequence[str] | None = None) -> int:
         import argcomplete
 
         argcomplete.autocomplete(parser)
+    words = sys.argv[1:] if words is None else words
     arguments = parser.parse_args(words)
+    arguments.words = [*words]  # a page that a subcommand writes says what wrote it
     module: ModuleType = arguments.module
     postpone_imports()
     return run_in_words(lambda: module.run(arguments), arguments.debug)

@@ -159,7 +159,7 @@ class Answers:
     def _too_large(self, name: str, got: str) -> DatasetError:
         return DatasetError(
             f"{name} has {got}; allowed are up to {self.limits.megapixels} million. Make it "
-            "smaller, or use tools/infer.py, which has no such limit"
+            "smaller, or use hordet infer, which has no such limit"
         )
 
 

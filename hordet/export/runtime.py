@@ -61,7 +61,7 @@ class OnnxFile:
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA)
         if text is None:
             raise ExportError(
-                f"{path} is an ONNX file, but tools/export.py did not write it: inputs and outputs "
+                f"{path} is an ONNX file, but hordet export did not write it: inputs and outputs "
                 "are unknown"
             )
         self.path = str(path)

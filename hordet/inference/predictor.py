@@ -27,7 +27,7 @@ ImageLike = str | Path | NDArray | Image.Image
 class Predictor:
     """A detector or a segmentor that takes images and returns what is in them.
 
-    The model, weights, pipeline and so the numbers of `tools/test.py`. Of panoptic models the
+    The model, weights, pipeline and so the numbers of `hordet test`. Of panoptic models the
     classes are answered, without borders between objects.
 
     Attributes:

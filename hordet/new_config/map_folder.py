@@ -16,7 +16,7 @@ from hordet.new_config.words import describe_classes, format_range
 
 _IMAGES = ("images", "img", "imgs", "JPEGImages")
 _MAPS = ("annotations", "labels", "masks", "ann_dir", "SegmentationClass")
-# Maps that are read for the statistics, spread over all; tools/check_dataset.py reads every one.
+# Maps that are read for the statistics, spread over all; hordet check reads every one.
 MOST_MAPS = 2000
 
 

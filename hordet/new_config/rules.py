@@ -71,7 +71,7 @@ class DetectionChoices:
         side = float(np.median(statistics.sides)) * self.enlarged
         words = (
             f"half of the objects are below {side:.0f} pixels at {self.scale[0]} x {self.scale[1]}"
-            ", two cells of the finest feature map: cut the images with tools/slice_dataset.py "
+            ", two cells of the finest feature map: cut the images with hordet slice "
             "and make a config for the patches, or raise --max-side"
         )
         return [words] if side < 2 * FINEST_ANCHOR else []
@@ -143,10 +143,10 @@ def choose_detection(
         else USUAL_CROWD,
         sampled=64 if statistics.median_objects > 8 else 32,
         schedule=_schedule(
-            IMAGES_TO_SEE * math.sqrt(len(statistics.classes)) / statistics.train.images,
+            IMAGES_TO_SEE * math.sqrt(len(statistics.classes)) / statistics.train.size,
             EPOCHS,
             pretrained,
-            min(batch_size, statistics.train.images),
+            min(batch_size, statistics.train.size),
         ),
     )
 

@@ -39,7 +39,7 @@ def find_bases(statistics: CocoStatistics | MapStatistics, out: Path) -> list[st
     if not _BASES.is_dir():
         raise ConfigError(
             f"there is no {_BASES}: the configs come with a checkout. Install it by `pip install "
-            "-e .` and run its tools/new_config.py"
+            "-e .` and run hordet new-config again"
         )
     names = _DETECTION if isinstance(statistics, CocoStatistics) else _SEGMENTATION
     inside = out.resolve().is_relative_to(_BASES.parents[1])

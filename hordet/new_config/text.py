@@ -72,12 +72,12 @@ def format_note(
     return f'''\
 """{algorithm}, {backbone.title}, {neck} on {escape_text(statistics.root.name)}.
 
-Written by tools/new_config.py from these statistics:
+Written by hordet new-config from these statistics:
 {seen}
 
 Cost: {schedule.length} {unit} of batch {schedule.batch_size}.
 Expected: not run yet.
-Train: python tools/train.py THIS
+Train: hordet train THIS
 """
 '''
 
@@ -124,7 +124,7 @@ def format_steps(schedule: Schedule, backbone: Backbone) -> str:
 {layout}optim_wrapper = dict(
 {decay}    optimizer=dict(lr={rate}),  # 1.5e-3 for a batch of 4, in proportion
 )
-# tools/train.py --auto-scale-lr keeps the proportion for other batches and for several processes.
+# hordet train --auto-scale-lr keeps the proportion for other batches and for several processes.
 auto_scale_lr = dict(enable=False, base_batch_size={schedule.batch_size})"""
 
 

@@ -94,7 +94,7 @@ def test_tool(zoo, repository):
     result = run("configs/a/one.py", "--shape", "64", "32", *files)
     assert result.returncode == 0, result.stderr
     page = (zoo / "d" / "zoo.md").read_text()
-    assert page.startswith("# The zoo\n\nWritten by `python tools/benchmark.py complexity ")
+    assert page.startswith("# The zoo\n\nWritten by `hordet benchmark complexity ")
     # The end of what was printed: forks of OpenMMLab print their own when they are imported.
     table = page[page.index("|") :]
     assert result.stdout.rstrip("\n").endswith(table.rstrip("\n")) and "| one | 64 x 32 |" in table

@@ -344,7 +344,7 @@ def test_benchmark_backbones_writes_its_table(tool):
     )
     assert result.returncode == 0, result.stderr
     page = (tool.folder / "b.md").read_text()
-    assert "Written by `python tools/benchmark.py backbones 'GhostNet 1.0' --markdown b.md" in page
+    assert "Written by `hordet benchmark backbones 'GhostNet 1.0' --markdown b.md" in page
     assert "| GhostNet 1.0 | 24, 40, 80, 160 | any | 0.95 |" in page
     assert page.endswith("\n\n" + result.stdout.rstrip("\n") + "\n")
     (row,) = json.loads((tool.folder / "b.json").read_text())

@@ -8,19 +8,19 @@ import io
 import json
 import os
 import re
-import runpy
-import sys
 import tempfile
 from pathlib import Path
 
 import torch
 
+from hordet.cli import main
+
 ROOT = Path(__file__).resolve().parents[2]
 DETECTION = ROOT / "configs" / "shapes" / "mask-rcnn_hornet-nano_horfpn_7e.py"
 SEGMENTATION = ROOT / "configs" / "shapes" / "upernet_hornet-nano_horuperhead_1k.py"
 MMDET_BASE = "_base_ = 'mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py'\n"
-TRAIN, TEST, CONVERT = "train.py", "test.py", "convert_checkpoint.py"
-EVALUATE, REPORT, DEMO = "evaluate.py", "report.py", "demo.py"
+TRAIN, TEST, CONVERT = "train", "test", "convert"
+EVALUATE, REPORT, DEMO = "evaluate", "report", "demo"
 OPTIONS = "--cfg-options"
 DEEPSPEED = ["runner_type=FlexibleRunner", "strategy.type=DeepSpeedStrategy"]
 
@@ -158,7 +158,7 @@ OTHER_FILE = "val_evaluator = dict(ann_file='other.json')\ntest_evaluator = val_
 SUFFIX = "train_dataloader = dict(dataset=dict(img_suffix='.tif'))\n"
 WEIGHTS = {"state_dict": {"x": torch.ones(1)}}
 
-# Input, tool, arguments, and an expression that the message must match.
+# Input, subcommand, arguments, and an expression that the message must match.
 CASES = [
     ("a config that is not there", TRAIN, lambda f: ["none.py"], r"no config file at none\.py"),
     ("a config with a typing error", TRAIN, config("model = dict("), "SyntaxError"),
@@ -331,21 +331,19 @@ CASES = [
 ]
 
 
-def message_of(tool, make, folder):
-    """Run a tool in this process, in a folder; return its exit code and what it wrote."""
+def message_of(subcommand, make, folder):
+    """Run a subcommand in this process, in a folder; return its exit code and what it wrote."""
     arguments = make(folder)
-    before, argv = Path.cwd(), sys.argv
+    before = Path.cwd()
     out, err = io.StringIO(), io.StringIO()
     os.chdir(folder)
-    sys.argv = [tool, *arguments]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            runpy.run_path(str(ROOT / "tools" / tool), run_name="__main__")
+            code = main([subcommand, *arguments])
     except SystemExit as end:
         code = end.code
     finally:
         os.chdir(before)
-        sys.argv = argv
     text = err.getvalue()[err.getvalue().find("error: ") :]
     cache = os.environ.get("HORDET_CACHE", "~/.cache/hordet")
     for place, name in ((f"{folder.resolve()}/", ""), (f"{ROOT}/", ""), (cache, "CACHE")):
@@ -353,22 +351,23 @@ def message_of(tool, make, folder):
     return code, text.strip()
 
 
-def main():
+def print_page():
     """Print the table."""
-    print("# What you read when something is wrong\n")
+    print("# Error messages\n")
     print(
-        f"{len(CASES)} inputs and the answers of the tools, written by `python "
-        "tests/faults/bad_inputs.py > docs/errors.md` and tested by "
-        "`tests/faults/test_bad_inputs.py`. No traceback is shown without `--debug`.\n"
+        f"This page lists {len(CASES)} wrong inputs and the message for each. It is written by "
+        "`python tests/faults/bad_inputs.py > docs/errors.md` and tested by "
+        "`tests/faults/test_bad_inputs.py`.\n\nEvery message ends with exit code 2. `--debug` adds "
+        "the traceback. A ` / ` stands for a new line.\n"
     )
-    print("| input | tool | answer |\n|---|---|---|")
+    print("| input | command | message |\n|---|---|---|")
     os.environ["HORDET_CACHE"] = tempfile.mkdtemp()
-    for title, tool, make, _ in CASES:
+    for title, subcommand, make, _ in CASES:
         with tempfile.TemporaryDirectory() as folder:
-            answer = message_of(tool, make, Path(folder).resolve())[1]
+            answer = message_of(subcommand, make, Path(folder).resolve())[1]
         answer = re.sub(r"\s*\n\s*", " / ", answer).replace("|", "\\|")
-        print(f"| {title} | {tool} | {answer} |")
+        print(f"| {title} | hordet {subcommand} | {answer} |")
 
 
 if __name__ == "__main__":
-    main()
+    print_page()

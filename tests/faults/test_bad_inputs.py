@@ -10,10 +10,10 @@ pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
 @pytest.mark.parametrize(
-    ("title", "tool", "make", "expected"), CASES, ids=[case[0] for case in CASES]
+    ("title", "subcommand", "make", "expected"), CASES, ids=[case[0] for case in CASES]
 )
-def test_the_answer(tmp_path, installed, title, tool, make, expected):
-    code, text = message_of(tool, make, tmp_path.resolve())
+def test_the_answer(tmp_path, installed, title, subcommand, make, expected):
+    code, text = message_of(subcommand, make, tmp_path.resolve())
     assert code == 2, text
     assert text.startswith("error: ") and re.search(expected, text), text
     assert "Traceback" not in text and "not foreseen" not in text
@@ -21,7 +21,7 @@ def test_the_answer(tmp_path, installed, title, tool, make, expected):
 
 def test_the_page_lists_them(repository):
     page = (repository / "docs" / "errors.md").read_text()
-    rows = re.findall(r"^\| (.+?) \| \S+\.py \| (error: .+?) \|$", page, re.MULTILINE)
+    rows = re.findall(r"^\| (.+?) \| hordet \S+ \| (error: .+?) \|$", page, re.MULTILINE)
     assert [row[0] for row in rows] == [case[0] for case in CASES] and len(rows) >= 40
     for (_, answer), (_, _, _, expected) in zip(rows, CASES, strict=True):
         assert re.search(expected, answer.replace("\\|", "|")), answer
@@ -34,7 +34,7 @@ def test_debug_shows_the_traceback(tmp_path):
     from hordet.errors import ConfigError
 
     with pytest.raises(ConfigError):
-        message_of("train.py", make, tmp_path)
+        message_of("train", make, tmp_path)
 
 
 def test_an_unforeseen_error_is_one_line_and_keeps_its_traceback(capsys):

@@ -13,32 +13,36 @@ from hordet.benchmark.necks.results import Results, read_training
 from hordet.errors import ConfigError
 
 NOTE = """\
-*Measured here, small data*: every neck has the same short budget, every training one thread. Below
-`configs/` lie the leaves; they differ in neck, and in this budget:
+*Measured here, small data.* Every neck has the same short budget, and every training has one
+thread. The trainings use the configs of this repository with another neck and with this budget:
 
 {budget}
 
-Accuracy is mean ± standard deviation over the seeds (0, 1, 2); the difference is mean ± standard
-deviation of the differences seed by seed. With three seeds, differences within about two of their
-deviations are noise. EfficientNet-Lite0 starts from ImageNet weights, HorNet-nano from scratch.
+How to read the tables:
 
-All necks have five levels of 64 channels with batch norm, on CamVid all under one simple head
-(`hordet.ESegHead`), for UperNet's heads hold an FPN of their own; those are the rows UPerHead and
-HorUPerHead, without a neck in front. Parameters, multiply-adds (convolutions and matrix products, +
-FFT) and milliseconds are of backbone and neck, on CamVid with the head, for one image. {timing}
+- **Accuracy** is the mean ± standard deviation over the seeds 0, 1 and 2. **Difference** is the
+  mean ± standard deviation of the differences seed by seed. With three seeds, a difference within
+  about two of its deviations is noise.
+- **Backbones:** EfficientNet-Lite0 starts from ImageNet weights, HorNet-nano from scratch.
+- **Necks** have five levels of 64 channels with batch norm. On CamVid all of them have one simple
+  head (`hordet.ESegHead`), because UperNet's heads contain an FPN. The rows UPerHead and
+  HorUPerHead are UperNet's heads without a neck.
+- **Parameters, multiply-adds** (convolutions and matrix products, + FFT) **and milliseconds** are
+  of backbone and neck, on CamVid with the head, for one image. {timing}
 """
 TIMED = """\
 Milliseconds
-are medians of {repeats} turns of all models, ± half the distance between the quartiles; {threads}
-threads of {processor}, torch {torch}."""
-NOT_TIMED = "They are\nnot measured yet: `python tools/benchmark.py necks --costs`."
+  are medians of {repeats} turns of all models, ± half the distance between the quartiles, on
+  {threads} threads of {processor}, torch {torch}."""
+NOT_TIMED = "They are\n  not measured yet: `hordet benchmark necks --costs`."
+PLOT = "![accuracy over milliseconds, a panel a data set and backbone]({})"
 HEADER = ("", "seeds", "", "difference", "to", "parameters, M", "multiply-adds, G", "ms")
 RULE = ("---", "---:", "---:", "---:", "---", "---:", "---:", "---:")
 
 
 @dataclass(frozen=True)
 class NeckRow:
-    """A candidate's figures.
+    """A candidate's accuracy and costs.
 
     Attributes:
         dataset: A key of `SETTINGS`.
@@ -69,7 +73,7 @@ class NeckRow:
         return _deviation(self.accuracy.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """Return every figure, for JSON."""
+        """Return every number, for JSON."""
         return {**asdict(self), "mean": self.mean, "deviation": self.deviation}
 
 
@@ -97,16 +101,19 @@ def build_rows(results: Results) -> list[NeckRow]:
     return sorted(rows, key=lambda row: ([*SETTINGS].index(row.dataset), row.backbone))
 
 
-def format_markdown(rows: Sequence[NeckRow], results: Results) -> str:
+def format_markdown(rows: Sequence[NeckRow], results: Results, plot: str | None = None) -> str:
     """Write the table as Markdown, a part a data set and backbone.
 
     Args:
         rows: Of `build_rows`.
         results: Of which.
+        plot: The image of `draw_plot`, as the page links to it; None shows none.
     """
     timing = TIMED.format(**results.timing) if results.timing else NOT_TIMED
     budget = "\n".join(f"- {name}: {words}" for name, words in results.budget.items())
     lines = [NOTE.format(budget=budget, timing=timing)]
+    if plot:
+        lines += [PLOT.format(plot), ""]
     for (dataset, backbone), group in groupby(rows, key=lambda row: (row.dataset, row.backbone)):
         header = list(HEADER)
         header[0], header[2] = "neck or head", SETTINGS[dataset].metric
