@@ -23,8 +23,9 @@ ALLOWED = {
     "datasets": "errors ops registry",
     "evaluation": "errors ops registry",
     # A dry run needs stand-in images (shapes), and drops weights whose files are not there.
-    "config": "checkpoints datasets errors registry",
-    "engine": "checkpoints config datasets errors hornet layers ops registry visualization",
+    "config": "checkpoints datasets errors ops registry",
+    "engine": "checkpoints config datasets errors evaluation hornet layers ops registry "
+    "visualization",
     "inference": "datasets engine errors evaluation ops registry visualization",
     "export": "datasets engine errors layers ops",
     "benchmark": "config datasets engine errors evaluation hornet layers ops registry",
