@@ -28,30 +28,31 @@ class FullyShardedStrategy(DDPStrategy):
 
     In a config, `runner_type="FlexibleRunner"` and
     `strategy=dict(type="hordet.FullyShardedStrategy")`. Unlike mmengine's FSDPStrategy it runs on a
-    CPU too, names of parameters stay as they are, and checkpoints are those of an ordinary run:
-    one whole file, written by the rules of `hordet.CheckpointHook`, that any number of processes
-    resumes, with or without shards.
+    CPU too, names of parameters do not change, and checkpoints are those of an ordinary run: one
+    whole file, written as by `hordet.CheckpointHook`, from which any number of processes can
+    resume, with or without shards.
 
     Args:
-        modules: Names of submodules that gather their parameters for their own passes alone; those
+        modules: Names of submodules whose parameters are gathered only for their own passes; those
             of the rest of the model are gathered from its forward pass to the end of its backward
-            pass. Only a module that is called as a whole may be named.
-        **kwargs: mmengine's.
+            pass. Each must be a module that is called as a whole.
+        **kwargs: mmengine's options.
     """
 
     def __init__(self, *, modules: Sequence[str] = ("backbone", "neck"), **kwargs: Any) -> None:
-        """See the class."""
+        """Keep the names."""
         super().__init__(**kwargs)
         self.modules = modules
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
-        """Split a model in place; mmengine has given every process the same weights before."""
+        """Split a model in place; every process has the same weights by then."""
         model = self.convert_model(model.to(get_device()))
         mesh = init_device_mesh(get_device(), (get_world_size(),))
         for name in self.modules:
             if getattr(model, name, None) is not None:  # a plain segmentor has no neck
                 fully_shard(model.get_submodule(name), mesh=mesh)
-        return fully_shard(model, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+        return model
 
     def save_checkpoint(
         self,
@@ -62,7 +63,7 @@ class FullyShardedStrategy(DDPStrategy):
         extra_ckpt: dict | None = None,
         callback: Callable | None = None,
     ) -> None:
-        """Gather everything in every process, and write it in process 0; see mmengine's."""
+        """Gather everything in every process, and write it in process 0; see mmengine."""
         checkpoint = {"state_dict": self.model_state_dict(), **(extra_ckpt or {})}
         if save_optimizer:
             checkpoint["optimizer"] = self.optim_state_dict()
@@ -88,11 +89,11 @@ class FullyShardedStrategy(DDPStrategy):
         self.model.load_state_dict(shards, strict=strict)
 
     def optim_state_dict(self) -> dict:
-        """Return the optimizer's whole state, as without shards; every process must call it."""
+        """Return the optimizer's whole state; every process must call it."""
         return gather_shards(self.optim_wrapper.state_dict())
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
-        """Split the whole state of an optimizer as its parameters are, and load it."""
+        """Split the whole state of an optimizer like its parameters, and load it."""
         groups = self.optim_wrapper.optimizer.param_groups
         parameters = [parameter for group in groups for parameter in group["params"]]
         state_dict["state"] = {
@@ -103,27 +104,27 @@ class FullyShardedStrategy(DDPStrategy):
 
 
 def choose_runner_class(cfg: Config) -> type[Runner] | type[FlexibleRunner]:
-    """Return the class of Runner that a config asks for: mmengine's `Runner` unless it says more.
+    """Return the class of Runner that a config asks for; by default mmengine's `Runner`.
 
     Raises:
-        ConfigError: It asks for a strategy that is not tested here, or with what does not fit it.
+        ConfigError: The config asks for a strategy that is not tested here, or has settings that
+            the strategy does not support.
     """
     name = cfg.get("runner_type") or "Runner"
     if name not in ("Runner", "FlexibleRunner"):
-        raise ConfigError(f"runner_type={name!r}; there are 'Runner' and 'FlexibleRunner'")
+        raise ConfigError(f"got runner_type={name!r}; allowed are 'Runner' and 'FlexibleRunner'")
     strategy = cfg.get("strategy")
     if name == "Runner":
         if strategy:
-            raise ConfigError("a strategy needs runner_type='FlexibleRunner' beside it")
+            raise ConfigError("a strategy needs runner_type='FlexibleRunner': add it to the config")
         return Runner
     kind = (strategy or {}).get("type")
     if kind != SHARDED:
         raise ConfigError(
-            f"got strategy.type={kind!r}, and FlexibleRunner is tested with {SHARDED!r} alone: "
-            "mmengine's strategies (DDP, FSDP, DeepSpeed) write a checkpoint over the one before, "
-            "without a SHA-256 and without all that an exact resume needs. Take that one, or leave "
-            "out runner_type and strategy: several processes then train by "
-            "DistributedDataParallel"
+            f"got strategy.type={kind!r}, and FlexibleRunner is tested only with {SHARDED!r}: "
+            "mmengine's strategies (DDP, FSDP, DeepSpeed) overwrite the checkpoint before, write "
+            f"no SHA-256, and lack the state for an exact resume. Use {SHARDED!r}, or remove "
+            "runner_type and strategy: several processes then train by DistributedDataParallel"
         )
     if cfg.get("launcher", "none") == "none":
         raise ConfigError(f"{SHARDED} splits a model among processes: start them by torchrun")
