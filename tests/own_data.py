@@ -1,4 +1,4 @@
-"""Small data sets of one's own, drawn into a folder: what tools/new_config.py looks at."""
+"""Small data sets, drawn into a folder, as a user may have them."""
 
 import json
 
@@ -8,10 +8,10 @@ from PIL import Image
 
 def write_coco(root, splits, categories=((3, "bolt"), (7, "nut")), name="annotations/{}.json"):
     """Write a COCO data set; `splits` maps a name to (images, boxes of each image)."""
-    for split, (images, boxes) in splits.items():
+    for split, (number_of_images, boxes) in splits.items():
         (root / split).mkdir(parents=True)
         images, annotations = [], []
-        for number in range(images):
+        for number in range(number_of_images):
             image = 10 * number + 1  # ids have gaps
             file = f"{split}_{number}.png"
             # No two images alike: one in both splits would be a fault.

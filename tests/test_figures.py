@@ -52,7 +52,7 @@ def test_lab_note(cost_of, leaf):
 @each(LEAVES)
 def test_page(cost_of, leaf):
     """docs/zoo.md has the line of each config as it is written today."""
-    line = zoo.format_markdown(
+    line = zoo.format_zoo_table(
         [zoo.ZooRow(leaf, cost_of(leaf), "", INDEX.get(leaf, {}))]
     ).splitlines()[-1]
     page = (ROOT / "docs" / "zoo.md").read_text().splitlines()

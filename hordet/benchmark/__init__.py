@@ -1,1 +1,1 @@
-"""What models cost: parameters, multiply-adds, milliseconds, memory; and what necks are worth."""
+"""Costs of models (parameters, multiply-adds, milliseconds, memory), and the study of necks."""

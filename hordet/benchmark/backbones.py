@@ -1,14 +1,14 @@
-"""The table of backbones under HorFPN: what each gives, costs, and whether it trains.
+"""The table of backbones under HorFPN: outputs and cost of each, and whether it can be trained.
 
-Shapes and costs come from forwards without values (torch's device `meta`); the train step is real,
-in a RetinaNet on small random images. It shows that the parts fit and that every parameter
-learns, not how good a model is.
+Shapes and costs come from forward passes without values (torch's device `meta`). The training step
+is real: a RetinaNet on small random images. It shows that the parts fit and that every parameter
+gets a gradient, not how good a model is.
 """
 
 import copy
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,13 +17,13 @@ from mmengine.model import initialize
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
-from hordet.benchmark.complexity import count
-from hordet.benchmark.markdown import format_table
+from hordet.benchmark.complexity import count_forward
+from hordet.benchmark.table import TableRow, format_table
 from hordet.registry import MODELS
 
 COUNTED, TRAINED = (800, 1280), (64, 96)  # (H, W) of the images
-NECK = dict(type="hordet.HorFPN", out_channels=256, num_outs=5)
-# What an image's sides must be a multiple of: the smallest of these that a model takes.
+NECK: dict[str, Any] = dict(type="hordet.HorFPN", out_channels=256, num_outs=5)
+# Sides of images must be multiples of one of these: the smallest that the model accepts.
 DIVISORS = (32, 64, 128, 256)
 NOTE = """\
 - **Use:** `from hordet.benchmark.peers import PEERS`, then `backbone=PEERS[NAME]`. The channels are
@@ -50,19 +50,19 @@ HEADER = (
 
 
 @dataclass(frozen=True)
-class BackboneRow:
+class BackboneRow(TableRow):
     """One backbone of the table.
 
     Attributes:
-        name: Its name.
-        config: Its config.
+        name: Name of the backbone.
+        config: Config of the backbone.
         channels: Channels of each output.
         strides: Stride of each output in pixels of the image.
-        images: Which sizes of image it takes.
-        counted: (H, W) of the counted image: 800 x 1280, or the next that it takes.
-        parameters: Of the backbone alone, and with the neck.
-        multiply_adds: The same, by torch's counter: convolutions and products of matrices.
-        loss: Of a train step.
+        images: The sizes of images that it accepts.
+        counted: (H, W) of the counted image: 800 x 1280, or the next size that it accepts.
+        parameters: Number for the backbone alone, and with the neck.
+        multiply_adds: Likewise, by torch's counter: convolutions and matrix products.
+        loss: Loss of a training step.
     """
 
     name: str
@@ -75,26 +75,22 @@ class BackboneRow:
     multiply_adds: tuple[int, int]
     loss: float
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the row for JSON."""
-        return asdict(self)
-
 
 def resize_backbone(
     config: dict[str, Any], size: tuple[int, int]
 ) -> tuple[dict[str, Any], tuple[int, int]]:
-    """Fit a backbone and a size of image to one another.
+    """Fit a backbone and an image size to each other.
 
     Args:
-        config: Of a backbone; not changed.
+        config: Config of a backbone; not changed.
         size: (H, W), multiples of 32.
 
     Returns:
-        The config, with `img_size` where the model takes one size only, and `size`, or the next
-        larger one that the model takes.
+        The config, with `img_size` if the model accepts only one size; and `size`, or the next
+        larger size that the model accepts.
 
     Raises:
-        ValueError: The model takes none of the sizes tried.
+        ValueError: The model accepts none of the sizes tried.
     """
     config = copy.deepcopy(config)
     with torch.device("meta"):
@@ -110,12 +106,12 @@ def resize_backbone(
             refusal = error
         else:
             return config, (height, width)
-    raise ValueError(f"got {config}, which takes no multiple of {DIVISORS}: {refusal}.")
+    raise ValueError(f"got {config}, which accepts images of no multiple of {DIVISORS}: {refusal}.")
 
 
 def compute_maps(backbone: nn.Module, size: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Run a backbone on the device `meta` and return its outputs, which have shapes only."""
-    backbone.eval()  # mmdet's backbones return nothing here
+    """Run a backbone on the device `meta`; its outputs have shapes but no values."""
+    backbone.eval()  # chaining would fail: mmdet's `train` returns nothing
     with torch.no_grad():
         return backbone(torch.zeros(1, 3, *size, device="meta"))
 
@@ -124,8 +120,8 @@ def build_retinanet(config: dict[str, Any], channels: Iterable[int]) -> nn.Modul
     """Build a RetinaNet (Lin et al., ICCV 2017) on P2 to P6 of HorFPN, with a thin head.
 
     Args:
-        config: Of the backbone.
-        channels: Of its outputs.
+        config: Config of the backbone.
+        channels: Channels of its outputs.
     """
     anchors = dict(octave_base_scale=4, scales_per_octave=1, ratios=[1.0])
     head = dict(
@@ -156,12 +152,14 @@ def build_retinanet(config: dict[str, Any], channels: Iterable[int]) -> nn.Modul
             ),
         )
     )
-    initialize(model.bbox_head, model.bbox_head.init_cfg)  # anchors start as background
+    initialize(
+        model.bbox_head, model.bbox_head.init_cfg
+    )  # the bias of the classifier: anchors start as background
     return model
 
 
 def run_train_step(model: nn.Module, size: tuple[int, int]) -> float:
-    """Take the gradients of a detector's loss on two random images with two boxes each.
+    """Compute the gradients of a detector's loss on two random images with two boxes each.
 
     Args:
         model: A detector of mmdet.
@@ -180,9 +178,9 @@ def run_train_step(model: nn.Module, size: tuple[int, int]) -> float:
     sample = DetDataSample(
         gt_instances=truth, metainfo=dict(img_shape=size, pad_shape=size, batch_input_shape=size)
     )
-    model.train()
-    losses = model.loss(torch.randn(2, 3, height, width), [sample, sample])
-    loss, _ = model.parse_losses(losses)
+    detector: Any = model.train()  # mmdet's detectors have no type annotations
+    losses = detector.loss(torch.randn(2, 3, height, width), [sample, sample])
+    loss, _ = detector.parse_losses(losses)
     loss.backward()
     without = [
         name
@@ -198,8 +196,12 @@ def run_train_step(model: nn.Module, size: tuple[int, int]) -> float:
     return loss.item()
 
 
-def measure(name: str, config: dict[str, Any]) -> BackboneRow:
+def measure_backbone(name: str, config: dict[str, Any]) -> BackboneRow:
     """Measure one backbone.
+
+    Args:
+        name: Its name in the table.
+        config: Its config.
 
     Raises:
         ValueError: As `resize_backbone` and `run_train_step`.
@@ -210,8 +212,8 @@ def measure(name: str, config: dict[str, Any]) -> BackboneRow:
         outs = compute_maps(backbone, size)
         channels = tuple(out.shape[1] for out in outs)
         whole = nn.Sequential(backbone, MODELS.build(dict(NECK, in_channels=list(channels))))
-        # The counter leaves its notes in the modules.
-        costs = [count(copy.deepcopy(part), (3, *size)) for part in (backbone, whole)]
+        # Copies, because the counter adds attributes to the modules.
+        alone, together = (count_forward(copy.deepcopy(m), (3, *size)) for m in (backbone, whole))
     images = "any" if size == COUNTED else f"padded to {size[0]} x {size[1]}"
     if "img_size" in fitted:
         images = "one size"
@@ -224,14 +226,14 @@ def measure(name: str, config: dict[str, Any]) -> BackboneRow:
         strides=tuple(size[0] // out.shape[2] for out in outs),
         images=images,
         counted=size,
-        parameters=tuple(cost.parameters for cost in costs),
-        multiply_adds=tuple(cost.matrix_multiply_adds for cost in costs),
+        parameters=(alone.parameters, together.parameters),
+        multiply_adds=(alone.matrix_multiply_adds, together.matrix_multiply_adds),
         loss=run_train_step(build_retinanet(fitted, channels), small),
     )
 
 
-def format_markdown(rows: Iterable[BackboneRow]) -> str:
-    """Write the table as Markdown."""
+def format_backbone_table(rows: Iterable[BackboneRow]) -> str:
+    """Return the table as Markdown."""
     lines = [HEADER, ["---"] * 3 + ["---:"] * (len(HEADER) - 3)]
     for row in rows:
         cells = [row.name, ", ".join(map(str, row.channels)), row.images]

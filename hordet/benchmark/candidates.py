@@ -1,4 +1,4 @@
-"""What can be timed: components by name, any config, each in several forms and dtypes."""
+"""The models that can be timed: components by name and any config, in several forms and dtypes."""
 
 import importlib.util
 from collections.abc import Callable
@@ -19,21 +19,21 @@ from hordet.registry import MODELS
 Pass = Literal["forward", "training", "pipeline"]
 FORMS = ("eager", "channels-last", "deployed", "compiled", "naive", "naive-malloc")
 DTYPES = ("float32", "bfloat16")
-# The four levels of an image that COCO's recipes resize to 800 x 1088, 256 channels each.
+# An image that COCO's recipes resize to 800 x 1088, and its four levels of 256 channels each.
 IMAGE, STRIDES, CHANNELS = (800, 1088), (4, 8, 16, 32), 256
 CROP = (512, 512)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One row of the table.
+    """A model to time, in one form and dtype.
 
     Attributes:
         name: A key of `COMPONENTS`, or the path of a config.
         form: 'eager'; 'channels-last' (the weights of all convolutions); 'deployed' (scales and
             batch norms folded); 'compiled' (its regions by torch.compile); 'naive' (the published
-            equations, channels first); 'naive-malloc' (the same with the allocator as torch has it
-            by default).
+            equations, channels first); 'naive-malloc' (the same with torch's default
+            allocator).
         dtype: 'float32', or 'bfloat16' for autocast.
     """
 
@@ -71,7 +71,7 @@ class Candidate:
 
     @property
     def is_naive(self) -> bool:
-        """Whether it computes as the published equations read."""
+        """Whether it computes the published equations literally."""
         return self.form.startswith("naive")
 
     def autocast(self, device: str) -> AbstractContextManager:
@@ -80,7 +80,7 @@ class Candidate:
 
 
 class Levels(nn.Module):
-    """One layer a level: list of (N, C, H_i, W_i) -> the same, fused."""
+    """One layer for each level: list of (N, C, H_i, W_i) -> the same shapes."""
 
     def __init__(self, layers: list[nn.Module]) -> None:
         """Keep the layers."""
@@ -92,60 +92,61 @@ class Levels(nn.Module):
         return [layer(x) for layer, x in zip(self.layers, levels, strict=True)]
 
 
-def _fusions(spatial: str | None) -> Levels:
-    """Build the four output layers of a neck: gnConvs, or FPN's 3x3 convolutions."""
+def _build_fusions(spatial: str | None) -> Levels:
+    """Build the four output layers of a neck: gnConvs, or the 3x3 convolutions of FPN."""
     from hordet.layers import GnFusion
 
     if spatial is None:
         return Levels([nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1) for _ in STRIDES])
-    layers = []
+    layers: list[nn.Module] = []
     for _ in STRIDES:
-        layers.append(GnFusion(CHANNELS, CHANNELS, spatial=spatial, gf_size=(32, 17)))
-        layers[-1].init_near_linear()
+        layer = GnFusion(CHANNELS, CHANNELS, spatial=spatial, gf_size=(32, 17))
+        layer.init_near_linear()
+        layers.append(layer)
     return Levels(layers)
 
 
-def _hornet(arch: str, spatial: str) -> nn.Module:
+def _build_hornet(arch: str, spatial: str) -> nn.Module:
     return MODELS.build(dict(type="hordet.HorNet", arch=arch, spatial=spatial))
 
 
-def _convnext() -> nn.Module:
+def _build_convnext() -> nn.Module:
     import timm
 
     return timm.create_model("convnext_tiny", features_only=True)
 
 
-def _block() -> nn.Module:
+def _build_block() -> nn.Module:
     from hordet.hornet import Block
 
     return Block(256, order=4)
 
 
-def _torchvision_detector() -> nn.Module:
+def _build_torchvision_detector() -> nn.Module:
     from torchvision.models.detection import maskrcnn_resnet50_fpn
 
     return maskrcnn_resnet50_fpn(weights=None, weights_backbone=None)
 
 
-def _levels(batch: int) -> list[Tensor]:
+def _make_levels(batch: int) -> list[Tensor]:
     height, width = IMAGE
     return [torch.randn(batch, CHANNELS, height // s, width // s) for s in STRIDES]
 
 
-def _image(batch: int) -> Tensor:
+def _make_image(batch: int) -> Tensor:
     return torch.randn(batch, 3, *CROP)
 
 
 COMPONENTS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Any]]] = {
-    "fpn": (lambda: _fusions(None), _levels),
-    "horfpn-7x7": (lambda: _fusions("dw7x7"), _levels),
-    "horfpn-gf": (lambda: _fusions("gf"), _levels),
-    "hornet-tiny-7x7": (lambda: _hornet("tiny", "dw7x7"), _image),
-    "hornet-tiny-gf": (lambda: _hornet("tiny", "gf"), _image),
-    "convnext-tiny": (_convnext, _image),
-    "block": (_block, lambda batch: torch.randn(batch, 256, 32, 32)),
+    "fpn": (lambda: _build_fusions(None), _make_levels),
+    "horfpn-7x7": (lambda: _build_fusions("dw7x7"), _make_levels),
+    "horfpn-gf": (lambda: _build_fusions("gf"), _make_levels),
+    "hornet-tiny-7x7": (lambda: _build_hornet("tiny", "dw7x7"), _make_image),
+    "hornet-tiny-gf": (lambda: _build_hornet("tiny", "gf"), _make_image),
+    "convnext-tiny": (_build_convnext, _make_image),
+    "block": (_build_block, lambda batch: torch.randn(batch, 256, 32, 32)),
     "torchvision-mask-rcnn": (
-        _torchvision_detector,
+        _build_torchvision_detector,
         lambda batch: [torch.rand(3, *IMAGE) for _ in range(batch)],
     ),
 }
@@ -154,14 +155,14 @@ COMPONENTS: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Any]]] = {
 def read_candidate_config(
     candidate: Candidate, options: dict[str, Any], data_root: str | None
 ) -> Any:
-    """Read a candidate's config, without weights to start from.
+    """Read the config of a candidate, without pretrained weights.
 
-    A naive detector takes mmdet's own road from masks to figures; the others take hordet's.
+    Naive detectors use the mask head and the metric of mmdet, the others those of hordet.
 
     Args:
-        candidate: One whose name is the path of a config.
-        options: Dotted keys to override.
-        data_root: Of the data, in place of the config's.
+        candidate: A candidate whose name is the path of a config.
+        options: Dotted keys that override the config's.
+        data_root: Folder of the data, in place of the config's.
     """
     from hordet.engine.runner import read_config
 
@@ -179,15 +180,15 @@ def read_candidate_config(
 
 
 def build_candidate(candidate: Candidate, cfg: Any, naive_file: Path | None) -> nn.Module:
-    """Build a candidate's model in its form, with the same random weights in every form.
+    """Build the model of a candidate, with the same random weights in every form.
 
     Args:
-        candidate: Which.
-        cfg: Its config, or None for a component.
+        candidate: The candidate.
+        cfg: Its config; None for a component.
         naive_file: A Python file with a function `naive(model)`, for the naive forms.
 
     Raises:
-        ValueError: A naive form and no file.
+        ValueError: The form is naive and there is no file.
     """
     torch.manual_seed(0)
     if cfg is None:
@@ -203,19 +204,19 @@ def build_candidate(candidate: Candidate, cfg: Any, naive_file: Path | None) -> 
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         return module.naive(model)
-    # `Levels` is a neck without its name.
+    # `Levels` is part of a neck, but its modules are not named `neck`.
     keep_float32(model, (*PREDICTIONS, "layers.*.proj_out"))
     if candidate.form == "channels-last":
         use_channels_last(model)
     if candidate.form == "deployed":
         return switch_to_deploy(model)
     if candidate.form == "compiled" and not compile_regions(model):
-        model.compile(dynamic=True)  # a peer without regions
+        model.compile(dynamic=True)  # a model without HorNet blocks or gnConv fusions
     return model
 
 
 def make_input(candidate: Candidate, batch: int) -> Any:
-    """Make a component's input: channels first for the naive forms, else channels-last."""
+    """Make the input of a component: channels first for naive forms, otherwise channels-last."""
     torch.manual_seed(1)
     x = COMPONENTS[candidate.name][1](batch)
     if candidate.is_naive or candidate.name == "torchvision-mask-rcnn":

@@ -1,11 +1,11 @@
 """Parameters and multiply-adds of a config, counted as the papers count them.
 
-The published tables come from mmcv 1's counter, which mmcv still ships: one multiply-add is one
-"FLOP"; biases, norms, poolings and ReLUs are counted; FFTs, products of matrices outside of layers
-(attention), products of gates, SyncBN and layers of other classes than torch's own are not. Beside
-it stand torch's own counter, which sees every convolution and every matrix product wherever it is
-made, and the FFTs. Tensors have shapes and no values here (torch's device `meta`), so that the
-largest model takes a second and no memory.
+The published tables come from mmcv 1's counter, which mmcv still contains: one multiply-add is one
+"FLOP"; biases, norms, poolings and ReLUs are counted; FFTs, matrix products outside of layers
+(attention), products of gates, SyncBN and layers of classes other than torch's own are not. In
+addition, torch's own counter counts every convolution and every matrix product, and FFTs are
+counted. Tensors have shapes but no values here (torch's device `meta`), so the largest model takes
+a second and no memory.
 """
 
 import copy
@@ -32,10 +32,10 @@ from hordet.config.faults import walk_dicts
 from hordet.layers.depthwise import DepthwiseConv2d
 from hordet.layers.pointwise import PointwiseConv2d, PointwiseLinear, SplitPointwiseConv2d
 
-# mmdet 2's `forward_dummy`: this many boxes, and masks of the first hundred.
+# As in mmdet 2's `forward_dummy`: 1000 boxes, and masks of the first hundred.
 NUM_ROIS, NUM_MASK_ROIS = 1000, 100
 ROI_HEADS = (StandardRoIHead, CascadeRoIHead, HybridTaskCascadeRoIHead)
-# Test scales at which the papers count another size.
+# Test scales for which the papers count another size.
 PAPERS = {(1333, 800): (1280, 800)}
 
 
@@ -56,14 +56,14 @@ COUNTERS = {
 
 @dataclass(frozen=True)
 class Complexity:
-    """What one forward of a model costs.
+    """The cost of one forward pass of a model.
 
     Attributes:
         input_shape: (C, H, W) of the image.
-        parameters: All of them, auxiliary heads and frozen layers included.
+        parameters: Number of all parameters, with auxiliary heads and frozen layers.
         multiply_adds: By mmcv's counter, the convention of the published tables.
-        matrix_multiply_adds: By torch's counter: convolutions and products of matrices alone.
-        fft: C * H * W * ceil(log2(H * W)) for each real FFT of (C, H, W), forth or back.
+        matrix_multiply_adds: By torch's counter: convolutions and matrix products only.
+        fft: C * H * W * ceil(log2(H * W)) for each real FFT, or inverse, of (C, H, W).
     """
 
     input_shape: tuple[int, int, int]
@@ -81,28 +81,28 @@ def count_complexity(cfg: Config, input_shape: tuple[int, int, int] | None = Non
         input_shape: (C, H, W); by default as `get_paper_shape` finds it.
 
     Raises:
-        ValueError: The config names no test scale, or the model has a RoI head for which the
-            papers' way of counting is not known.
+        ValueError: The config has no test scale, or the model has a RoI head for which it is not
+            known how papers count.
     """
     input_shape = input_shape or get_paper_shape(cfg)
     try:
         with EmptyOnMeta():
             model = _build(cfg)
-        return count(model.to("meta"), input_shape)
+        return count_forward(model.to("meta"), input_shape)
     except RuntimeError:
-        # Some models (deformable attention) read sizes out of tensors, so these need values.
-        return count(_build(cfg), input_shape)
+        # Some models (deformable attention) read sizes from tensors, so these need values.
+        return count_forward(_build(cfg), input_shape)
 
 
 def _build(cfg: Config) -> nn.Module:
-    """Build a config's model as a run of several processes has it."""
+    """Build the model of a config, with SyncBN as in a run of several processes."""
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
         model = MODELS.build(copy.deepcopy(cfg.model))  # builders write into it
     return nn.SyncBatchNorm.convert_sync_batchnorm(model) if cfg.get("sync_bn") else model
 
 
 def get_paper_shape(cfg: Config) -> tuple[int, int, int]:
-    """Return the (C, H, W) at which papers count a config: its test scale.
+    """Return the (C, H, W) for which papers count a config: its test scale.
 
     2048 x 512 or 2560 x 640 for ADE20K; 1280 x 800 where COCO's (1333, 800) is the test scale.
 
@@ -116,16 +116,16 @@ def get_paper_shape(cfg: Config) -> tuple[int, int, int]:
             scale = tuple(scale)
             return (3, *PAPERS.get(scale, scale))
     raise ValueError(
-        "the config's test pipeline has no Resize with scale=(W, H), from which the size of the "
-        "counted image comes; give the shape as (3, H, W)."
+        "the config's test pipeline has no Resize with scale=(W, H), which is the default size of "
+        "the counted image; give the shape as (3, H, W)."
     )
 
 
-def count(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
-    """Count one forward of a model on the device where its parameters are, `meta` for speed.
+def count_forward(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
+    """Count one forward pass of a model on the device of its parameters (`meta` is fastest).
 
-    A detector runs backbone, neck and RPN, its box head on 1,000 RoIs and its mask head on 100;
-    a segmentor everything but the auxiliary heads; any other module its `forward`.
+    Of a two-stage detector these run: backbone, neck, RPN, the box head on 1,000 RoIs and the mask
+    head on 100. Of a segmentor everything runs except the auxiliary heads.
 
     Args:
         model: A detector of mmdet, a segmentor of mmseg, or a module that takes an image.
@@ -135,15 +135,16 @@ def count(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
         ValueError: As `count_complexity`.
     """
     model.eval()
-    ffts = {torch.ops.aten._fft_r2c: _rfft_cost, torch.ops.aten._fft_c2r: _irfft_cost}
+    ffts = {torch.ops.aten._fft_r2c: _count_rfft, torch.ops.aten._fft_c2r: _count_irfft}
     torch_counter = FlopCounterMode(display=False, custom_mapping=ffts)
-    layers = [module for module in model.modules() if type(module) in COUNTERS]
+    # `Any`, because the counters add the attribute `__flops__`.
+    layers: list[Any] = [module for module in model.modules() if type(module) in COUNTERS]
     hooks = [layer.register_forward_hook(COUNTERS[type(layer)]) for layer in layers]
     for layer in layers:
         layer.__flops__ = 0
     with torch.no_grad(), torch_counter:
         multiply_adds, _ = get_model_complexity_info(
-            _Scope(model), input_shape, print_per_layer_stat=False, as_strings=False
+            _CountedPart(model), input_shape, print_per_layer_stat=False, as_strings=False
         )
     multiply_adds += sum(layer.__flops__ for layer in layers)
     for hook in hooks:
@@ -154,15 +155,16 @@ def count(model: nn.Module, input_shape: tuple[int, int, int]) -> Complexity:
         input_shape=input_shape,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         multiply_adds=int(multiply_adds),
-        matrix_multiply_adds=sum(by_operator.values()) // 2,  # it counts both operations
+        matrix_multiply_adds=sum(by_operator.values())
+        // 2,  # it counts multiplications and additions
         fft=fft,
     )
 
 
 class EmptyOnMeta(TorchFunctionMode):
-    """Builds the parameters of layers on the device `meta`: their values are never computed.
+    """Builds the parameters of layers on the device `meta`, without values.
 
-    Unlike `torch.device("meta")` it leaves other tensors alone, because backbones read drop-path
+    Unlike `torch.device("meta")` it does not affect other tensors, because backbones read drop-path
     rates from `torch.linspace` while they are built.
     """
 
@@ -173,15 +175,17 @@ class EmptyOnMeta(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Send `torch.empty`, which every layer of torch starts from, to `meta`."""
+        """Run `torch.empty`, which makes the parameters of every layer, on `meta`."""
         kwargs = dict(kwargs or {})
         if func is torch.empty:
             kwargs["device"] = "meta"
         return func(*args, **kwargs)
 
 
-class _Scope(nn.Module):
+class _CountedPart(nn.Module):
     """The part of a model that the papers count, as a module that takes an image."""
+
+    model: Any  # the classes of mmdet and mmseg have no type annotations
 
     def __init__(self, model: nn.Module) -> None:
         """Keep the model."""
@@ -189,11 +193,11 @@ class _Scope(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> None:
-        """Run (1, C, H, W) through what counts."""
+        """Run the counted part on an image (1, C, H, W)."""
         size = tuple(x.shape[-2:])
         sizes = dict(img_shape=size, pad_shape=size, ori_shape=size, batch_input_shape=size)
         if isinstance(self.model, TwoStageDetector):
-            _two_stage(self.model, x)
+            _run_two_stage(self.model, x)
         elif isinstance(self.model, BaseSegmentor):
             self.model.encode_decode(x, [sizes])
         elif isinstance(self.model, BaseModel):
@@ -202,46 +206,46 @@ class _Scope(nn.Module):
             self.model(x)
 
 
-def _two_stage(model: Any, x: Tensor) -> None:
-    """Run a two-stage detector with RoI features of the right shapes and no values."""
+def _run_two_stage(model: Any, x: Tensor) -> None:
+    """Run a two-stage detector; its RoI features have the right shapes, and zeros as values."""
     roi_head = model.roi_head
     if type(roi_head) not in ROI_HEADS:
         raise ValueError(
-            f"got the RoI head {type(roi_head).__name__}; the papers' way of counting is known "
-            f"for {', '.join(kind.__name__ for kind in ROI_HEADS)}."
+            f"got the RoI head {type(roi_head).__name__}; how papers count is known for "
+            f"{', '.join(kind.__name__ for kind in ROI_HEADS)}."
         )
     features = model.extract_feat(x)
     model.rpn_head(features)
     for holder in (model, roi_head):  # panoptic FPN and HTC
         if getattr(holder, "semantic_head", None) is not None:
             holder.semantic_head(features)
-    _heads(roi_head.bbox_head, roi_head.bbox_roi_extractor, NUM_ROIS, roi_head, x)
+    _run_heads(roi_head.bbox_head, roi_head.bbox_roi_extractor, NUM_ROIS, roi_head, x)
     if not roi_head.with_mask:
         return
-    _heads(roi_head.mask_head, roi_head.mask_roi_extractor, NUM_MASK_ROIS, roi_head, x)
+    _run_heads(roi_head.mask_head, roi_head.mask_roi_extractor, NUM_MASK_ROIS, roi_head, x)
 
 
-def _heads(heads: Any, extractors: Any, num_rois: int, roi_head: Any, like: Tensor) -> None:
+def _run_heads(heads: Any, extractors: Any, num_rois: int, roi_head: Any, like: Tensor) -> None:
     """Run the head of each stage on `num_rois` RoIs."""
     staged = isinstance(heads, nn.ModuleList)
     previous = None
     for i, head in enumerate(heads if staged else [heads]):
-        extractor = extractors[i] if isinstance(extractors, nn.ModuleList) else extractors
+        extractor: Any = extractors[i] if isinstance(extractors, nn.ModuleList) else extractors
         size = extractor.roi_layers[0].output_size
         rois = like.new_zeros(num_rois, extractor.out_channels, *size)
         if roi_head.with_shared_head:
             rois = roi_head.shared_head(rois)
         if num_rois == NUM_MASK_ROIS and getattr(roi_head, "mask_info_flow", False):
-            _, previous = head(rois, previous)  # HTC: a stage sees the features of the last
+            _, previous = head(rois, previous)  # HTC: a stage gets the features of the one before
         else:
             head(rois)
 
 
-def _rfft_cost(shape: torch.Size, *args: Any, **kwargs: Any) -> int:
-    """Cost of a real FFT of (N, C, H, W)."""
+def _count_rfft(shape: torch.Size, *args: Any, **kwargs: Any) -> int:
+    """Return the cost of a real FFT of (N, C, H, W)."""
     return math.prod(shape) * math.ceil(math.log2(math.prod(shape[-2:])))
 
 
-def _irfft_cost(shape: torch.Size, *args: Any, out_shape: torch.Size, **kwargs: Any) -> int:
-    """Cost of the way back to (N, C, H, W)."""
-    return _rfft_cost(out_shape)
+def _count_irfft(shape: torch.Size, *args: Any, out_shape: torch.Size, **kwargs: Any) -> int:
+    """Return the cost of an inverse real FFT to (N, C, H, W)."""
+    return _count_rfft(out_shape)

@@ -7,18 +7,17 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, METRICS, DefaultScope
-from torch import nn
 
 from hordet.datasets.shapes.cache import draw_missing_shapes
 
 
-def make_test_run(model: nn.Module, cfg: Any, images: int, autocast: Any) -> Callable[[], None]:
+def make_test_run(model: Any, cfg: Any, images: int, autocast: Any) -> Callable[[], None]:
     """Return a function that tests images one by one, from files to encoded predictions.
 
     Args:
-        model: In eval mode.
+        model: A detector of mmdet or segmentor of mmseg, in eval mode.
         cfg: Its config, with test data.
-        images: How many of the test data, from the first on.
+        images: Number of images, from the first of the test data on.
         autocast: Makes the context of the forward pass.
     """
     draw_missing_shapes(cfg)
@@ -38,13 +37,13 @@ def make_test_run(model: nn.Module, cfg: Any, images: int, autocast: Any) -> Cal
     return run
 
 
-def make_training_run(model: nn.Module, cfg: Any, images: int, autocast: Any) -> Callable[[], None]:
-    """Return a function that takes one training step on a batch that is loaded already.
+def make_training_run(model: Any, cfg: Any, images: int, autocast: Any) -> Callable[[], None]:
+    """Return a function that runs one training step on a batch that is loaded already.
 
     Args:
-        model: In training mode.
+        model: A detector of mmdet or segmentor of mmseg, in training mode.
         cfg: Its config, with training data and an `optim_wrapper`.
-        images: In the batch.
+        images: Number of images in the batch.
         autocast: Makes the context of the forward pass.
     """
     draw_missing_shapes(cfg)
@@ -54,7 +53,7 @@ def make_training_run(model: nn.Module, cfg: Any, images: int, autocast: Any) ->
     batch = pseudo_collate([dataset[i] for i in range(images)])
 
     def run() -> None:
-        torch.manual_seed(0)  # the same boxes are sampled every time
+        torch.manual_seed(0)  # samples the same boxes every time
         data = model.data_preprocessor(batch, training=True)
         with autocast():
             losses = model(**data, mode="loss")

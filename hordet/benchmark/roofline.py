@@ -1,12 +1,14 @@
-"""What a machine can do at best: its matrix products a second and its memory bandwidth."""
+"""The limits of a machine: its matrix products per second and its memory bandwidth."""
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 
-# Sides of the square products; the best of them counts.
+# Sides of the square matrices; the fastest product counts.
 SIDES = (1024, 2048)
 COPIED_BYTES = 256 * 2**20
 
@@ -16,9 +18,9 @@ class Roofline:
     """The limits of a machine, measured.
 
     Attributes:
-        gemm: Floating-point operations a second of the best matrix product, by dtype.
-        gemm_cpu: The same a second of one processor.
-        bandwidth: Bytes read and written a second by a large copy.
+        gemm: Floating-point operations per second of the fastest matrix product, by dtype.
+        bandwidth: Bytes that a large copy reads and writes per second.
+        gemm_cpu: Floating-point operations per second of processor time, by dtype.
     """
 
     gemm: dict[str, float]
@@ -27,7 +29,7 @@ class Roofline:
 
 
 def measure_roofline(device: str = "cpu", dtypes: tuple[str, ...] = ("float32",)) -> Roofline:
-    """Measure a machine with the threads that torch has now.
+    """Measure a machine with torch's current number of threads.
 
     Args:
         device: 'cpu' or 'cuda'.
@@ -39,17 +41,17 @@ def measure_roofline(device: str = "cpu", dtypes: tuple[str, ...] = ("float32",)
         for side in SIDES:
             a, b = (torch.randn(side, side, device=device).to(getattr(torch, name)) for _ in "ab")
             out = torch.empty_like(a)
-            times = _best_of(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), device)
+            times = _measure_fastest(partial(torch.mm, a, b, out=out), device)
             gemm[name] = max(gemm[name], 2 * side**3 / times[0])
             gemm_cpu[name] = max(gemm_cpu[name], 2 * side**3 / times[1])
     source = torch.ones(COPIED_BYTES // 4, device=device)
     target = torch.empty_like(source).fill_(0)
-    seconds, _ = _best_of(lambda: target.copy_(source), device)
+    seconds, _ = _measure_fastest(lambda: target.copy_(source), device)
     return Roofline(gemm, 2 * COPIED_BYTES / seconds, gemm_cpu)
 
 
 def merge_rooflines(first: Roofline, second: Roofline) -> Roofline:
-    """Return the higher of two measurements of one machine: a limit is what was ever reached."""
+    """Return the higher values of two measurements of a machine, which are nearer to its limits."""
 
     def higher(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
         return {name: max(value, other[name]) for name, value in one.items()}
@@ -61,17 +63,19 @@ def merge_rooflines(first: Roofline, second: Roofline) -> Roofline:
     )
 
 
-def _best_of(function: Callable[[], object], device: str, repeats: int = 7) -> tuple[float, float]:
-    """Return the fewest seconds of several calls: by the clock, and of processors."""
+def _measure_fastest(
+    function: Callable[[], object], device: str, repeats: int = 7
+) -> tuple[float, float]:
+    """Return the fewest seconds of several calls: by the clock, and of processor time."""
     function()
     times = [time_call(function, device) for _ in range(repeats)]
     return min(wall for wall, _ in times), min(cpu for _, cpu in times)
 
 
 def time_call(function: Callable[[], object], device: str) -> tuple[float, float]:
-    """Time one call: by the clock, and by the processors that it had (on CUDA the clock twice).
+    """Return the seconds of one call: by the clock, and of processor time (on CUDA both the clock).
 
-    The second, summed over threads, is what a busy neighbor cannot lengthen by taking turns.
+    Processor time is summed over threads and does not include waiting for other programs.
     """
     if device == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -80,7 +84,14 @@ def time_call(function: Callable[[], object], device: str) -> tuple[float, float
         function()
         end.record()
         torch.cuda.synchronize()
-        return (start.elapsed_time(end) / 1000,) * 2
+        seconds = start.elapsed_time(end) / 1000
+        return seconds, seconds
     start_time, start_cpu = time.perf_counter(), time.process_time()
     function()
     return time.perf_counter() - start_time, time.process_time() - start_cpu
+
+
+def compute_spread(values: Sequence[float]) -> float:
+    """Return half the distance between the quartiles of two or more values."""
+    low, _, high = statistics.quantiles(values, n=4)
+    return (high - low) / 2

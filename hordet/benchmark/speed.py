@@ -1,15 +1,15 @@
-"""Timing candidates against one another and against the machine.
+"""Times candidates and compares them with each other and with the machine's limits.
 
-Each candidate lives in a process of its own, with the allocator that it asks for and a peak memory
-of its own; they take turns, one repetition each, so that a busy neighbor slows all of them alike
-and the ratio of medians stands.
+Each candidate has a process of its own, with its own allocator and peak memory. The processes take
+turns, one repetition each, so other programs on the machine slow down all candidates equally and
+the ratios of the medians remain valid.
 """
 
 import multiprocessing
 import os
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -29,24 +29,31 @@ from hordet.benchmark.candidates import (
 )
 from hordet.benchmark.memory import measure_peak_memory
 from hordet.benchmark.pipeline import make_test_run, make_training_run
-from hordet.benchmark.roofline import Roofline, measure_roofline, merge_rooflines, time_call
+from hordet.benchmark.roofline import (
+    Roofline,
+    compute_spread,
+    measure_roofline,
+    merge_rooflines,
+    time_call,
+)
+from hordet.benchmark.table import TableRow
 
 
 @dataclass(frozen=True)
 class SpeedSettings:
-    """What every candidate does.
+    """What is timed of every candidate.
 
     Attributes:
-        kind: 'forward'; 'training': forward, a loss of all outputs and backward of a component, or
-            a step of a config's own training, optimizer and all; 'pipeline': a config's test, from
-            files to encoded predictions.
-        batch: Images at once, of a component or in a training step.
-        threads: Of torch.
+        kind: 'forward'; 'training' (for a component: forward, a loss of all outputs and backward;
+            for a config: a step of its training with the optimizer); or 'pipeline' (a config's
+            test, from files to encoded predictions).
+        batch: Images in a batch, of a component or in a training step.
+        threads: Number of threads of torch.
         device: 'cpu' or 'cuda'.
-        images: Of the test data, one by one, for 'pipeline'.
-        data_root: Of a config's data, in place of its own.
+        images: Number of test images, one by one, for 'pipeline'.
+        data_root: Folder of a config's data, in place of the config's.
         options: Dotted keys that override a config's.
-        naive_file: The published equations; see `candidates.model_of`.
+        naive_file: File of the published equations; see `candidates.build_candidate`.
     """
 
     kind: Pass = "forward"
@@ -59,26 +66,28 @@ class SpeedSettings:
     naive_file: Path | None = None
 
     @classmethod
-    def of(cls, arguments: Any, options: dict[str, Any], naive_file: Path) -> "SpeedSettings":
-        """Make one of the arguments that `hordet.cli.arguments.speed_arguments` describes."""
+    def from_arguments(
+        cls, arguments: Any, options: dict[str, Any], naive_file: Path
+    ) -> "SpeedSettings":
+        """Make the settings from the arguments of `hordet benchmark speed`."""
         names = ("kind", "threads", "batch", "images", "device", "data_root")
         chosen = {name: getattr(arguments, name) for name in names}
         return cls(**chosen, options=options, naive_file=naive_file)
 
 
 @dataclass(frozen=True)
-class SpeedRow:
-    """One candidate's figures.
+class SpeedRow(TableRow):
+    """The measurements of one candidate.
 
     Attributes:
         candidate: `NAME:FORM:DTYPE`.
-        seconds: Of each repetition, by the clock.
-        cpu_seconds: The same of processors, summed over threads.
-        flops: Of convolutions and matrix products in one repetition, gradients included; 0 where
-            the pipeline hides them.
-        peak_memory: Bytes in use at the highest point of a repetition, above those before it.
-        fraction: Of the dtype's matrix-product peak a second of one processor that those flops in
-            the median of `cpu_seconds` are.
+        seconds: Seconds of each repetition, by the clock.
+        cpu_seconds: Seconds of processor time of each repetition, summed over threads.
+        flops: Operations of convolutions and matrix products in one repetition, with gradients; 0
+            for 'pipeline', where they cannot be counted.
+        peak_memory: Peak memory of a repetition in bytes, above the memory before it.
+        fraction: The flops per second of processor time (median), as a share of the machine's
+            fastest matrix product in this dtype.
     """
 
     candidate: str
@@ -95,31 +104,33 @@ class SpeedRow:
 
     @property
     def cpu_median(self) -> float:
-        """Median seconds of processors of a repetition."""
+        """Median seconds of processor time of a repetition."""
         return statistics.median(self.cpu_seconds)
 
     @property
     def spread(self) -> float:
-        """Half the distance between the quartiles, as a share of the median."""
+        """Half the distance between the quartiles, as a share of the median; 0 for one value."""
         if len(self.seconds) < 2:
             return 0.0
-        low, _, high = statistics.quantiles(self.seconds, n=4)
-        return (high - low) / 2 / self.median
+        return compute_spread(self.seconds) / self.median
 
     def as_dict(self) -> dict[str, Any]:
-        """Return every figure, for JSON."""
-        return {**asdict(self), "median": self.median, "spread": self.spread}
+        """Return all numbers of the row, for JSON."""
+        return {**super().as_dict(), "median": self.median, "spread": self.spread}
 
 
-def compare(
+def time_candidates(
     candidates: Sequence[Candidate], task: SpeedSettings, repeats: int = 15
 ) -> tuple[list[SpeedRow], Roofline]:
-    """Time candidates in turns, and measure the machine's limits before and after them.
+    """Time candidates in turns, and measure the machine's limits before and after.
 
     Args:
-        candidates: Which.
-        task: What they do.
-        repeats: Turns of each.
+        candidates: The candidates.
+        task: What is timed.
+        repeats: Number of turns.
+
+    Returns:
+        A row for each candidate, and the limits.
     """
     torch.set_num_threads(task.threads)
     dtypes = tuple(sorted({candidate.dtype for candidate in candidates}, reverse=True))
@@ -144,13 +155,13 @@ def compare(
 
 
 class _Worker:
-    """A process that builds a candidate and runs it when asked."""
+    """A process that builds a candidate and runs it on request."""
 
     def __init__(self, candidate: Candidate, task: SpeedSettings) -> None:
         """Start it."""
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        # torch reads this once, when it first allocates.
+        # torch reads this variable once, at its first allocation.
         os.environ["THP_MEM_ALLOC_ENABLE"] = str(int(candidate.form != "naive-malloc"))
         self.process = context.Process(target=_serve, args=(theirs, candidate, task), daemon=True)
         self.process.start()
@@ -169,7 +180,9 @@ class _Worker:
         try:
             answer = self.connection.recv()
         except EOFError as error:
-            raise RuntimeError("a candidate's process ended, perhaps for lack of memory") from error
+            raise RuntimeError(
+                "the process of a candidate ended, perhaps because memory was short"
+            ) from error
         if isinstance(answer, Exception):
             raise RuntimeError(f"a candidate failed: {answer}") from answer
         return answer
@@ -181,12 +194,12 @@ class _Worker:
 
 
 def _serve(connection: Connection, candidate: Candidate, task: SpeedSettings) -> None:
-    """Answer questions about one candidate; the first answer is its flops, once it is warm."""
+    """Run a candidate on request; its flops are sent first, after two runs to warm up."""
     try:
         torch.set_num_threads(task.threads)
-        run = _runner(candidate, task)
+        run = _make_run(candidate, task)
         run()
-        flops = 0 if task.kind == "pipeline" else _flops(candidate, task)
+        flops = 0 if task.kind == "pipeline" else _count_flops(candidate, task)
         run()
         connection.send(flops)
         while True:
@@ -198,20 +211,20 @@ def _serve(connection: Connection, candidate: Candidate, task: SpeedSettings) ->
         connection.send(RuntimeError(f"{candidate}: {type(error).__name__}: {error}"))
 
 
-def _flops(candidate: Candidate, task: SpeedSettings) -> int:
-    """Count the operations of one repetition of the eager model: the work is the same in each form.
+def _count_flops(candidate: Candidate, task: SpeedSettings) -> int:
+    """Count the operations of one repetition of the eager form, which are those of every form.
 
-    torch's counter takes the weight gradient of its own depthwise convolution, which the naive form
-    uses, for a dense one, and does not look into compiled code.
+    Other forms cannot be counted: torch's counter does not see into compiled code, and counts the
+    weight gradient of a depthwise convolution, as in the naive form, as if it were dense.
     """
-    run = _runner(replace(candidate, form="eager"), task)
+    run = _make_run(replace(candidate, form="eager"), task)
     with FlopCounterMode(display=False) as counter:
         run()
     return counter.get_total_flops()
 
 
-def _runner(candidate: Candidate, task: SpeedSettings) -> Callable[[], None]:
-    """Return the function that is timed."""
+def _make_run(candidate: Candidate, task: SpeedSettings) -> Callable[[], None]:
+    """Return the function to time."""
     cfg = None
     if candidate.name not in COMPONENTS:
         cfg = read_candidate_config(candidate, task.options, task.data_root)
@@ -221,7 +234,7 @@ def _runner(candidate: Candidate, task: SpeedSettings) -> Callable[[], None]:
         if task.kind == "training":
             return make_training_run(model.train(), cfg, task.batch, autocast)
         return make_test_run(model.eval(), cfg, task.images, autocast)
-    x = _to(make_input(candidate, task.batch), task.device)
+    x = _move_to(make_input(candidate, task.batch), task.device)
     model.train(task.kind == "training")
     if task.kind == "forward":
 
@@ -230,7 +243,7 @@ def _runner(candidate: Candidate, task: SpeedSettings) -> Callable[[], None]:
                 model(x)
 
         return forward
-    if isinstance(x, list):  # a neck hands a gradient on to the backbone
+    if isinstance(x, list):  # a neck passes gradients to the backbone
         x = [level.requires_grad_() for level in x]
 
     def training() -> None:
@@ -245,5 +258,5 @@ def _runner(candidate: Candidate, task: SpeedSettings) -> Callable[[], None]:
     return training
 
 
-def _to(x: Any, device: str) -> Any:
+def _move_to(x: Any, device: str) -> Any:
     return [level.to(device) for level in x] if isinstance(x, list) else x.to(device)

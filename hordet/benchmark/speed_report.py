@@ -1,17 +1,30 @@
-"""The figures of `speed` as a table and as a plot."""
+"""The measurements of `speed` as a table and as a plot."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from hordet.benchmark.roofline import Roofline
 from hordet.benchmark.speed import SpeedRow, SpeedSettings
+from hordet.benchmark.table import format_table
+
+HEADER = (
+    "candidate",
+    "ms",
+    "spread",
+    "of the first",
+    "CPU ms",
+    "of the first",
+    "peak MB",
+    "GFLOP",
+    "of the peak",
+)
 
 
-def format_markdown(rows: Sequence[SpeedRow], roofline: Roofline, task: SpeedSettings) -> str:
+def format_speed_table(rows: Sequence[SpeedRow], roofline: Roofline, task: SpeedSettings) -> str:
     """Return a table in Markdown, with the machine's limits above it.
 
     Args:
-        rows: The first is what the others are compared with.
+        rows: The rows; the others are compared with the first.
         roofline: Measured in the same run.
         task: What was timed.
     """
@@ -21,31 +34,35 @@ def format_markdown(rows: Sequence[SpeedRow], roofline: Roofline, task: SpeedSet
         f"{task.kind}, batch {task.batch}, {task.device}, {task.threads} threads; matrix products "
         f"{peaks}; one processor's {alone}; copies {roofline.bandwidth / 1e9:.1f} GB/s.",
         "",
-        "| candidate | ms | spread | of the first | CPU ms | of the first | peak MB | GFLOP "
-        "| of the peak |",
-        "|---|---|---|---|---|---|---|---|---|",
     ]
+    table: list[Sequence[str]] = [HEADER, ["---"] * len(HEADER)]
     for row in rows:
         known = row.flops > 0
-        lines.append(
-            f"| {row.candidate} | {row.median * 1e3:.1f} | {row.spread:.1%} "
-            f"| {row.median / rows[0].median:.2f} | {row.cpu_median * 1e3:.1f} "
-            f"| {row.cpu_median / rows[0].cpu_median:.2f} | {row.peak_memory / 2**20:.0f} "
-            f"| {f'{row.flops / 1e9:.1f}' if known else ''} "
-            f"| {f'{row.fraction:.0%}' if known else ''} |"
+        table.append(
+            [
+                row.candidate,
+                f"{row.median * 1e3:.1f}",
+                f"{row.spread:.1%}",
+                f"{row.median / rows[0].median:.2f}",
+                f"{row.cpu_median * 1e3:.1f}",
+                f"{row.cpu_median / rows[0].cpu_median:.2f}",
+                f"{row.peak_memory / 2**20:.0f}",
+                f"{row.flops / 1e9:.1f}" if known else "",
+                f"{row.fraction:.0%}" if known else "",
+            ]
         )
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *format_table(*table)]) + "\n"
 
 
-def draw_plot(
+def draw_speed_plot(
     rows: Sequence[SpeedRow], roofline: Roofline, task: SpeedSettings, path: Path
 ) -> None:
-    """Draw a bar a candidate, and where its matrix products alone would end at the peak.
+    """Draw a bar for each candidate, and the time of its matrix products at the machine's limit.
 
     Args:
-        rows: As for `format_markdown`.
-        roofline: As for `format_markdown`.
-        task: As for `format_markdown`.
+        rows: As for `format_speed_table`.
+        roofline: As for `format_speed_table`.
+        task: As for `format_speed_table`.
         path: A PNG file.
     """
     from matplotlib.figure import Figure
@@ -60,6 +77,6 @@ def draw_plot(
             ideal = row.flops / roofline.gemm[row.candidate.split(":")[-1]] * 1e3
             axes.plot([ideal] * 2, [i - 0.4, i + 0.4], color="black")
     axes.invert_yaxis()
-    axes.set_xlabel("median milliseconds; black: its matrix products at the machine's peak")
+    axes.set_xlabel("median milliseconds; black: its matrix products at the machine's limit")
     axes.set_title(f"{task.kind}, batch {task.batch}, {task.threads} threads")
     figure.savefig(path, dpi=120)

@@ -22,9 +22,9 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 
 from hordet.benchmark import first_iteration
-from hordet.benchmark.markdown import format_table
+from hordet.benchmark.table import format_table
 from hordet.config.load import load_config
-from hordet.datasets.shapes.files import ensure_shapes
+from hordet.datasets.shapes.cache import ensure_shapes
 from hordet.errors import BenchmarkError, ConfigError
 
 
@@ -82,7 +82,7 @@ def measure(config: str, checkouts: Sequence[Path], rounds: int) -> list[StartRo
     return rows
 
 
-def format_markdown(rows: Sequence[StartRow]) -> str:
+def format_start_table(rows: Sequence[StartRow]) -> str:
     """Lay the medians out, and how many times as long each other checkout takes."""
     checkouts = list(rows[0].seconds)
     first, *others = checkouts

@@ -1,12 +1,12 @@
-"""The zoo's table: what each config costs, beside the published figures of its metafile.
+"""The model zoo's table: the cost of each config beside the published numbers of its metafile.
 
-Metafiles (`configs/*/metafile.yml`, listed in `model-index.yml`) have OpenMMLab's form. An entry's
-`Metadata.Published`, with `Parameters (M)` and `FLOPs (G)`, holds what the model's authors printed,
-and each of its `Results` has a `Source`.
+Metafiles (`configs/*/metafile.yml`, listed in `model-index.yml`) have OpenMMLab's format. The
+`Metadata.Published` of an entry, with `Parameters (M)` and `FLOPs (G)`, has the numbers that the
+model's authors published, and each of its `Results` has a `Source`.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from hordet.benchmark.complexity import Complexity, count_complexity
-from hordet.benchmark.markdown import format_table
+from hordet.benchmark.table import TableRow, format_table
 from hordet.config.load import load_config
 
 HEADER = (
@@ -40,14 +40,14 @@ NOTE = """\
 
 
 @dataclass(frozen=True)
-class ZooRow:
+class ZooRow(TableRow):
     """One config of the table.
 
     Attributes:
         config: Path from the repository's root.
-        cost: None where it cannot be counted.
-        problem: Why not.
-        entry: Its entry in a metafile; empty where there is none.
+        cost: Cost of its model; None if it cannot be counted.
+        problem: Why it cannot be counted.
+        entry: Its entry in a metafile; empty without one.
     """
 
     config: str
@@ -55,13 +55,9 @@ class ZooRow:
     problem: str
     entry: dict[str, Any]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the row for JSON."""
-        return asdict(self)
-
 
 def read_metafiles(root: Path) -> dict[str, dict[str, Any]]:
-    """Return the entries of every metafile that `model-index.yml` of `root` imports, by config."""
+    """Return the entries of all metafiles that `model-index.yml` in `root` imports, by config."""
     index = root / "model-index.yml"
     if not index.is_file():
         return {}
@@ -80,14 +76,14 @@ def count_configs(
 
     Args:
         configs: Config files.
-        root: The repository, to which metafiles and the table's paths are relative.
-        input_shape: (C, H, W) of the image; by default as the papers have it.
+        root: Folder of the repository; metafiles and paths in the table are relative to it.
+        input_shape: (C, H, W) of the image; by default as in the papers.
 
     Returns:
-        One row a config; one that cannot be counted says why.
+        One row for each config; if it cannot be counted, the row says why.
 
     Raises:
-        hordet.config.load.ConfigError: A file is no config.
+        ConfigError: A file is not a config.
     """
     entries, rows = read_metafiles(root), []
     for path in configs:
@@ -104,16 +100,16 @@ def count_configs(
     return rows
 
 
-def format_markdown(rows: Iterable[ZooRow]) -> str:
-    """Write the table as Markdown, one part a folder."""
+def format_zoo_table(rows: Iterable[ZooRow]) -> str:
+    """Return the table as Markdown, one section for each folder."""
     lines = [NOTE]
     for folder, group in groupby(rows, key=lambda row: str(Path(row.config).parent)):
-        lines += [f"## {folder}", "", *format_table(HEADER, RULE, *map(_cells, group)), ""]
+        lines += [f"## {folder}", "", *format_table(HEADER, RULE, *map(_format_cells, group)), ""]
     return "\n".join(lines)
 
 
-def _cells(row: ZooRow) -> list[str]:
-    """Write the cells of a row."""
+def _format_cells(row: ZooRow) -> list[str]:
+    """Return the cells of a row."""
     name, cost = Path(row.config).stem, row.cost
     if cost is None:
         return [name, f"not counted: {row.problem}", *[""] * (len(HEADER) - 2)]
@@ -124,17 +120,17 @@ def _cells(row: ZooRow) -> list[str]:
         name,
         f"{height} x {width}",
         f"{parameters:.2f}",
-        _published(published.get("Parameters (M)"), parameters),
+        _format_published(published.get("Parameters (M)"), parameters),
         f"{multiply_adds:.2f}",
-        _published(published.get("FLOPs (G)"), multiply_adds),
+        _format_published(published.get("FLOPs (G)"), multiply_adds),
         f"{cost.fft / 1e9:.2f}" if cost.fft else "",
         f"{cost.matrix_multiply_adds / 1e9:.2f}",
-        _results(row.entry.get("Results", [])),
+        _format_results(row.entry.get("Results", [])),
     ]
 
 
-def _results(results: list[dict[str, Any]]) -> str:
-    """Write the results of a metafile, and whose they are."""
+def _format_results(results: list[dict[str, Any]]) -> str:
+    """Return the results of a metafile with their sources."""
     sources = {result["Source"]: None for result in results}
     parts = []
     for source in sources:
@@ -144,6 +140,6 @@ def _results(results: list[dict[str, Any]]) -> str:
     return "; ".join(parts)
 
 
-def _published(figure: float | None, ours: float) -> str:
-    """Write a published figure and the difference to it."""
-    return "" if figure is None else f"{figure:g} ({ours - figure:+.2f})"
+def _format_published(published: float | None, ours: float) -> str:
+    """Return a published number, and in brackets our number minus it."""
+    return "" if published is None else f"{published:g} ({ours - published:+.2f})"

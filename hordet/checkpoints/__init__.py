@@ -1,4 +1,4 @@
-"""Opening checkpoints safely, filling models from them, renaming and writing them."""
+"""Loads checkpoints safely, fills models from them, renames their tensors, and writes them."""
 
 import lazy_loader
 
@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "backend": ["WHOLE_FILES"],
-        "convert": ["SOURCES", "TARGETS", "Conversion", "convert", "wrap_state_dict"],
+        "convert": ["SOURCES", "TARGETS", "Conversion", "convert_names", "wrap_state_dict"],
         "coverage": ["Coverage", "CoverageHook", "fill_model", "load_weights", "require_coverage"],
         "load": [
             "use_safe_loading",

@@ -1,4 +1,4 @@
-"""Where a training writes its checkpoints: mmengine's local files, but whole and in order."""
+"""mmengine's file backend for checkpoints: each is written whole, and removals come last."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,16 +13,16 @@ from hordet.checkpoints.load import SUM_SUFFIX
 from hordet.checkpoints.save import write_verified
 from hordet.ops.files import write_whole
 
-# mmengine's `backend_args` that choose it.
+# The `backend_args` of mmengine that choose this backend.
 WHOLE_FILES = {"backend": "hordet.checkpoint_files"}
 
 
 class FileQueue:
-    """Does things to files one after another, removals last.
+    """Writes and removes files one after another.
 
     Args:
-        asynchronous: In a thread beside the training. Its next piece waits for the one before, so
-            that at most one checkpoint is held in memory.
+        asynchronous: Work in a thread beside the training. A new checkpoint waits until the one
+            before is written, so at most one checkpoint is held in memory.
     """
 
     def __init__(self, asynchronous: bool = False) -> None:
@@ -33,19 +33,19 @@ class FileQueue:
         self._removals: list[Path] | None = None
 
     def write(self, path: Path, content: bytes, *, verified: bool = True) -> None:
-        """Write a file, with its SHA-256 beside it if it is to be verified."""
-        self._do(write_verified if verified else write_whole, path, content)
+        """Write a file, with its SHA-256 beside it if `verified`."""
+        self._run(write_verified if verified else write_whole, path, content)
 
     def remove(self, path: Path) -> None:
-        """Remove a file and its SHA-256, within `removals_last` at its end."""
+        """Remove a file and its SHA-256; within `defer_removals` only at its end."""
         if self._removals is None:
-            self._do(_remove, path)
+            self._run(_remove, path)
         else:
             self._removals.append(path)
 
     @contextmanager
-    def removals_last(self) -> Iterator[None]:
-        """Keep what is to be removed until all that is to be written is there."""
+    def defer_removals(self) -> Iterator[None]:
+        """Remove files only after everything in the block is written."""
         self._removals = []
         try:
             yield
@@ -59,25 +59,25 @@ class FileQueue:
         """Wait until everything is done.
 
         Raises:
-            FileWriteError: Something could not be written; what was to follow it, such as
-                the removal of what it replaces, was left out.
+            FileWriteError: A file could not be written. Everything after it was skipped, such as
+                the removal of the file that it replaces.
         """
-        for piece in self._pending:
-            piece.result()
+        for future in self._pending:
+            future.result()
         self._pending.clear()
         if self._failure is not None:
             failure, self._failure = self._failure, None
             raise failure
 
-    def _do(self, action: Callable, *arguments: Any) -> None:
+    def _run(self, action: Callable, *arguments: Any) -> None:
         if self._thread is None:
             action(*arguments)
             return
         if action is write_verified:
             self.wait()
-        self._pending.append(self._thread.submit(self._unless_failed, action, *arguments))
+        self._pending.append(self._thread.submit(self._run_unless_failed, action, *arguments))
 
-    def _unless_failed(self, action: Callable, *arguments: Any) -> None:
+    def _run_unless_failed(self, action: Callable, *arguments: Any) -> None:
         if self._failure is None:
             try:
                 action(*arguments)
@@ -87,15 +87,15 @@ class FileQueue:
 
 @cache
 def get_file_queue(asynchronous: bool) -> FileQueue:
-    """Return the process's one queue of its kind: mmengine makes a backend for every file."""
+    """Return the one queue of the process; mmengine makes a new backend for each file."""
     return FileQueue(asynchronous)
 
 
 class CheckpointFiles(LocalBackend):
-    """mmengine's local files, written through the process's queue."""
+    """mmengine's backend of local files, with the process's queue for writing and removing."""
 
     def __init__(self, asynchronous: bool = False) -> None:
-        """Write and remove in this thread, or in one beside it."""
+        """Write and remove in this thread, or in a thread beside it if `asynchronous`."""
         super().__init__()
         self._queue = get_file_queue(asynchronous)
 
@@ -112,6 +112,6 @@ register_backend(WHOLE_FILES["backend"], CheckpointFiles, force=True)
 
 
 def _remove(path: Path) -> None:
-    # First the checkpoint: a sum without its file misleads nobody.
+    # The checkpoint first: a sum without its file does no harm.
     path.unlink(missing_ok=True)
     path.with_name(path.name + SUM_SUFFIX).unlink(missing_ok=True)

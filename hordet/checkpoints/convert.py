@@ -1,9 +1,8 @@
-"""Renaming the tensors of a checkpoint from one project's names to another's.
+"""Renames the tensors of a checkpoint from one project's names to another's.
 
-Pure: a conversion reads names and returns a new dict; no tensor's numbers change. Idempotent: what
-is converted already stays as it is. Only torchvision's ConvNeXt needs a shape changed, its layer
-scales of (C, 1, 1) being (C,) elsewhere. Global filters keep the size that they have in the file;
-a model resizes them when it loads them.
+A conversion reads names and returns a new dict; no number changes. Converting twice has no further
+effect. Only torchvision's ConvNeXt needs another shape: its layer scales of (C, 1, 1) are (C,) in
+the other projects. Global filters keep their size; a model resizes them when it loads them.
 """
 
 import re
@@ -15,9 +14,9 @@ from torch import Tensor
 
 from hordet.checkpoints.coverage import get_tensors
 from hordet.checkpoints.layouts import FAMILIES, Family
-from hordet.errors import CheckpointError
+from hordet.errors import CheckpointError, list_first
 
-# `hordet` is what the models of this package read, under whoever's names that is.
+# 'hordet' means the names that the models of this package read.
 SOURCES = ("auto", "hordet", *sorted({name for family in FAMILIES for name in family.layouts}))
 TARGETS = ("hordet", "official", "mmpretrain", "timm")
 
@@ -39,11 +38,11 @@ class Conversion:
     Attributes:
         state_dict: The tensors.
         family: The kind of model, or '' where names were kept without looking.
-        source: The project whose names the file had.
-        target: The project whose names the tensors have now.
-        known: Number of tensors whose names the source is known to use.
-        unknown: The other names; these tensors are kept under them.
-        dropped: Names of buffers left out, which the target computes for itself.
+        source: The project of the names in the file.
+        target: The project of the new names.
+        known: Number of tensors whose names are known names of the source.
+        unknown: Names that are not known; their tensors keep them.
+        dropped: Names of buffers that are left out, because the target computes them itself.
     """
 
     state_dict: OrderedDict[str, Tensor]
@@ -55,36 +54,36 @@ class Conversion:
     dropped: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return one line: what the file is, and how many of its names are known."""
+        """Return one line: the kind of model, the projects, and how many names are known."""
         if not self.family:
             return f"{len(self.state_dict)} tensors, names kept"
         total = self.known + len(self.unknown)
         line = f"{self.family}, {self.source} -> {self.target}: {self.known} of {total} names known"
         for word, names in (("unknown, kept", self.unknown), ("dropped", self.dropped)):
             if names:
-                more = f", ... ({len(names)} in all)" if len(names) > 3 else ""
-                line += f"; {word}: {', '.join(names[:3])}{more}"
+                line += f"; {word}: {list_first(names, 3)}"
         return line
 
 
-def convert(
+def convert_names(
     checkpoint: dict, source: str = "auto", target: str = "hordet", minimum_share: float = 0.9
 ) -> Conversion:
-    """Rename the tensors of a checkpoint; see `hordet.checkpoints.layouts` for what is known.
+    """Rename the tensors of a checkpoint; `hordet.checkpoints.layouts` has the known names.
 
     Args:
-        checkpoint: What `load_checkpoint` returns: bare tensors, or under `model` or `state_dict`.
-        source: The project whose names it has, of `SOURCES`; 'auto' goes by the names alone.
-            'hordet' to 'hordet' keeps the names of any model.
-        target: The project whose names it shall have, of `TARGETS`.
-        minimum_share: The least share of its names that must be known, 0 to 1.
+        checkpoint: From `load_checkpoint`: a state dict, or a dict that has one under `model` or
+            `state_dict`.
+        source: The project of its names, one of `SOURCES`; 'auto' finds it by the names. From
+            'hordet' to 'hordet' the names of any model are kept.
+        target: The project of the new names, one of `TARGETS`.
+        minimum_share: Smallest share of the names that must be known, 0 to 1.
 
     Returns:
-        The tensors under their new names. They share memory with the given ones.
+        The tensors under their new names. They share memory with the given tensors.
 
     Raises:
-        CheckpointError: The source or target is unknown, there is no such conversion, or too few
-            names are known; the message says how many.
+        CheckpointError: The source or target is unknown, the model has no names of the target, or
+            too few names are known; the message says how many.
     """
     for word, given, allowed in (("source", source, SOURCES), ("target", target, TARGETS)):
         if given not in allowed:
@@ -100,7 +99,8 @@ def convert(
             f"{', '.join(family.layouts)}"
         )
     result: OrderedDict[str, Tensor] = OrderedDict()
-    unknown, dropped = [], []
+    unknown: list[str] = []
+    dropped: list[str] = []
     to = family.layouts.index(goal)
     for name, tensor in tensors.items():
         if to != column and name.endswith(family.derived):
@@ -119,7 +119,7 @@ def convert(
 
 
 def wrap_state_dict(conversion: Conversion) -> dict:
-    """Return a state dict in the form of its project's files: in `model`, `state_dict` or bare."""
+    """Return a state dict in its project's file format: under `model`, `state_dict`, or bare."""
     state = conversion.state_dict
     if conversion.target == "official" and not any(k.startswith("backbone.") for k in state):
         return {"model": state}
@@ -129,7 +129,7 @@ def wrap_state_dict(conversion: Conversion) -> dict:
 
 
 def _recognize(tensors: dict, source: str, minimum_share: float) -> tuple[Family, int]:
-    """Find the family and the column whose names fit best."""
+    """Find the family of models, and the column of names, that fit best."""
     candidates = [
         (family, column)
         for family in FAMILIES
@@ -145,16 +145,16 @@ def _recognize(tensors: dict, source: str, minimum_share: float) -> tuple[Family
     (fitting, total), (family, column) = counts[best], candidates[best]
     if not fitting or fitting < minimum_share * total:
         raise CheckpointError(
-            f"this is no file of a known kind: {fitting} of {total} names fit the nearest "
+            f"the file is of no known kind of model: {fitting} of {total} names fit the nearest "
             f"({family.name}, {family.layouts[column]}; at least {minimum_share:.0%} are needed), "
-            f"and there is {', '.join(list(tensors)[:3]) or 'no tensor'}. Known are "
+            f"and it holds {', '.join(list(tensors)[:3]) or 'no tensor'}. Known are "
             + "; ".join(f"{f.name} ({', '.join(f.layouts)})" for f in FAMILIES)
         )
     return family, column
 
 
 def _rename(family: Family, column: int, to: int, name: str) -> str | None:
-    """Return the name in another column, or None where no row fits."""
+    """Return the name in another column, or None if no row fits."""
     for pattern, row in _patterns(family, column):
         if match := pattern.fullmatch(name):
             return row[to].format(**match.groupdict())
@@ -163,11 +163,16 @@ def _rename(family: Family, column: int, to: int, name: str) -> str | None:
 
 @cache
 def _patterns(family: Family, column: int) -> list[tuple[re.Pattern, tuple[str, ...]]]:
-    """Return each row with the pattern of its name in a column; groups are named as its fields."""
+    """Return each row with the pattern of its name in a column; groups have the fields' names."""
     return [(re.compile(_expression(row[column], "?P<{}>")), row) for row in family.rows]
 
 
 def _expression(name: str, group: str) -> str:
-    """Turn a name with fields into a regular expression, each field a group that begins so."""
+    """Turn a name with fields into a regular expression.
+
+    Args:
+        name: A name with fields such as `{p}`.
+        group: How the group of each field begins; `{}` stands for the field's name.
+    """
     escaped = name.replace(".", r"\.")
     return re.sub(r"{(\w+)}", lambda m: f"({group.format(m[1])}{_FIELDS[m[1]]})", escaped)

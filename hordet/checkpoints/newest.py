@@ -1,4 +1,4 @@
-"""The checkpoint that a killed run goes on from: the newest that verifies."""
+"""Finds the checkpoint from which a killed run continues: the newest that is whole."""
 
 import zipfile
 from collections.abc import Iterator
@@ -7,26 +7,25 @@ from pathlib import Path
 from hordet.checkpoints.load import load_checkpoint, read_stated_sums
 from hordet.errors import CheckpointError
 
-# mmengine's pointer to the checkpoint that was written last.
+# The file in which mmengine names the checkpoint that was written last.
 POINTER = "last_checkpoint"
 
 
 def find_newest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
-    """Find the newest checkpoint of a run that is whole and can be resumed from.
+    """Find the newest checkpoint from which a run can be resumed.
 
     Args:
-        folder: The work folder. What its `last_checkpoint` names comes first, then the others by
-            the time they were written; the best ones (`best_*`) hold no optimizer and are no
-            candidates.
+        folder: The work folder. The checkpoint that `last_checkpoint` names comes first, then the
+            others, newest first. The best ones (`best_*`) have no optimizer and are ignored.
 
     Returns:
-        The file, None in a folder without any; and a line for each newer one that was skipped.
+        The file, or None if there are no checkpoints; and a line for each that was skipped.
 
     Raises:
-        CheckpointError: There are checkpoints and none can be used; the message says why each.
+        CheckpointError: None of the checkpoints can be used; the message says why.
     """
     skipped = []
-    for path in _candidates(Path(folder)):
+    for path in _list_newest_first(Path(folder)):
         try:
             require_resumable(path)
         except CheckpointError as error:
@@ -42,12 +41,12 @@ def find_newest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
 
 
 def require_resumable(path: Path) -> None:
-    """Raise unless a checkpoint is whole and holds the state of a training.
+    """Check that a checkpoint is whole and holds the state of a training.
 
-    A folder, as DeepSpeed and sharded training write, is left to those who read it.
+    Folders, as DeepSpeed writes them, are not checked.
 
     Raises:
-        CheckpointError: It is damaged, refused, or holds weights alone.
+        CheckpointError: It is damaged, is refused, or holds only weights.
     """
     if path.is_dir():
         return
@@ -57,10 +56,10 @@ def require_resumable(path: Path) -> None:
         lacking.append("optimizer")
     if lacking:
         raise CheckpointError(
-            f"{path} holds no {', '.join(lacking)}: weights to start from (load_from in the "
-            "config), not a training to resume"
+            f"{path} holds no {', '.join(lacking)}: a training can start from its weights "
+            "(load_from in the config), but cannot be resumed from it"
         )
-    # A file with a sum beside it was compared with that; torch.load reads past flipped bits.
+    # Without a SHA-256 beside the file, its CRC-32 is checked: torch.load ignores flipped bits.
     if not read_stated_sums(path) and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             wrong = archive.testzip()
@@ -68,8 +67,9 @@ def require_resumable(path: Path) -> None:
             raise CheckpointError(f"{path} is damaged: its part {wrong} fails its CRC-32")
 
 
-def _candidates(folder: Path) -> Iterator[Path]:
-    pointed = _pointed(folder)
+def _list_newest_first(folder: Path) -> Iterator[Path]:
+    """Yield the checkpoints of a folder: the one of `last_checkpoint`, then the newest first."""
+    pointed = _read_pointer(folder)
     folders = {folder, pointed.parent} if pointed else {folder}  # `out_dir` may lie elsewhere
     files = [file for each in folders for file in each.glob("*.pth")]
     files = [file for file in files if not file.name.startswith("best_")]
@@ -79,12 +79,13 @@ def _candidates(folder: Path) -> Iterator[Path]:
     yield from sorted(written, key=written.__getitem__, reverse=True)
 
 
-def _pointed(folder: Path) -> Path | None:
+def _read_pointer(folder: Path) -> Path | None:
+    """Return the checkpoint that `last_checkpoint` names, or None."""
     try:
         name = (folder / POINTER).read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         return None
-    # A moved work folder brings its files along.
+    # In the folder itself first: the work folder may have been moved.
     for path in (folder / Path(name).name, Path(name)):
         if name and path.exists():
             return path

@@ -1,7 +1,7 @@
-"""Writing a checkpoint so that a crash, a full disk or a typing error loses nothing.
+"""Writes checkpoints so that a crash, a full disk or a wrong name destroys no other checkpoint.
 
-A file is written by `write_whole`. Beside `NAME` lies
-`NAME.sha256`, in the form of sha256sum, so `sha256sum --check NAME.sha256` verifies it anywhere.
+Files are written by `write_whole`. A training writes `NAME.sha256` beside `NAME`, in the format of
+sha256sum, so `sha256sum --check NAME.sha256` verifies a checkpoint anywhere.
 """
 
 import hashlib
@@ -23,26 +23,26 @@ SUFFIXES = (".pth", ".safetensors")
 def save_checkpoint(
     checkpoint: dict, path: str | Path, *, overwrite: bool = False, sha256: str | None = None
 ) -> str:
-    """Write a checkpoint whole or not at all.
+    """Write a checkpoint completely or not at all.
 
     Args:
-        checkpoint: What to write; for `.safetensors` a bare state dict.
+        checkpoint: What to write; for `.safetensors` a state dict.
         path: A `.pth` or `.safetensors` file; its folder is made.
-        overwrite: Replace a file that is there.
-        sha256: What the SHA-256 of the file must become, in hexadecimal digits.
+        overwrite: Replace an existing file.
+        sha256: The SHA-256 that the file must have, in hexadecimal digits.
 
     Returns:
         The SHA-256 of the file.
 
     Raises:
-        CheckpointError: The ending is unknown, the file is there, or its SHA-256 would be another;
+        CheckpointError: The suffix is unknown, the file exists, or it would have another SHA-256;
             nothing is written then.
         FileWriteError: As `write_whole`.
     """
     path = Path(path).expanduser()
     check_destination(path, overwrite)
     if path.suffix == ".safetensors":
-        # It refuses tensors that share memory or do not lie in order.
+        # safetensors refuses tensors that share memory or are not contiguous.
         tensors = {k: t.detach().contiguous().clone() for k, t in checkpoint.items()}
         content: Any = save(tensors, metadata={"format": "pt"})
     else:
@@ -52,19 +52,19 @@ def save_checkpoint(
     digest = hashlib.sha256(content).hexdigest()
     if sha256:
         require_sha256(digest, sha256, f"{path} (not written)")
-    # A sum that lies beside the file from before must not speak of another one.
+    # A SHA-256 beside the old file must be replaced too.
     write = write_verified if read_stated_sums(path) else write_whole
     write(path, content)
     return digest
 
 
 def write_verified(path: str | Path, content: bytes) -> str:
-    """Write a file and its `.sha256`; a kill at any moment leaves a pair that verifies.
+    """Write a file and its `.sha256`; a kill at any moment leaves two files that agree.
 
-    While a file is replaced, its `.sha256` names both the old and the new one.
+    While a file is replaced, its `.sha256` holds the sums of both the old and the new file.
 
     Returns:
-        The SHA-256.
+        The SHA-256 of the file.
 
     Raises:
         FileWriteError: As `write_whole`.
@@ -81,17 +81,17 @@ def write_verified(path: str | Path, content: bytes) -> str:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove the unfinished files that a killed process left in a folder."""
+    """Remove the temporary files that a killed process left in a folder."""
     for file in folder.glob(".*"):
         if re.fullmatch(r"\..+\.\d+\.(pth|safetensors|sha256)|\.last_checkpoint\.\d+", file.name):
             file.unlink(missing_ok=True)
 
 
 def check_destination(path: str | Path, overwrite: bool = False) -> None:
-    """Check that `save_checkpoint` may write to a path, before work goes into what to write.
+    """Check that `save_checkpoint` may write to a path, before the content is computed.
 
     Raises:
-        CheckpointError: The ending is unknown, or the file is there and is not to be overwritten.
+        CheckpointError: The suffix is unknown, or the file exists and may not be overwritten.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:

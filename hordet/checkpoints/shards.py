@@ -1,4 +1,4 @@
-"""Tensors that are split among processes (torch's DTensor), and the whole ones of a checkpoint."""
+"""Conversion between tensors that are split among processes (DTensor) and whole tensors."""
 
 import sys
 from typing import Any
@@ -13,11 +13,11 @@ def gather_shards(state: Any) -> Any:
 
 
 def shard_like(tensor: Any, model: Any) -> Any:
-    """Return a whole tensor as a shard, if `model` is one; anything else as it is.
+    """Return a whole tensor split like `model`, if that is split; anything else unchanged.
 
     Args:
-        tensor: What every process holds whole.
-        model: The parameter, or what belongs to it, that says how it is split.
+        tensor: A tensor that every process holds whole.
+        model: A parameter of the model; its split is copied.
     """
     whole = isinstance(tensor, Tensor) and not is_shard(tensor)
     if whole and is_shard(model) and tensor.ndim == model.ndim:

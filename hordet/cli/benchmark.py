@@ -69,7 +69,7 @@ def run_complexity(arguments: argparse.Namespace) -> None:
     configs = sorted(ROOT.glob("configs/[!_]*/*.py")) if arguments.all else arguments.configs
     shape = (3, *arguments.shape) if arguments.shape else None
     rows = zoo.count_configs(configs, ROOT, shape)
-    write("The zoo", zoo.format_markdown(rows), rows, arguments)
+    write("The zoo", zoo.format_zoo_table(rows), rows, arguments)
 
 
 def backbones_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,8 +91,8 @@ def run_backbones(arguments: argparse.Namespace) -> None:
     rows = []
     for name in arguments.names or PEERS:
         print(f"{name} ...", file=sys.stderr)
-        rows.append(backbone_table.measure(name, PEERS[name]))
-    write("Backbones under HorFPN", backbone_table.format_markdown(rows), rows, arguments)
+        rows.append(backbone_table.measure_backbone(name, PEERS[name]))
+    write("Backbones under HorFPN", backbone_table.format_backbone_table(rows), rows, arguments)
 
 
 def evaluation_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,8 +106,8 @@ def run_evaluation(arguments: argparse.Namespace) -> None:
     """Time COCO's metrics against pycocotools, and compare them."""
     from hordet.benchmark import evaluation as coco_benchmark
 
-    rows = coco_benchmark.measure(arguments.images, arguments.detections)
-    write("COCO evaluation", coco_benchmark.format_markdown(rows), rows, arguments)
+    rows = coco_benchmark.measure_coco_evaluation(arguments.images, arguments.detections)
+    write("COCO evaluation", coco_benchmark.format_evaluation_table(rows), rows, arguments)
 
 
 def start_arguments(parser: argparse.ArgumentParser) -> None:
@@ -137,7 +137,7 @@ def run_start(arguments: argparse.Namespace) -> None:
 
     checkouts = [ROOT, *(path.resolve() for path in arguments.against)]
     rows = start.measure(arguments.config.removesuffix(".py"), checkouts, arguments.rounds)
-    write("Starts", start.format_markdown(rows), rows, arguments)
+    write("Starts", start.format_start_table(rows), rows, arguments)
 
 
 def speed_arguments(parser: argparse.ArgumentParser) -> None:
@@ -172,11 +172,13 @@ def run_speed(arguments: argparse.Namespace) -> None:
         candidates = [known.Candidate.parse(word) for word in arguments.candidates]
     except ValueError as error:
         raise ConfigError(error) from error
-    task = speed.SpeedSettings.of(arguments, parse_options(arguments.cfg_options), NAIVE)
-    result = (*speed.compare(candidates, task, arguments.repeats), task)
-    write("Speed", speed_report.format_markdown(*result), result[0], arguments)
+    task = speed.SpeedSettings.from_arguments(
+        arguments, parse_options(arguments.cfg_options), NAIVE
+    )
+    result = (*speed.time_candidates(candidates, task, arguments.repeats), task)
+    write("Speed", speed_report.format_speed_table(*result), result[0], arguments)
     if arguments.plot:
-        speed_report.draw_plot(*result, arguments.plot)
+        speed_report.draw_speed_plot(*result, arguments.plot)
 
 
 def necks_arguments(parser: argparse.ArgumentParser) -> None:
@@ -214,13 +216,13 @@ def run_necks(arguments: argparse.Namespace) -> int:
     """Train what is missing of the neck study, and show what is there."""
     from hordet.benchmark.necks import costs, report, results
     from hordet.benchmark.necks.plan import select_trainings
-    from hordet.benchmark.necks.trainings import train_all
+    from hordet.benchmark.necks.trainings import run_trainings
 
     trainings, failed = select_trainings(arguments.trainings), False
-    study = results.Results(arguments.results, arguments.tiny)
-    missing = study.missing(trainings) if arguments.jobs > 0 else []
+    study = results.StudyResults(arguments.results, arguments.tiny)
+    missing = study.find_missing(trainings) if arguments.jobs > 0 else []
     where = (arguments.jobs, ROOT, arguments.work_dir, arguments.tiny)
-    for number, (training, record) in enumerate(train_all(missing, *where), start=1):
+    for number, (training, record) in enumerate(run_trainings(missing, *where), start=1):
         if isinstance(record, str):
             failed = True
         else:
@@ -228,14 +230,14 @@ def run_necks(arguments: argparse.Namespace) -> int:
             record = ", ".join(f"{name} {value:.3f}" for name, value in record["metrics"].items())
         print(f"{number} of {len(missing)}: {training}: {record}", file=sys.stderr, flush=True)
     if arguments.costs:
-        study.set_costs(*costs.measure(trainings, ROOT, arguments.threads, arguments.repeats))
+        study.set_costs(*costs.measure_costs(trainings, ROOT, arguments.threads, arguments.repeats))
     rows = report.build_rows(study)
     plot = None
     if arguments.plot:
-        report.draw_plot(rows, arguments.plot)
+        report.draw_neck_plot(rows, arguments.plot)
         page = arguments.markdown.parent if arguments.markdown else Path()
         plot = os.path.relpath(arguments.plot, page)
-    write("The neck study", report.format_markdown(rows, study, plot), rows, arguments)
+    write("The neck study", report.format_neck_table(rows, study, plot), rows, arguments)
     return int(failed)
 
 

@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     mark = f"#sha256={arguments.sha256}" if arguments.sha256 else ""
     checkpoint = checkpoints.load_checkpoint(arguments.source + mark)
     share = arguments.min_coverage
-    conversion = checkpoints.convert(checkpoint, arguments.layout, arguments.target, share)
+    conversion = checkpoints.convert_names(checkpoint, arguments.layout, arguments.target, share)
     print(conversion)
     stated = None
     if arguments.config:

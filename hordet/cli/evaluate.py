@@ -32,6 +32,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.classwise:
         names = {item["id"]: item["name"] for item in truth["categories"]}
         for index, category in enumerate(figures.categories):
-            row = figures.of_category(index)
+            row = figures.summarize_category(index)
             print(names[category], *(f"{name} {value:.3f}" for name, value in row.items()))
     return 0

@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hordet.export import exporter
 
     model = run.load_model(cfg, arguments.checkpoint)
-    settings = exporter.Settings(
+    settings = exporter.ExportSettings(
         part=arguments.part,
         labels=arguments.labels,
         dynamic=not arguments.static,
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
         image=arguments.image,
         limit=arguments.limit,
     )
-    for row in exporter.export(model, cfg, arguments.output, settings):
+    for row in exporter.export_model(model, cfg, arguments.output, settings):
         print(f"largest difference to the model at {row}")
     print(f"{_size(arguments.output)}  ({arguments.output})")
     if arguments.int8 is not None:

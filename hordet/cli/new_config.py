@@ -62,7 +62,7 @@ def run(given: argparse.Namespace) -> int:
     there = Path(weights).is_file()
     if given.weights and not there:
         raise ConfigError(f"there is no file of weights {weights}. To fetch them:\n{FETCH}")
-    backbone = own.Backbone(weights if there else None)
+    backbone = own.BackboneChoice(weights if there else None)
     if given.coco:
         statistics = own.measure_coco(given.coco, given.train_ann, given.val_ann, given.hold_out)
         choose, write = own.choose_detection, own.write_detection_config
@@ -71,15 +71,15 @@ def run(given: argparse.Namespace) -> int:
             given.ade_like, given.classes, given.reduce_zero_label, given.hold_out
         )
         choose, write = own.choose_segmentation, own.write_segmentation_config
-    print("\n".join(statistics.summary()))
+    print("\n".join(statistics.summarize()))
     choices = choose(
         statistics, pretrained=there, batch_size=given.batch_size, max_side=given.max_side
     )
     out = given.out or own.name_config(statistics, choices.schedule, backbone)
-    held_out = own.write_held_out(statistics, out, given.force)
+    held_out = own.place_held_out(statistics, out, given.force)
     bases = own.find_bases(statistics, out)
     found = own.save_config(statistics, write(statistics, choices, backbone, bases), out, held_out)
-    for line in (*choices.cautions(statistics), *found.warnings):
+    for line in (*choices.list_cautions(statistics), *found.warnings):
         print(f"warning: {line}")
     if not there:
         print(

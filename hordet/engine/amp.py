@@ -1,4 +1,4 @@
-"""Mixed precision: on a CPU, which mmengine's AmpOptimWrapper refuses; layers left in float32."""
+"""Mixed precision on a CPU, which mmengine's AmpOptimWrapper refuses; layers kept in float32."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from hordet.layers.recompute import cast
 from hordet.registry import OPTIM_WRAPPERS
 
-# The last layers of the heads of mmdet and mmseg, and the projection that ends a gnConv fusion of a
-# neck. Scores of eight bits tie by the hundred, and AP is a matter of their order.
+# The last layers of mmdet's and mmseg's heads, and the last projection of a neck's gnConv fusion.
+# bfloat16 has a precision of 8 bits: many scores would be equal, and AP depends on their order.
 PREDICTIONS = (
-    *(f"*_{what}" for what in ("cls", "reg", "obj", "iou", "centerness", "logits", "branches")),
-    *(f"*{what}" for what in ("conv_seg", "cls_seg", "cls_embed", "mask_embed")),
+    *(f"*_{name}" for name in ("cls", "reg", "obj", "iou", "centerness", "logits", "branches")),
+    *(f"*{name}" for name in ("conv_seg", "cls_seg", "cls_embed", "mask_embed")),
     "*neck.*.proj_out",
 )
 
@@ -34,58 +34,58 @@ class CpuAmpOptimWrapper(OptimWrapper):
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Run the forward pass of `model` in bfloat16 where torch thinks it safe."""
+        """Run the forward pass of `model` under autocast to bfloat16."""
         with super().optim_context(model), torch.autocast("cpu", torch.bfloat16):
             yield
 
 
 class Float32Hook(Hook):
-    """Calls `keep_float32` on the model of a run, when it is built and before it computes.
+    """Calls `keep_float32` on the model before a run.
 
     Args:
-        names: As of `keep_float32`.
+        names: As in `keep_float32`.
     """
 
     def __init__(self, names: Sequence[str] = PREDICTIONS) -> None:
-        """See the class."""
+        """Keep the patterns."""
         self.names = names
 
     def before_run(self, runner: Runner) -> None:
-        """Set the layers."""
+        """Keep the layers in float32."""
         keep_float32(runner.model, self.names)
 
 
 def keep_float32(model: nn.Module, names: Sequence[str] = PREDICTIONS) -> list[str]:
     """Let some layers of a model compute in float32 under autocast, in place.
 
-    Without autocast nothing changes; the state dict stays as it is.
+    Without autocast nothing changes; the state dict does not change.
 
     Args:
         model: Any module.
-        names: Patterns of module names, such as `*fc_cls`. Every convolution and linear layer that
-            is such a module, or inside one, is meant.
+        names: Patterns of module names, such as `*fc_cls`. They select every convolution and linear
+            layer that has such a name or is inside a module that has one.
 
     Returns:
-        The names of these layers.
+        The names of the selected layers.
     """
     found = []
     for name, module in model.named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)) and _matches(name, names):
-            # A method, which a copy of the model (such as an average's) binds to the copy.
+            # Bound as a method, so that a copy of the model (such as the EMA model) has its own.
             module.forward = MethodType(_in_float32, module)  # type: ignore[method-assign]
             found.append(name)
     return found
 
 
 def _matches(name: str, patterns: Sequence[str]) -> bool:
-    """Whether a module or one that holds it has a name of the patterns."""
+    """Tell whether a module, or a module around it, has a name that fits one of the patterns."""
     parts = name.split(".")
     holders = [".".join(parts[: i + 1]) for i in range(len(parts))]
     return any(fnmatchcase(holder, pattern) for holder in holders for pattern in patterns)
 
 
 def _in_float32(self: Any, x: Tensor, *further: Any) -> Tensor:
-    """Compute a layer's output; in float32 where autocast would take less."""
+    """Compute the output of a layer; under autocast, in float32."""
     device = x.device.type
     if not torch.is_autocast_enabled(device):
         return type(self).forward(self, x, *further)

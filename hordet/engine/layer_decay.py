@@ -17,19 +17,19 @@ from hordet.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 KEYS = ("decay_rate", "decay_type", "mode", "num_layers")
 DECAY_TYPES = ("layer_wise", "stage_wise")
-# The method by which a backbone may declare its layers, or its stages.
+# The method with which a backbone may declare its layers, or its stages.
 METHODS = {"layer_wise": "get_layer_depth", "stage_wise": "get_stage_depth"}
 MODES = ("default", "official")
 
-# (stage, block); block -1 is the downsampling in front of a stage. None: an output norm.
+# (stage, block); block -1 is the downsampling before a stage. None is an output norm.
 Position = tuple[int, int] | None
 
 
-def locate(name: str) -> Position:
-    """Find the place of a HorNet or ConvNeXt parameter, named relative to its backbone.
+def locate_parameter(name: str) -> Position:
+    """Return the stage and block of a HorNet or ConvNeXt parameter by its name in the backbone.
 
     Raises:
-        ValueError: The name is none of `downsample_layers.i.*`, `stages.i.j.*`, `norm{i}.*`.
+        ValueError: The name is not like `downsample_layers.i.*`, `stages.i.j.*` or `norm{i}.*`.
     """
     part, *rest = name.split(".")
     if part == "downsample_layers":
@@ -45,11 +45,13 @@ def locate(name: str) -> Position:
     )
 
 
-def default_layer(position: Position, depths: tuple[int, ...], decay_type: str) -> tuple[int, int]:
-    """Number a layer: stem 0, then one layer a block or a stage, then the head.
+def number_default_layer(
+    position: Position, depths: tuple[int, ...], decay_type: str
+) -> tuple[int, int]:
+    """Number a layer: stem 0, then one for each block or stage, then the head.
 
-    A downsampling layer counts with the block it feeds. Output norms are as fresh as the neck
-    (classification weights have none) and count with the head.
+    A downsampling layer has the number of the block after it. Output norms have the number of the
+    head: pretrained classification weights have no such norms.
 
     Returns:
         The layer and the number of layers.
@@ -65,12 +67,12 @@ def default_layer(position: Position, depths: tuple[int, ...], decay_type: str) 
     return 1 + sum(depths[:stage]) + max(block, 0), num_layers
 
 
-def official_layer(position: Position, num_layers: int, decay_type: str) -> int:
+def number_official_layer(position: Position, num_layers: int, decay_type: str) -> int:
     """Number a layer as the authors' training code does.
 
     The numbers of 'layer_wise' are for 12 layers of the depths (2, 3, 18, 2) whatever
-    `num_layers` says: with 6, scales exceed 1 from layer 8 on, and layer 7 shares the head's
-    group. In 'stage_wise' every downsampling layer is layer 0.
+    `num_layers` is: with 6, scales exceed 1 from layer 8 on, and layer 7 is in the group of the
+    head. In 'stage_wise' every downsampling layer is layer 0.
     """
     if position is None:
         return num_layers + 1
@@ -86,17 +88,19 @@ def official_layer(position: Position, num_layers: int, decay_type: str) -> int:
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Group parameters by layer; parameters of one dimension get no weight decay.
+    """Groups parameters by layer; parameters of one dimension have no weight decay.
 
     `paramwise_cfg` holds:
 
-    - decay_rate: Factor from one layer to the one before it, in (0, 1]; 1 keeps one learning rate
-      and only exempts norms, biases and layer scales from weight decay, with any backbone.
-    - decay_type: 'layer_wise' (one layer a block; the default) or 'stage_wise'.
+    - decay_rate: Factor from one layer to the one before it, in (0, 1]; with 1 the learning rate
+      is the same everywhere, and only norms, biases and layer scales have no weight decay, with any
+      backbone.
+    - decay_type: 'layer_wise' (one layer for each block; the default) or 'stage_wise'.
     - mode: 'default' asks the backbone for its layers: its method `get_layer_depth(param_name,
-      prefix='')`, for 'stage_wise' `get_stage_depth`, or its attribute `depths` (blocks a stage)
-      where parameters are named as HorNet's. 'official' reproduces the groups of HorNet's authors.
-    - num_layers: Their option of that name; for 'official', and only there.
+      prefix='')`, for 'stage_wise' `get_stage_depth`, or its attribute `depths` (blocks of each
+      stage) if parameters have the names of HorNet. 'official' gives the groups of HorNet's
+      authors.
+    - num_layers: The authors' option of this name; only for 'official'.
 
     Each group carries `lr`, `lr_scale`, `weight_decay`, `group_name` and `param_names`; schedulers
     scale each group's own `lr`. Frozen parameters are left out.
@@ -106,8 +110,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         paramwise_cfg: As above.
 
     Raises:
-        ValueError: An unknown key or value, no `lr`, a model without a backbone, or a backbone
-            that does not declare its layers.
+        ValueError: A key or value is unknown, `lr` is missing, or the model has no backbone that
+            declares its layers.
     """
 
     def __init__(
@@ -121,7 +125,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         self.num_layers: int | None = self.paramwise_cfg.get("num_layers")
 
     def _validate_cfg(self) -> None:
-        """Reject settings that mean nothing here; mmengine calls this while it constructs."""
+        """Check the settings; mmengine's `__init__` calls this."""
         settings = self.paramwise_cfg
         for key in settings:
             if key not in KEYS:
@@ -133,7 +137,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         if not isinstance(rate, (int, float)) or not 0 < rate <= 1:
             raise ValueError(
                 f"got decay_rate={rate!r}; allowed is a number in (0, 1], such as 0.9 "
-                "(1 for one learning rate everywhere)."
+                "(1 for the same learning rate everywhere)."
             )
         for key, allowed in (("decay_type", DECAY_TYPES), ("mode", MODES)):
             if settings.get(key, allowed[0]) not in allowed:
@@ -145,7 +149,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             raise ValueError(
                 f"got mode={settings.get('mode', 'default')!r} with "
                 f"num_layers={settings.get('num_layers')!r}; 'official' needs an integer "
-                "num_layers, 'default' knows the layers from the backbone and takes None."
+                "num_layers, 'default' asks the backbone for its layers and needs None."
             )
         if self.base_lr is None:
             raise ValueError("got an optimizer without lr; layer decay scales it: set lr=.")
@@ -156,19 +160,20 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         Raises:
             ValueError: `module` has no backbone, or its backbone does not declare its layers.
         """
-        module = getattr(module, "module", module)  # out of DistributedDataParallel
-        if not isinstance(getattr(module, "backbone", None), nn.Module):
+        module = getattr(module, "module", module)  # of DistributedDataParallel
+        backbone = getattr(module, "backbone", None)
+        if not isinstance(backbone, nn.Module):
             raise ValueError(
                 f"got a {type(module).__name__} without a submodule `backbone`; layer decay needs "
                 "one: use mmengine's DefaultOptimWrapperConstructor for this model."
             )
-        head = self._head_layer(module.backbone)
+        head = self._number_head(backbone)
         groups: dict[str, dict[str, Any]] = {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
             if name.startswith("backbone."):
-                layer = self._layer(module.backbone, name.removeprefix("backbone."))
+                layer = self._number_layer(backbone, name.removeprefix("backbone."))
             else:
                 layer = head
             scale = self.decay_rate ** (head - layer)
@@ -196,28 +201,29 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             logger="current",
         )
 
-    def _head_layer(self, backbone: nn.Module) -> int:
-        """Number the layer of everything outside the backbone: the last."""
+    def _number_head(self, backbone: nn.Module) -> int:
+        """Return the number of the last layer: everything outside the backbone."""
         if self.num_layers is not None:
             return self.num_layers + 1
         name, _ = next(backbone.named_parameters())
-        return self._declared_layer(backbone, name)[1] - 1
+        return self._get_declared_layer(backbone, name)[1] - 1
 
-    def _layer(self, backbone: nn.Module, name: str) -> int:
-        """Find the layer of a parameter of the backbone."""
+    def _number_layer(self, backbone: nn.Module, name: str) -> int:
+        """Return the layer number of a parameter of the backbone."""
         if self.num_layers is not None:
-            return official_layer(locate(name), self.num_layers, self.decay_type)
-        return self._declared_layer(backbone, name)[0]
+            return number_official_layer(locate_parameter(name), self.num_layers, self.decay_type)
+        return self._get_declared_layer(backbone, name)[0]
 
-    def _declared_layer(self, backbone: nn.Module, name: str) -> tuple[int, int]:
-        """Ask the backbone for the layer of one of its parameters, and for their number."""
+    def _get_declared_layer(self, backbone: nn.Module, name: str) -> tuple[int, int]:
+        """Return the layer of a parameter and the number of layers by the backbone."""
         if self.decay_rate == 1:  # one learning rate, whatever the layers
             return 0, 1
         method = getattr(backbone, METHODS[self.decay_type], None)
         if method is not None:
             return method(name, prefix="")
-        if hasattr(backbone, "depths"):
-            return default_layer(locate(name), tuple(backbone.depths), self.decay_type)
+        depths: Any = getattr(backbone, "depths", None)
+        if depths is not None:
+            return number_default_layer(locate_parameter(name), tuple(depths), self.decay_type)
         raise ValueError(
             f"got the backbone {type(backbone).__name__}, which does not declare its layers for "
             f"decay_type={self.decay_type!r}; it needs the attribute `depths`, or a method "

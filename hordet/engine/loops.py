@@ -1,17 +1,17 @@
-"""Training loops that go on within an epoch: mmengine's, with a position.
+"""mmengine's training loops, which can also be resumed within an epoch.
 
-A run that is killed and resumed equals the one in one go, bit for bit on one process: the loops
-know how many batches of a pass over the data are done, how to skip these without loading them, and
-which validation was still to come. Batches, hooks and their order are mmengine's.
+On one process, a run that is killed and resumed equals an uninterrupted run bit for bit: the loops
+know how many batches of a pass over the data are done, how to skip them without loading them, and
+whether a validation is still due. Batches, hooks and their order are mmengine's.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 from mmengine.dataset import InfiniteSampler
+from mmengine.runner import BaseLoop, Runner
 from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
 from mmengine.runner import IterBasedTrainLoop as MMEngineIterBasedTrainLoop
-from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -21,22 +21,25 @@ from hordet.engine.random_state import get_random_state, set_random_state
 from hordet.registry import LOOPS
 
 
-class _Position:
-    """The part that both loops share: where the data stand, and going on from there.
+class _ResumableLoop(BaseLoop):
+    """What both loops share: the position in the data, and resuming from it.
 
     Args:
         runner: The Runner.
         dataloader: A data loader, or the config of one.
-        max_skipped: How many broken images a process leaves out before it stops.
-        **kwargs: mmengine's: max_epochs or max_iters, val_begin, val_interval, ...
+        max_skipped: Number of broken images that a process skips before it stops.
+        **kwargs: mmengine's options: max_epochs or max_iters, val_begin, val_interval, ...
     """
+
+    dataloader: DataLoader
 
     def __init__(
         self, runner: Runner, dataloader: DataLoader | dict, max_skipped: int = 10, **kwargs: Any
     ) -> None:
-        """See the class."""
+        """Build the data loader and start at the beginning."""
         if isinstance(dataloader, dict):
             dataloader = place_batches(dataloader, runner.seed, max_skipped)
+        # mmengine's loop comes next in the order of the base classes, and takes its options.
         super().__init__(runner, dataloader, **kwargs)
         self._pass, self._batches = 0, 0
         self._resumed = False
@@ -44,11 +47,11 @@ class _Position:
         self._before_validation: dict | None = None
         self._validation_due = False
 
-    def position(self, validated: bool) -> dict:
-        """Return where the data stand: batches done in this pass, of how many, in which order.
+    def get_position(self, validated: bool) -> dict:
+        """Return the position in the data: batches done in this pass, their number and order.
 
         Args:
-            validated: Whether a validation that belongs to this moment is done.
+            validated: Whether the validation that is due at this position is done.
         """
         return dict(
             passes=self._pass,
@@ -59,20 +62,21 @@ class _Position:
         )
 
     def get_random_state(self, validated: bool) -> dict:
-        """Return the random state to go on from; before a validation that is to be done again."""
+        """Return the random state to resume with: that before a validation if it is not done."""
         return get_random_state() if validated else self._before_validation or get_random_state()
 
-    def go_on_at(self, position: dict, state: dict | None) -> None:
-        """Begin the next `run` where a checkpoint was written.
+    def resume_at(self, position: dict, state: dict | None) -> None:
+        """Let the next `run` start where a checkpoint was written.
 
         Args:
-            position: From `position`.
-            state: From `get_random_state`; None: another number of processes wrote the checkpoint.
+            position: From `get_position`.
+            state: From `get_random_state`; None if another number of processes wrote the
+                checkpoint.
         """
         self._resumed = True
         before, now = position["batches_per_pass"], len(self.dataloader)
         self._pass, self._batches = position["passes"], position["batches"]
-        if before != now:  # another batch size or number of processes: the same share of the data
+        if before != now:  # another batch size or number of processes: same share of the data
             self._batches = self._batches * now // before
         if position["sampler_seed"] is not None and hasattr(self._sampler, "seed"):
             self._sampler.seed = position["sampler_seed"]
@@ -84,36 +88,38 @@ class _Position:
         return getattr(self.dataloader.batch_sampler, "sampler", None)
 
     def _restore(self) -> None:
+        """Set the random state of the checkpoint, once."""
         if self._resumed_state is not None:
             set_random_state(self._resumed_state)
             self._resumed_state = None
 
     def _begin_pass(self) -> Iterator[Any]:
-        """Iterate over the batches of this pass that are still to come."""
+        """Iterate over the batches of this pass that are not done."""
         sampler = self.dataloader.batch_sampler
         if isinstance(sampler, PlacedBatchSampler):
             sampler.begin = (self._pass, self._batches)
             return iter(self.dataloader)
-        batches = iter(self.dataloader)  # somebody else's loader: it can only read and forget
+        batches = iter(self.dataloader)  # another sampler: its batches must be loaded and dropped
         for _ in range(self._batches):
             next(batches)
         return batches
 
     def _validate(self, due: bool) -> None:
+        """Validate if it is due and the run has a validation."""
         if self.runner.val_loop is None or not due:
             return
-        # A checkpoint written meanwhile, on a signal, begins this validation anew.
+        # A checkpoint that a signal causes meanwhile repeats this validation from its start.
         self._before_validation = get_random_state()
         self.runner.val_loop.run()
         self._before_validation = None
 
 
 @LOOPS.register_module()
-class EpochBasedTrainLoop(_Position, MMEngineEpochBasedTrainLoop):
-    """mmengine's EpochBasedTrainLoop, which a resumed run enters within an epoch."""
+class EpochBasedTrainLoop(_ResumableLoop, MMEngineEpochBasedTrainLoop):
+    """mmengine's EpochBasedTrainLoop, which can resume within an epoch."""
 
     def run(self) -> nn.Module:
-        """Train, validating at its times."""
+        """Train, with a validation every `val_interval`."""
         self.runner.call_hook("before_train")
         self._decide_current_val_interval()
         if self._validation_due and self._batches == 0:
@@ -127,14 +133,14 @@ class EpochBasedTrainLoop(_Position, MMEngineEpochBasedTrainLoop):
         return self.runner.model
 
     def run_epoch(self) -> None:
-        """Train an epoch, or what is left of it."""
+        """Train an epoch, or the rest of a resumed epoch."""
         if self._batches == 0:
             self._restore()
         self.runner.call_hook("before_train_epoch")
         self.runner.model.train()
         self._pass = self._epoch
         batches = self._begin_pass()
-        self._restore()  # only now: an iterator draws a number when it is made
+        self._restore()  # only now, because making an iterator draws a random number
         while True:
             with explain_worker_errors():
                 batch = next(batches, None)
@@ -152,15 +158,15 @@ class EpochBasedTrainLoop(_Position, MMEngineEpochBasedTrainLoop):
 
 
 @LOOPS.register_module()
-class IterBasedTrainLoop(_Position, MMEngineIterBasedTrainLoop):
-    """mmengine's IterBasedTrainLoop, which skips what a resumed run has seen without loading it."""
+class IterBasedTrainLoop(_ResumableLoop, MMEngineIterBasedTrainLoop):
+    """mmengine's IterBasedTrainLoop, which skips batches that are done without loading them."""
 
     def run(self) -> nn.Module:
-        """Train, validating at its times."""
+        """Train, with a validation every `val_interval`."""
         self.runner.call_hook("before_train")
         self.runner.call_hook("before_train_epoch")
         if self._iter > 0:
-            self._go_on()
+            self._move_iterator()
         self._decide_current_val_interval()
         if self._validation_due:
             self._validate(self._is_validation_time())
@@ -178,9 +184,9 @@ class IterBasedTrainLoop(_Position, MMEngineIterBasedTrainLoop):
         self.runner.call_hook("after_train")
         return self.runner.model
 
-    def _go_on(self) -> None:
-        """Put an iterator at the position in place of the one that mmengine made at the start."""
-        if not self._resumed:  # from a checkpoint of mmengine's own, which states no position
+    def _move_iterator(self) -> None:
+        """Replace the iterator that mmengine made at the start by one at the position."""
+        if not self._resumed:  # the checkpoint is of mmengine itself and has no position
             endless = isinstance(self._sampler, InfiniteSampler)
             length = len(self.dataloader)
             self._pass, self._batches = (0, self._iter) if endless else divmod(self._iter, length)

@@ -1,4 +1,4 @@
-"""What makes a model faster and leaves its numbers: compiled regions, folded layers."""
+"""Makes a model faster without changing its numbers: compiled regions, folded layers."""
 
 import os
 import shutil
@@ -13,36 +13,36 @@ from hordet.errors import CompilerError
 from hordet.hornet import Block
 from hordet.layers import GnConv, GnFusion
 
-# A region is compiled once for each kind of block (width, order, mixer) in each mode (training,
-# evaluation, autocast); torch's default of 8 would leave the rest to eager.
+# torch compiles a region once for each kind of block (width, order, mixer) in each mode (training,
+# evaluation, autocast). Beyond its default of 8 it would run the rest in eager mode.
 KINDS = 64
 
 
 def compile_regions(model: nn.Module) -> int:
     """Compile each HorNet block and gnConv fusion of a model, in place, for images of any size.
 
-    Heads, losses and post-processing stay eager, so that a detector trains and tests as before.
-    Layers of one shape share one compilation; another size of the image needs no new one.
+    Heads, losses and post-processing stay in eager mode, so a detector trains and tests as before.
+    Layers of the same shape share one compilation, and images of another size need no new one.
 
     Args:
-        model: Any module; its state dict stays as it is.
+        model: Any module; its state dict does not change.
 
     Returns:
-        How many regions there are.
+        The number of compiled regions.
 
     Raises:
-        CompilerError: No C++ compiler, which torch.compile needs on a CPU.
+        CompilerError: There is no C++ compiler, which torch.compile needs on a CPU.
     """
     compiler = os.environ.get("CXX", "g++")
     if not torch.cuda.is_available() and shutil.which(compiler) is None:
         raise CompilerError(
             f"compile_regions=True needs a C++ compiler, and none is found as {compiler!r}: "
             "install g++ (such as by `apt-get install g++`), name another in the variable CXX, or "
-            "leave compile_regions out; the model is the same without."
+            "remove compile_regions; the model computes the same without it."
         )
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, KINDS)
     regions = [module for module in model.modules() if isinstance(module, (Block, GnFusion))]
-    # Otherwise the compiler sorts the symbolic strides of a region's output, which fails in
+    # Without it the compiler sorts the symbolic strides of a region's output, which fails in
     # training on square images ("cannot determine truth value of Relational").
     options = {"strict_output_strides": True}
     for region in regions:
@@ -51,14 +51,14 @@ def compile_regions(model: nn.Module) -> int:
 
 
 def switch_to_deploy(model: nn.Module) -> nn.Module:
-    """Fold what inference does not need apart, in place; exact to rounding, and not undone.
+    """Fold layers for inference, in place; exact except for rounding, and not reversible.
 
-    The factor of each gnConv goes into its mixer, layer scales into the layers before them, the
-    batch norm of a gnConv fusion or of a `ConvModule` into its convolution. The state dict becomes
-    another: save the trained one first.
+    The factor of each gnConv is folded into its mixer, layer scales into the layers before them,
+    and the batch norm of a gnConv fusion or of a `ConvModule` into its convolution. The state dict
+    gets other names and values: save the trained one first.
 
     Args:
-        model: Any module; put into eval mode.
+        model: Any module; it is put into eval mode.
 
     Returns:
         The same module.

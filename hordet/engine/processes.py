@@ -1,4 +1,4 @@
-"""One process among several: how they meet, who checks the data, what is said of a lost one."""
+"""Several processes of one job: connecting them, checking the data, and messages on lost ones."""
 
 import os
 import re
@@ -16,42 +16,42 @@ from hordet.datasets.checks.before_training import check_datasets
 from hordet.datasets.shapes.cache import draw_missing_shapes
 from hordet.errors import DatasetError, LostProcessError, UserError
 
-# How gloo, NCCL and torch's store say that the process at the other end is gone.
+# In these words gloo, NCCL and torch's store report that another process has ended.
 _GONE = "closed by peer|reset by peer|Broken pipe|remote process exited|communicator was aborted"
 
 
 def connect_processes(cfg: Config) -> None:
-    """Let processes that a launcher started know one another; the Runner then finds it done.
+    """Connect the processes that a launcher started; the Runner then uses this connection.
 
     Args:
         cfg: The config, with its `launcher`.
 
     Raises:
-        UserError: torchrun on several machines is to restart what fails, and could not; or the
-            launcher needs GPUs, and there are none.
+        UserError: torchrun on several machines is to restart failed processes, which would not
+            work; or the launcher needs GPUs, and there are none.
     """
     if cfg.get("launcher", "none") == "none" or is_distributed():
         return
     gpus = torch.cuda.is_available()
     if not gpus and cfg.launcher != "pytorch":
         raise UserError(
-            f"--launcher {cfg.launcher} gives each process a GPU, and there is none. Start "
+            f"--launcher {cfg.launcher} gives each process a GPU, and this machine has none. Start "
             "processes on CPUs by torchrun, which needs no --launcher"
         )
     env = cfg.get("env_cfg") or {}
     set_multi_processing(**env.get("mp_cfg", {}), distributed=True)
-    options = {**env.get("dist_cfg", {}), **_store_of_this_start()}
+    options = {**env.get("dist_cfg", {}), **_make_store_of_start()}
     if gpus:
         init_dist(cfg.launcher, **options)
     else:  # mmengine would choose a CUDA device first
         torch.distributed.init_process_group(**options)
 
 
-def _store_of_this_start() -> dict[str, Any]:
-    """Return what keeps the starts of one torchrun apart, as arguments of `init_process_group`.
+def _make_store_of_start() -> dict[str, Any]:
+    """Return arguments of `init_process_group` that give each start of torchrun its own store.
 
-    torchrun shares one store with all starts of its processes. The addresses of those that died
-    still stand there, and who starts again under the same names would try to reach these
+    torchrun uses one store for all starts of its processes. The store still holds the addresses of
+    processes that ended, and restarted processes would try to connect to these
     (https://github.com/pytorch/pytorch/issues/135712).
     """
     environ = os.environ
@@ -60,9 +60,10 @@ def _store_of_this_start() -> dict[str, Any]:
         return {}
     if environ["GROUP_WORLD_SIZE"] != "1":
         raise UserError(
-            "torchrun --max-restarts on several machines: each counts restarts for itself, and "
-            "their shared store would lead a restarted process to dead ones. Start torchrun with "
-            "the environment variable TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 and --rdzv-backend c10d"
+            "torchrun --max-restarts on several machines: each machine counts its own restarts, "
+            "and restarted processes would try to connect to processes that have ended. Start "
+            "torchrun with the environment variable TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 and "
+            "--rdzv-backend c10d"
         )
     store, rank, world_size = next(torch.distributed.rendezvous("env://"))
     store = PrefixStore(f"start_{environ['TORCHELASTIC_RESTART_COUNT']}", store)
@@ -71,10 +72,10 @@ def _store_of_this_start() -> dict[str, Any]:
 
 @contextmanager
 def explain_lost_processes() -> Iterator[None]:
-    """Say in words that another process is gone, in place of the network's error.
+    """Replace the network's error by a clear message if another process has ended.
 
     Raises:
-        LostProcessError: It is. Its own output tells why.
+        LostProcessError: Another process has ended; the output of that process says why.
     """
     try:
         yield
@@ -82,9 +83,9 @@ def explain_lost_processes() -> Iterator[None]:
         if not is_distributed() or not re.search(_GONE, str(error)):
             raise
         raise LostProcessError(
-            f"process {get_rank()} stops, for another process of this job has ended. Why, stands "
-            "in that one's output, and in the launcher's summary below. The same command with "
-            "--resume goes on from the last checkpoint"
+            f"process {get_rank()} stops, because another process of this job has ended. The "
+            "reason is in the output of that process and in the launcher's summary below. The same "
+            "command with --resume continues from the last checkpoint"
         ) from error
 
 
@@ -92,19 +93,18 @@ def check_data(cfg: Config) -> None:
     """Draw and check the data in one process a machine; the others wait and learn of its faults.
 
     Args:
-        cfg: The config, with its `launcher`; where that started several processes which do not
-            know one another yet, they meet here.
+        cfg: The config, with its `launcher`; processes that are not connected yet are connected.
 
     Raises:
-        DatasetError: In every process, if the data of any machine are not as the config says.
+        DatasetError: The data of any machine do not fit the config; raised in every process.
     """
     connect_processes(cfg)
-    failure = None
+    failure: Exception | None = None
     if not is_distributed() or int(os.environ.get("LOCAL_RANK", get_rank())) == 0:
         try:
             draw_missing_shapes(cfg)
             check_datasets(cfg)
-        except Exception as error:  # whatever it is, the others must not wait for ever
+        except Exception as error:  # after any error the others must not wait forever
             failure = error
     messages = all_gather_object(str(failure) if failure else None)
     if failure:

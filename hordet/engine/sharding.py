@@ -24,30 +24,31 @@ class FullyShardedStrategy(DDPStrategy):
 
     In a config, `runner_type="FlexibleRunner"` and
     `strategy=dict(type="hordet.FullyShardedStrategy")`. Unlike mmengine's FSDPStrategy it runs on a
-    CPU too, names of parameters stay as they are, and checkpoints are those of an ordinary run:
-    one whole file, written by the rules of `hordet.CheckpointHook`, that any number of processes
-    resumes, with or without shards.
+    CPU too, names of parameters do not change, and checkpoints are those of an ordinary run: one
+    whole file, written as by `hordet.CheckpointHook`, from which any number of processes can
+    resume, with or without shards.
 
     Args:
-        modules: Names of submodules that gather their parameters for their own passes alone; those
+        modules: Names of submodules whose parameters are gathered only for their own passes; those
             of the rest of the model are gathered from its forward pass to the end of its backward
-            pass. Only a module that is called as a whole may be named.
-        **kwargs: mmengine's.
+            pass. Each must be a module that is called as a whole.
+        **kwargs: mmengine's options.
     """
 
     def __init__(self, *, modules: Sequence[str] = ("backbone", "neck"), **kwargs: Any) -> None:
-        """See the class."""
+        """Keep the names."""
         super().__init__(**kwargs)
         self.modules = modules
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
-        """Split a model in place; mmengine has given every process the same weights before."""
+        """Split a model in place; every process has the same weights by then."""
         model = self.convert_model(model.to(get_device()))
         mesh = init_device_mesh(get_device(), (get_world_size(),))
         for name in self.modules:
             if getattr(model, name, None) is not None:  # a plain segmentor has no neck
                 fully_shard(model.get_submodule(name), mesh=mesh)
-        return fully_shard(model, mesh=mesh)
+        fully_shard(model, mesh=mesh)
+        return model
 
     def save_checkpoint(
         self,
@@ -58,7 +59,7 @@ class FullyShardedStrategy(DDPStrategy):
         extra_ckpt: dict | None = None,
         callback: Callable | None = None,
     ) -> None:
-        """Gather everything in every process, and write it in process 0; see mmengine's."""
+        """Gather everything in every process, and write it in process 0; see mmengine."""
         checkpoint = {"state_dict": self.model_state_dict(), **(extra_ckpt or {})}
         if save_optimizer:
             checkpoint["optimizer"] = self.optim_state_dict()
@@ -84,11 +85,11 @@ class FullyShardedStrategy(DDPStrategy):
         self.model.load_state_dict(shards, strict=strict)
 
     def optim_state_dict(self) -> dict:
-        """Return the optimizer's whole state, as without shards; every process must call it."""
+        """Return the optimizer's whole state; every process must call it."""
         return gather_shards(self.optim_wrapper.state_dict())
 
     def load_optim_state_dict(self, state_dict: dict) -> None:
-        """Split the whole state of an optimizer as its parameters are, and load it."""
+        """Split the whole state of an optimizer like its parameters, and load it."""
         groups = self.optim_wrapper.optimizer.param_groups
         parameters = [parameter for group in groups for parameter in group["params"]]
         state_dict["state"] = {

@@ -1,4 +1,4 @@
-"""Experiment trackers of mmengine by one key of the config: `tracker="tensorboard"`."""
+"""mmengine's experiment trackers, chosen by one key of the config: `tracker="tensorboard"`."""
 
 from importlib.util import find_spec
 
@@ -6,7 +6,7 @@ from mmengine.config import Config, ConfigDict
 
 from hordet.errors import ConfigError, did_you_mean
 
-# By name: mmengine's backend and the package that it needs.
+# mmengine's backend of each tracker, and the package that it needs.
 TRACKERS = {
     "tensorboard": ("TensorboardVisBackend", "tensorboard"),
     "wandb": ("WandbVisBackend", "wandb"),
@@ -15,9 +15,9 @@ TRACKERS = {
 
 
 def add_trackers(cfg: Config) -> None:
-    """Let a run's visualizer also write to the trackers that the config's `tracker` names.
+    """Add the trackers of the config's key `tracker` to the visualizer.
 
-    `tracker` is a name of `TRACKERS` or a list of them; for a tracker's own options write its
+    `tracker` is a name of `TRACKERS` or a list of names. To give a tracker options, write its
     backend into `visualizer.vis_backends` instead, as in mmengine.
 
     Args:
@@ -31,8 +31,8 @@ def add_trackers(cfg: Config) -> None:
     for name in names:
         if name not in TRACKERS:
             raise ConfigError(
-                f"tracker={name!r} is unknown{did_you_mean(str(name), TRACKERS)}; allowed are "
-                f"{', '.join(TRACKERS)}, or a list of them"
+                f"tracker={name!r} is unknown{did_you_mean(str(name), list(TRACKERS))}; allowed "
+                f"are {', '.join(TRACKERS)}, or a list of them"
             )
         backend, package = TRACKERS[name]
         if find_spec(package) is None:

@@ -1,4 +1,4 @@
-"""What predictions are worth: COCO box and mask AP, mIoU, kinds of error."""
+"""Metrics of predictions: COCO box and mask AP, mIoU, kinds of error."""
 
 import lazy_loader
 

@@ -1,7 +1,8 @@
 """COCO's average precision and recall, by faster-coco-eval or by pycocotools.
 
-Both give the same figures. faster-coco-eval runs over a few categories at a time: the figures of a
-category need no other, and only those detections then stand in memory as COCO's dicts.
+Both give the same metrics. faster-coco-eval runs over a few categories at a time: the metrics of
+one category do not depend on the others, and so only a part of the detections is in memory as
+COCO's dicts.
 """
 
 import contextlib
@@ -21,23 +22,23 @@ from hordet.evaluation.coco_results import ImageResult
 
 BACKENDS = ("faster-coco-eval", "pycocotools")
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
-# Detections and true objects that are COCO's dicts at one time, at about 1 kB each.
+# Number of detections and true objects held as COCO's dicts at one time; each takes about 1 kB.
 CHUNK = 50_000
 
 
 @dataclass
 class CocoScores:
-    """What COCO's evaluation of boxes or masks gives.
+    """The results of COCO's evaluation of boxes or masks.
 
     Attributes:
-        stats: COCO's 12 figures in its order; -1 where there is no truth.
+        stats: COCO's 12 metrics in its order; -1 without true objects.
         precision: Precision (T, R, K, A, M) over IoU thresholds, recalls 0 to 1 in steps of 0.01,
             categories, areas (all, small, medium, large), and numbers of detections; -1 where a
-            category has no truth.
-        recall: Highest recall (T, K, A, M), likewise.
+            category has no true object.
+        recall: Highest recall (T, K, A, M); -1 where a category has no true object.
         scores: Score (T, R, K, A, M) at which each precision is reached.
-        categories: Category ids (K), ascending; [-1] if categories are not told apart.
-        summary: COCO's own twelve lines.
+        categories: Category ids (K), ascending; [-1] if categories are not distinguished.
+        summary: The twelve lines that COCO prints.
     """
 
     stats: NDArray[np.float64]
@@ -47,8 +48,12 @@ class CocoScores:
     categories: list[int]
     summary: str
 
-    def of_category(self, index: int) -> dict[str, float]:
-        """Return AP, AP50, AP75, APs, APm, APl and AR of a category; NaN without truth."""
+    def summarize_category(self, index: int) -> dict[str, float]:
+        """Return AP, AP50, AP75, APs, APm, APl and AR of a category; NaN without true objects.
+
+        Args:
+            index: Position of the category in `categories`.
+        """
         all_areas = self.precision[:, :, index, 0, -1]
         parts = {"AP": all_areas, "AP50": all_areas[0], "AP75": all_areas[5:6]}
         for area, name in enumerate(("APs", "APm", "APl"), start=1):
@@ -65,24 +70,21 @@ def evaluate_coco(
     *,
     category_ids: Sequence[int] | None = None,
     max_detections: Sequence[int] = (1, 10, 100),
-    iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
+    iou_thresholds: Sequence[float] | NDArray[np.float64] = IOU_THRESHOLDS,
     use_categories: bool = True,
     backend: str = "faster-coco-eval",
 ) -> CocoScores:
-    """Score detections as COCO does.
+    """Score detections by COCO's rules.
 
     Args:
-        truth: Content of an annotation file; its annotations gain keys, no value changes.
-        results: One for each image with detections, of images of the truth.
+        truth: Content of an annotation file; its annotations gain keys, but no value changes.
+        results: One for each image that has detections; all are images of the annotation file.
         iou_type: 'bbox' or 'segm'.
         category_ids: Categories to score; all by default.
-        max_detections: Three numbers of detections an image, ascending.
-        iou_thresholds: Overlaps at which a detection counts as right.
+        max_detections: Three numbers of detections for each image, ascending.
+        iou_thresholds: IoU from which a detection counts as correct.
         use_categories: Whether a detection must also have the right category.
         backend: 'faster-coco-eval', or 'pycocotools', which is slower and needs more memory.
-
-    Returns:
-        The figures.
     """
     names = [item["id"] for item in truth["categories"]]
     wanted = sorted(set(names if category_ids is None else category_ids))
@@ -92,22 +94,22 @@ def evaluate_coco(
         iouThrs=np.asarray(iou_thresholds),
         useCats=int(use_categories),
     )
-    run = _by_pycocotools if backend == "pycocotools" else _by_faster_coco_eval
+    run = _run_pycocotools if backend == "pycocotools" else _run_faster_coco_eval
     parts = run(truth, sorted(results, key=lambda item: item.image_id), iou_type, wanted, settings)
     precision, recall, scores = zip(*parts, strict=True)
     counted = {
         "precision": np.concatenate(precision, axis=2),
         "recall": np.concatenate(recall, axis=1),
     }
-    # pycocotools itself draws the twelve figures from the tables, whoever made those.
-    judge = COCOeval(iouType=iou_type)
-    _set(judge.params, catIds=wanted, **settings)
-    judge.eval = counted
+    # pycocotools computes the twelve metrics from the tables of either backend.
+    summarizer = COCOeval(iouType=iou_type)
+    _set_parameters(summarizer.params, catIds=wanted, **settings)
+    summarizer.eval = counted
     lines = io.StringIO()
     with contextlib.redirect_stdout(lines):
-        judge.summarize()
+        summarizer.summarize()
     return CocoScores(
-        judge.stats,
+        summarizer.stats,
         **counted,
         scores=np.concatenate(scores, axis=2),
         categories=wanted if use_categories else [-1],
@@ -115,47 +117,47 @@ def evaluate_coco(
     )
 
 
-def _by_pycocotools(
+def _run_pycocotools(
     truth: dict, results: Sequence[ImageResult], iou_type: str, wanted: list[int], settings: dict
 ) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
     """Yield precision, recall and scores of all categories."""
     with contextlib.redirect_stdout(io.StringIO()):
         true, predicted = COCO(), COCO()
-        # It puts run lengths in the place of polygons.
-        true.dataset = {**truth, "annotations": [dict(item) for item in _annotations(truth)]}
+        # It replaces polygons by run lengths, so it gets copies.
+        true.dataset = {**truth, "annotations": [dict(item) for item in _get_annotations(truth)]}
         true.createIndex()
-        predicted.dataset = {**truth, "annotations": _Detections(results, iou_type).dicts()}
+        predicted.dataset = {**truth, "annotations": _Detections(results, iou_type).make_dicts()}
         predicted.createIndex()
         evaluation = COCOeval(true, predicted, iou_type)
-        _set(evaluation.params, catIds=wanted, **settings)
+        _set_parameters(evaluation.params, catIds=wanted, **settings)
         evaluation.evaluate()
         evaluation.accumulate()
     yield tuple(evaluation.eval[key] for key in ("precision", "recall", "scores"))
 
 
-def _by_faster_coco_eval(
+def _run_faster_coco_eval(
     truth: dict, results: Sequence[ImageResult], iou_type: str, wanted: list[int], settings: dict
 ) -> Iterator[tuple[NDArray, NDArray, NDArray]]:
     """Yield precision, recall and scores of a few categories at a time."""
-    true = faster_coco_eval.COCO({**truth, "annotations": _annotations(truth)})
+    true = faster_coco_eval.COCO({**truth, "annotations": _get_annotations(truth)})
     detections = _Detections(results, iou_type)
     numbers = dict(zip(*np.unique(detections.categories, return_counts=True), strict=True))
-    for annotation in _annotations(truth):
+    for annotation in _get_annotations(truth):
         category = annotation["category_id"]
         numbers[category] = numbers.get(category, 0) + 1
-    chunks = _chunks(wanted, numbers) if settings["useCats"] else [wanted]
+    chunks = _split_categories(wanted, numbers) if settings["useCats"] else [wanted]
     for chunk in chunks:
         kept = chunk if settings["useCats"] else None
-        predicted = faster_coco_eval.COCO({**truth, "annotations": detections.dicts(kept)})
+        predicted = faster_coco_eval.COCO({**truth, "annotations": detections.make_dicts(kept)})
         evaluation = faster_coco_eval.COCOeval_faster(true, predicted, iou_type)
-        _set(evaluation.params, catIds=chunk, **settings)
+        _set_parameters(evaluation.params, catIds=chunk, **settings)
         evaluation.evaluate()
         evaluation.accumulate()
         yield tuple(evaluation.eval[key] for key in ("precision", "recall", "scores"))
 
 
 class _Detections:
-    """The detections of all images, image after image, as flat arrays."""
+    """The detections of all images in one order: image after image."""
 
     def __init__(self, results: Sequence[ImageResult], iou_type: str) -> None:
         self.results, self.iou_type = results, iou_type
@@ -164,8 +166,8 @@ class _Detections:
         self.categories = np.concatenate([empty, *(result.categories for result in results)])
         self.starts = np.cumsum([0, *self.counts[:-1]])
 
-    def dicts(self, categories: Sequence[int] | None = None) -> list[dict[str, Any]]:
-        """Return those of some categories, or all, as COCO's dicts with ids from 1."""
+    def make_dicts(self, categories: Sequence[int] | None = None) -> list[dict[str, Any]]:
+        """Return the detections of some categories, or all, as COCO's dicts with ids from 1."""
         made: list[dict[str, Any]] = []
         keep = np.ones(len(self.categories), dtype=bool)
         if categories is not None:
@@ -174,7 +176,7 @@ class _Detections:
         for result, part in zip(self.results, parts, strict=False):
             (chosen,) = np.nonzero(part)
             boxes = result.boxes[chosen].tolist()
-            scores = result.scores_of(self.iou_type)[chosen].tolist()
+            scores = result.get_scores(self.iou_type)[chosen].tolist()
             labels = result.categories[chosen].tolist()
             size = list(result.size)
             masks = result.masks if self.iou_type == "segm" else None
@@ -198,12 +200,12 @@ class _Detections:
         return made
 
 
-def _annotations(truth: dict[str, Any]) -> list[dict[str, Any]]:
+def _get_annotations(truth: dict[str, Any]) -> list[dict[str, Any]]:
     return truth.get("annotations", [])
 
 
-def _chunks(categories: Sequence[int], numbers: dict[int, int]) -> Iterator[list[int]]:
-    """Split categories into runs of about CHUNK detections and true objects."""
+def _split_categories(categories: Sequence[int], numbers: dict[int, int]) -> Iterator[list[int]]:
+    """Split categories into groups of about CHUNK detections and true objects."""
     chunk: list[int] = []
     for category in categories:
         chunk.append(category)
@@ -214,6 +216,6 @@ def _chunks(categories: Sequence[int], numbers: dict[int, int]) -> Iterator[list
         yield chunk
 
 
-def _set(params: Any, **settings: Any) -> None:
+def _set_parameters(params: Any, **settings: Any) -> None:
     for name, value in settings.items():
         setattr(params, name, value)

@@ -18,24 +18,29 @@ from hordet.evaluation.coco_eval import BACKENDS, CocoScores, evaluate_coco
 from hordet.evaluation.coco_results import ImageResult, check_ids, encode_masks, write_results
 from hordet.registry import METRICS
 
-# The places of mmdet's names among COCO's twelve figures.
+# The places of mmdet's names among COCO's twelve metrics.
 _PLACES = {"mAP": 0, "mAP_50": 1, "mAP_75": 2, "mAP_s": 3, "mAP_m": 4, "mAP_l": 5}
 _RECALLS = ("AR@{0}", "AR@{1}", "AR@{2}", "AR_s@{2}", "AR_m@{2}", "AR_l@{2}")
 
 
 @METRICS.register_module()
 class CocoMetric(mmdet.evaluation.CocoMetric):
-    """mmdet's CocoMetric with the same figures, several times faster.
+    """mmdet's CocoMetric with the same metrics, several times faster.
 
-    Masks become run lengths as they come, and results are arrays, so memory is that of the encoded
-    results. Results of several processes may come in any order and repeat images, as padded
-    samplers do: each image counts once. Figures are not rounded. Where nothing is detected,
-    average precision is 0, and `nothing_detected` in the message hub says so.
+    Masks are encoded as run lengths batch by batch, so only encoded results are kept in memory.
+    Results of several processes may come in any order and repeat images, as padded samplers do:
+    each image counts once. The metrics are not rounded. Where nothing is detected, average
+    precision is 0, and `nothing_detected` in the message hub is True.
 
     Args:
-        backend: 'faster-coco-eval' or 'pycocotools'. Both give the same figures.
-        **options: Those of mmdet's CocoMetric.
+        backend: 'faster-coco-eval' or 'pycocotools'. Both give the same metrics.
+        **options: The options of mmdet's CocoMetric.
     """
+
+    # mmdet's COCO, which has no type annotations; None until there is an annotation file.
+    _coco_api: Any
+    # Category ids by label; None until they are read from the annotation file.
+    cat_ids: list[int] | None
 
     def __init__(self, backend: str = "faster-coco-eval", **options: Any) -> None:
         """Read the annotation file, if one is given."""
@@ -43,10 +48,10 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
             raise ValueError(f"backend is {backend!r}; it must be one of {', '.join(BACKENDS)}")
         super().__init__(**options)
         self.backend = backend
-        if "proposal_fast" in self.metrics:  # mmdet's own fails with today's numpy
+        if "proposal_fast" in self.metrics:  # mmdet's code for it fails with numpy 2
             raise ValueError(
-                "metric 'proposal_fast' is not offered; 'proposal' gives the recall of boxes "
-                "whatever their category, by COCO's rules"
+                "metric 'proposal_fast' is not offered; 'proposal' gives the recall of boxes of "
+                "any category, by COCO's rules"
             )
         unknown = set(self.metric_items or ()) - {*self._places}
         if unknown:
@@ -65,16 +70,16 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
 
         Args:
             data_batch: Not used.
-            data_samples: Data samples of mmdet as dicts.
+            data_samples: Data samples of mmdet, as dicts.
 
         Raises:
-            EvaluationError: Scores or boxes are not finite, masks have another size than their
-                image, or the annotation file does not have the image or the category.
+            EvaluationError: Scores or boxes are not finite, masks do not have the size of their
+                image, or the annotation file lacks the image or the category.
         """
         for sample in data_samples:
             predicted = sample["pred_instances"]
             arrays = {
-                key: _array(predicted[key])
+                key: _to_numpy(predicted[key])
                 for key in ("bboxes", "scores", "labels", "mask_scores")
                 if key in predicted
             }
@@ -83,10 +88,10 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
             boxes[:, 2:] -= boxes[:, :2]
             result = ImageResult(
                 image_id,
-                self._size_of(image_id, size),
+                self._get_size(image_id, size),
                 boxes,
                 arrays["scores"],
-                self._categories(arrays["labels"], image_id),
+                self._get_categories(arrays["labels"], image_id),
                 mask_scores=arrays.get("mask_scores"),
             )
             if "masks" in predicted:
@@ -102,15 +107,15 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
                 }
             self.results.append((truth, result))
 
-    def _size_of(self, image_id: int, size: tuple[int, int]) -> tuple[int, int]:
-        """Return the size of an image of the annotation file."""
+    def _get_size(self, image_id: int, size: tuple[int, int]) -> tuple[int, int]:
+        """Return (height, width) of an image by the annotation file, or `size` without a file."""
         if self._coco_api is None:
             return size
         check_ids([image_id], self._coco_api.imgs)
         image = self._coco_api.imgs[image_id]
         return image["height"], image["width"]
 
-    def _categories(self, labels: np.ndarray, image_id: int) -> np.ndarray:
+    def _get_categories(self, labels: np.ndarray, image_id: int) -> np.ndarray:
         """Return the category ids of labels."""
         classes = self.dataset_meta["classes"]
         if labels.size and not 0 <= labels.min() <= labels.max() < len(classes):
@@ -119,7 +124,7 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
                 f"{len(classes)} classes (labels 0 to {len(classes) - 1}). Set num_classes of the "
                 "heads to their number."
             )
-        if self._coco_api is None:  # the file made of the samples numbers categories as labels
+        if self._coco_api is None:  # the file made from the samples has labels as category ids
             return labels
         if self.cat_ids is None:
             self.cat_ids = self._coco_api.get_cat_ids(cat_names=classes)
@@ -134,11 +139,11 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         """Gather the results of all processes and score them.
 
         Args:
-            size: Number of images; mmengine would cut the gathered results off there, and lose
-                images unless processes took turns. Here each image counts once instead.
+            size: Number of images. It is not used: mmengine would keep only the first `size` of
+                the gathered results, and lose images. Here each image counts once instead.
 
         Returns:
-            The figures, by name.
+            The metrics, by name.
         """
         return super().evaluate(sys.maxsize)
 
@@ -146,10 +151,10 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         """Score the results of all images.
 
         Args:
-            results: What `process` made, in any order, images perhaps repeated.
+            results: Results of `process` in any order; images may be repeated.
 
         Returns:
-            Figures such as `bbox_mAP`, 0 to 1; -1 where there is no truth.
+            Metrics such as `bbox_mAP`, 0 to 1; -1 without true objects.
         """
         logger = MMLogger.get_current_instance()
         images = {result.image_id: (truth, result) for truth, result in reversed(results)}
@@ -163,14 +168,14 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         if self.cat_ids is None:
             self.cat_ids = self._coco_api.get_cat_ids(cat_names=self.dataset_meta["classes"])
         if self.outfile_prefix:
-            self._write(detections)
+            self._write_results(detections)
         if self.format_only:
             logger.info(f"results are saved in {Path(self.outfile_prefix).parent}")
             return {}
         found: dict[str, float] = {}
         for kind in self.metrics:
             logger.info(f"Evaluating {kind}...")
-            found |= self._figures(kind, detections, logger)
+            found |= self._score(kind, detections, logger)
         nothing = not any(len(result.scores) for result in detections)
         MessageHub.get_current_instance().update_info("nothing_detected", nothing)
         if nothing:
@@ -180,24 +185,24 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
             )
         return found
 
-    def _write(self, detections: list[ImageResult]) -> None:
+    def _write_results(self, detections: list[ImageResult]) -> None:
         """Write COCO's result files."""
         write_results(f"{self.outfile_prefix}.bbox.json", detections, "bbox")
         if any(result.masks is not None for result in detections):
             write_results(f"{self.outfile_prefix}.segm.json", detections, "segm")
 
-    def _figures(
+    def _score(
         self, kind: str, detections: list[ImageResult], logger: MMLogger
     ) -> dict[str, float]:
-        """Score boxes, masks, or boxes whatever their category ('proposal')."""
+        """Score boxes, masks, or boxes of any category ('proposal')."""
         if kind == "segm" and any(
             result.masks is None and len(result.scores) for result in detections
         ):
             raise EvaluationError(
-                "metric 'segm' needs masks, and the model predicts none. Give it a mask head, or "
-                "set metric=['bbox'] of the evaluator."
+                "metric 'segm' needs masks, and the model predicts none. Give the model a mask "
+                "head, or set metric=['bbox'] of the evaluator."
             )
-        figures = evaluate_coco(
+        scores = evaluate_coco(
             self._coco_api.dataset,
             detections,
             "segm" if kind == "segm" else "bbox",
@@ -207,33 +212,35 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
             use_categories=kind != "proposal",
             backend=self.backend,
         )
-        logger.info("\n" + figures.summary)
+        logger.info("\n" + scores.summary)
         begin, items = f"{kind}_", list(_PLACES)
         if kind == "proposal":
             begin, items = "", list(self._places)[6:]
         chosen = self.metric_items or items
-        found = {begin + item: float(figures.stats[self._places[item]]) for item in chosen}
+        found = {begin + item: float(scores.stats[self._places[item]]) for item in chosen}
         if self.classwise and kind != "proposal":
-            found |= self._classwise(kind, figures, logger)
+            found |= self._score_categories(kind, scores, logger)
         return found
 
-    def _classwise(self, kind: str, figures: CocoScores, logger: MMLogger) -> dict[str, float]:
+    def _score_categories(
+        self, kind: str, scores: CocoScores, logger: MMLogger
+    ) -> dict[str, float]:
         """Log the table of categories; return each one's average precision."""
         from prettytable import PrettyTable  # 0.3 s, and few runs ask for it
 
         table = PrettyTable(["category", "AP", "AP50", "AP75", "APs", "APm", "APl", "AR"])
         found = {}
-        for index, category in enumerate(figures.categories):
+        for index, category in enumerate(scores.categories):
             name = self._coco_api.cats[category]["name"]
-            row = figures.of_category(index)
+            row = scores.summarize_category(index)
             table.add_row([name, *(f"{value:.3f}" for value in row.values())])
-            # Boxes and masks have the same key in mmdet, so that one is lost.
+            # In mmdet boxes and masks have the same key, so one of the two is lost.
             found[f"{kind}_{name}_precision"] = row["AP"]
         logger.info("\n" + table.get_string())
         return found
 
 
-def _array(values: Tensor) -> np.ndarray:
+def _to_numpy(values: Tensor) -> np.ndarray:
+    """Return a tensor as an array; bfloat16, which numpy lacks, becomes float32."""
     values = values.detach().cpu()
-    # What autocast leaves on a CPU, and numpy does not know.
     return (values.float() if values.dtype == torch.bfloat16 else values).numpy()

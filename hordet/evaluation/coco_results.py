@@ -1,6 +1,6 @@
 """Predictions of one image in little memory: arrays, and masks as run lengths.
 
-An image of 100 detections takes about 20 kB, its dense masks of 480 x 640 would take 30 MB.
+An image of 100 detections takes about 20 kB; its dense masks of 480 x 640 would take 30 MB.
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hordet.errors import EvaluationError
+from hordet.errors import EvaluationError, list_first
 from hordet.ops.run_lengths import encode_mask
 
 
@@ -26,8 +26,8 @@ class ImageResult:
         boxes: Boxes (N, 4) as left, top, width, height, in pixels and double precision.
         scores: Confidences (N,).
         categories: Category ids (N,).
-        masks: COCO's compressed run lengths (N), None without masks.
-        mask_scores: Confidences of the masks (N,) where a model has others for them.
+        masks: COCO's compressed run lengths (N); None without masks.
+        mask_scores: Confidences of the masks (N,), if a model scores masks separately.
     """
 
     image_id: int
@@ -38,19 +38,20 @@ class ImageResult:
     masks: list[bytes] | None = None
     mask_scores: NDArray[np.floating] | None = None
 
-    def scores_of(self, iou_type: str) -> NDArray[np.floating]:
+    def get_scores(self, iou_type: str) -> NDArray[np.floating]:
         """Return the scores that rank this image's boxes ('bbox') or masks ('segm')."""
         return self.scores if iou_type == "bbox" or self.mask_scores is None else self.mask_scores
 
-    def run_lengths(self) -> list[dict[str, Any]]:
+    def get_run_lengths(self) -> list[dict[str, Any]]:
         """Return the masks as COCO's dicts of size and counts."""
         return [{"size": list(self.size), "counts": counts} for counts in self.masks or []]
 
     def check(self) -> None:
-        """Refuse what would make an average precision meaningless.
+        """Check that an average precision can be computed.
 
         Raises:
-            EvaluationError: A score or box is not finite, or numbers of parts differ.
+            EvaluationError: A score or box is not finite, or the numbers of boxes, scores,
+                categories and masks differ.
         """
         arrays = {"boxes": self.boxes, "scores": self.scores, "mask scores": self.mask_scores}
         for name, array in arrays.items():
@@ -58,7 +59,7 @@ class ImageResult:
                 bad = int((~np.isfinite(array.reshape(len(array), -1)).all(axis=1)).sum())
                 raise EvaluationError(
                     f"image {self.image_id}: {bad} of {len(array)} {name} are NaN or infinite, so "
-                    "detections cannot be ranked. The weights have probably diverged: test an "
+                    "detections cannot be ranked. The training has probably diverged: test an "
                     "earlier checkpoint, or lower the learning rate."
                 )
         lengths = {
@@ -70,12 +71,12 @@ class ImageResult:
         if len(set(lengths.values())) > 1:
             got = ", ".join(f"{number} {name}" for name, number in lengths.items())
             raise EvaluationError(
-                f"image {self.image_id} has {got}; there must be one of each a detection."
+                f"image {self.image_id} has {got}; each detection needs one of each."
             )
 
 
 def encode_masks(masks: Any, size: tuple[int, int], image_id: int) -> list[bytes]:
-    """Encode the masks of an image; those that are run lengths already stay as they are.
+    """Encode the masks of an image; masks that are run lengths already are returned unchanged.
 
     Args:
         masks: Dense masks (N, H, W), a tensor or array of bool or uint8, or N dicts of COCO.
@@ -83,7 +84,7 @@ def encode_masks(masks: Any, size: tuple[int, int], image_id: int) -> list[bytes
         image_id: Id of the image, for the message.
 
     Raises:
-        EvaluationError: A mask has another size than the image.
+        EvaluationError: A mask does not have the size of the image.
     """
     if hasattr(masks, "detach"):
         masks = masks.detach().cpu().numpy()
@@ -102,10 +103,10 @@ def encode_masks(masks: Any, size: tuple[int, int], image_id: int) -> list[bytes
     return [encode_mask(mask)["counts"] for mask in dense]
 
 
-def to_coco(result: ImageResult, iou_type: str) -> Iterator[dict[str, Any]]:
-    """Yield COCO's result dicts of an image; those of masks carry their box too."""
+def iterate_coco_items(result: ImageResult, iou_type: str) -> Iterator[dict[str, Any]]:
+    """Yield COCO's result dicts of an image; dicts of masks hold the box too."""
     boxes = result.boxes.tolist()
-    scores = result.scores_of(iou_type).tolist()
+    scores = result.get_scores(iou_type).tolist()
     for i, category in enumerate(result.categories.tolist()):
         item = {"image_id": result.image_id, "bbox": boxes[i], "score": scores[i]}
         item["category_id"] = category
@@ -116,7 +117,7 @@ def to_coco(result: ImageResult, iou_type: str) -> Iterator[dict[str, Any]]:
 
 
 class ResultFile:
-    """COCO's result file, a detection a line, written as images come.
+    """COCO's result file, written image by image, one detection on each line.
 
     Args:
         path: The file; replaced.
@@ -131,7 +132,7 @@ class ResultFile:
 
     def add(self, result: ImageResult) -> None:
         """Write the detections of an image."""
-        for item in to_coco(result, self._iou_type):
+        for item in iterate_coco_items(result, self._iou_type):
             self._file.write(self._separator + json.dumps(item))
             self._separator = ",\n"
 
@@ -153,13 +154,13 @@ def read_truth(path: str | Path) -> dict[str, Any]:
     """Read COCO's annotation file.
 
     Raises:
-        EvaluationError: The file cannot be read, is cut short or no annotation file.
+        EvaluationError: The file cannot be read, is cut short or is not an annotation file.
     """
     truth = _read_json(path)
     keys = ("images", "annotations", "categories")
     if not isinstance(truth, dict) or not all(isinstance(truth.get(key), list) for key in keys):
         raise EvaluationError(
-            f"{path} is no COCO annotation file: it must be an object with the lists "
+            f"{path} is not a COCO annotation file: it must be an object with the lists "
             f"{', '.join(keys)}."
         )
     return truth
@@ -174,13 +175,13 @@ def read_results(path: str | Path, truth: dict[str, Any], iou_type: str) -> list
         iou_type: 'bbox' or 'segm': what each detection must have.
 
     Raises:
-        EvaluationError: The file is cut short, no result file, or of other images.
+        EvaluationError: The file is cut short, is not a result file, or is of other images.
     """
     items = _read_json(path)
     if not isinstance(items, list):
         raise EvaluationError(
-            f"{path} is no COCO result file: it must hold a list of detections, got "
-            f"{type(items).__name__}. An annotation file is given apart."
+            f"{path} is not a COCO result file: it must hold a list of detections, got "
+            f"{type(items).__name__}. The annotation file is a separate argument."
         )
     part = "bbox" if iou_type == "bbox" else "segmentation"
     by_image: dict[int, list[dict]] = {}
@@ -200,10 +201,10 @@ def read_results(path: str | Path, truth: dict[str, Any], iou_type: str) -> list
     if strange:
         raise EvaluationError(
             f"{path} has detections of category ids {sorted(strange)[:5]}, which the annotation "
-            f"file does not have; it has {sorted(known)[:5]} and so on. COCO's ids are not labels "
-            "counted from 0: translate them."
+            f"file does not have; it has {sorted(known)[:5]} and so on. Category ids are not "
+            "labels counted from 0: write COCO's category ids."
         )
-    return [_of_items(images[key], group, iou_type) for key, group in by_image.items()]
+    return [_make_result(images[key], group, iou_type) for key, group in by_image.items()]
 
 
 def _read_json(path: str | Path) -> Any:
@@ -213,27 +214,27 @@ def _read_json(path: str | Path) -> Any:
         raise EvaluationError(f"Cannot read {path}: {error}.") from error
     except ValueError as error:
         raise EvaluationError(
-            f"{path} is no whole JSON file ({error}); it was probably cut short. Write it again."
+            f"{path} is not a complete JSON file ({error}); it was probably cut short. Write it "
+            "again."
         ) from error
 
 
 def check_ids(image_ids: Iterable[int], known: Mapping[int, Any] | Sequence[int]) -> None:
-    """Refuse predictions for images that the annotation file does not have.
+    """Check that the annotation file has all images that were predicted.
 
     Raises:
-        EvaluationError: There are such.
+        EvaluationError: It lacks some.
     """
     strange = [key for key in image_ids if key not in known]
     if strange:
-        shown = ", ".join(map(str, strange[:5])) + (" ..." if len(strange) > 5 else "")
         raise EvaluationError(
-            f"{len(strange)} predicted images are not in the annotation file: image ids {shown}. "
-            "Score them against the annotation file of the images they were made on."
+            f"{len(strange)} predicted images are not in the annotation file: image ids "
+            f"{list_first(strange)}. Use the annotation file of the predicted images."
         )
 
 
-def _of_items(image: dict[str, Any], items: list[dict], iou_type: str) -> ImageResult:
-    """Gather COCO's result dicts of one image."""
+def _make_result(image: dict[str, Any], items: list[dict], iou_type: str) -> ImageResult:
+    """Make the result of an image from COCO's result dicts."""
     size = (image["height"], image["width"])
     masks = None
     boxes = np.zeros((len(items), 4))

@@ -1,4 +1,4 @@
-"""mIoU, aAcc, mAcc and boundary IoU, counted in integers: mmseg's options and figures."""
+"""mIoU, aAcc, mAcc and boundary IoU, counted in integers, with mmseg's options and results."""
 
 import sys
 from collections.abc import Sequence
@@ -20,19 +20,19 @@ BOUNDARY = "mBoundaryIoU"
 
 @METRICS.register_module()
 class IoUMetric(mmseg.evaluation.IoUMetric):
-    """mmseg's IoUMetric, from one confusion matrix of integers.
+    """mmseg's IoUMetric, computed from one confusion matrix of integers.
 
-    mmseg adds up pixels in single precision, which drops some beyond 2^24 of them (60 images of
-    ADE20K). Each image counts once, whatever a padded sampler repeats in other processes.
+    mmseg sums pixels in single precision, which loses pixels from 2^24 on (60 images of ADE20K).
+    Each image counts once, even if padded samplers of several processes repeat it.
 
-    `confusion` holds the matrix (K, K) after an evaluation: rows are true, columns predicted.
+    After an evaluation, `confusion` is the matrix (K, K): rows are true classes, columns predicted.
 
     Args:
         iou_metrics: 'mIoU', 'mDice', 'mFscore', and 'mBoundaryIoU': the IoU of the pixels of each
             class within `boundary_ratio` of its border (Cheng et al., Boundary IoU, CVPR 2021,
-            section 4), added up over images as mIoU is.
+            section 4), summed over images as for mIoU.
         boundary_ratio: Width of that border as a share of the image's diagonal.
-        **options: The others of mmseg's IoUMetric.
+        **options: The other options of mmseg's IoUMetric.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
         boundary_ratio: float = 0.02,
         **options: Any,
     ) -> None:
-        """Start without an image."""
+        """Check the options."""
         asked = [iou_metrics] if isinstance(iou_metrics, str) else list(iou_metrics)
         allowed = ("mIoU", "mDice", "mFscore", BOUNDARY)
         if set(asked) - set(allowed):
@@ -52,11 +52,11 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
         self.confusion: NDArray[np.int64] | None = None
 
     def process(self, data_batch: dict, data_samples: Sequence[dict]) -> None:
-        """Count the pixels of a batch, and write its label maps where `output_dir` asks for them.
+        """Count the pixels of a batch, and write its label maps if `output_dir` is set.
 
         Args:
             data_batch: Not used.
-            data_samples: Data samples of mmseg as dicts.
+            data_samples: Data samples of mmseg, as dicts.
 
         Raises:
             EvaluationError: Truth and prediction differ in size, or a label is not a class.
@@ -67,14 +67,14 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
                 super().process(data_batch, [sample])
             except EvaluationError as error:
                 raise EvaluationError(f"{sample.get('img_path')}: {error}") from error
-            # Without a name, each is an image of its own.
+            # A sample without a path counts as an image of its own.
             name = sample.get("img_path") or object()
             self.results[before:] = [(name, counts) for counts in self.results[before:]]
 
     def intersect_and_union(
         self, pred_label: Tensor, label: Tensor, num_classes: int, ignore_index: int
     ) -> tuple[Any, ...]:
-        """Return what an image adds to the confusion matrix, and to that of boundaries.
+        """Return what an image adds to the confusion matrix and to the boundary counts.
 
         Args:
             pred_label: Predicted classes (H, W).
@@ -83,22 +83,24 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
             ignore_index: True label of pixels that do not count.
 
         Returns:
-            Places of the matrix's entries that are not 0, their values, and the boundary pixels
-            (2, K) of intersection and union of each class, or None.
+            Flat indices of the matrix's nonzero entries, their values, and for each class the
+            boundary pixels (2, K) of intersection and union, or None without boundary IoU.
         """
         matrix = compute_confusion_matrix(pred_label, label, num_classes, ignore_index).ravel()
         places = np.flatnonzero(matrix)
         edges = None
         if self.with_boundary:
-            maps = (item.cpu().numpy() for item in (pred_label, label))
-            edges = compute_boundary_areas(*maps, num_classes, ignore_index, self.boundary_ratio)
+            predicted, true = pred_label.cpu().numpy(), label.cpu().numpy()
+            edges = compute_boundary_areas(
+                predicted, true, num_classes, ignore_index, self.boundary_ratio
+            )
         return places.astype(np.uint32), matrix[places], edges
 
     def evaluate(self, size: int) -> dict[str, float]:
         """Gather the counts of all processes and score them.
 
         Args:
-            size: Number of images; not used, since each image counts once.
+            size: Number of images; not used, because each image counts once.
         """
         return super().evaluate(sys.maxsize)
 
@@ -106,10 +108,11 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
         """Score the counts of all images.
 
         Args:
-            results: What `process` made, images perhaps repeated.
+            results: Results of `process`; images may be repeated.
 
         Returns:
-            aAcc, mIoU, mAcc and the others asked for, in percent and rounded to 0.01, as mmseg's.
+            aAcc, mIoU, mAcc and the other metrics asked for, in percent, rounded to 0.01 as in
+            mmseg.
         """
         if self.format_only:
             return super().compute_metrics(results)
@@ -122,7 +125,7 @@ class IoUMetric(mmseg.evaluation.IoUMetric):
         right = self.confusion.diagonal()
         true, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
         areas = (right, true + predicted - right, predicted, true)
-        # Doubles hold these integers to the last.
+        # Double precision holds these integers exactly.
         found = super().compute_metrics(
             [tuple(torch.tensor(a, dtype=torch.float64) for a in areas)]
         )
@@ -191,7 +194,7 @@ def compute_boundary_areas(
         ratio: Width of the border as a share of the diagonal.
 
     Returns:
-        Pixels (2, K) in both boundaries, and in either.
+        Pixels (2, K): row 0 counts pixels in both boundaries, row 1 pixels in either.
     """
     width = max(1, round(ratio * float(np.hypot(*true.shape))))
     kernel = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)
@@ -202,7 +205,7 @@ def compute_boundary_areas(
         edges = []
         for labels in (predicted, true):
             mask = (labels == label).astype(np.uint8)
-            # The border of the image is one of the mask too.
+            # The border of the image counts as a border of the mask.
             inner = cv2.erode(mask, kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
             edges.append((mask > inner) & counted)
         areas[:, label] = (edges[0] & edges[1]).sum(), (edges[0] | edges[1]).sum()

@@ -1,4 +1,4 @@
-"""What a detector gets wrong: TIDE's kinds of error, matches, and a score for each image.
+"""The errors of a detector: TIDE's kinds of error, a confusion matrix, a score for each image.
 
 Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, ECCV 2020.
 """
@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from hordet.evaluation.coco_results import ImageResult
+from hordet.ops.run_lengths import encode_segmentation
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # overlaps t_f and t_b of the paper, section 2.2
 KINDS = ("classification", "localization", "both", "duplicate", "background", "missed")
-CONFUSION_SCORE = 0.3
+CONFUSION_SCORE = 0.3  # the lowest score of detections in the confusion matrix
 
 
 @dataclass
@@ -23,11 +24,12 @@ class DetectionErrors:
     """The errors of all images.
 
     Attributes:
-        counts: Number of each kind.
-        gains: AP50 that repairing each kind alone would add (the paper's delta AP), 0 to 1.
-        ap50: AP50 as it is.
-        confusion: Detections (K + 1, K + 1) of at least CONFUSION_SCORE by true (row) and predicted
-            category; the last row is background, the last column missed objects.
+        counts: Number of errors of each kind.
+        gains: AP50 that correcting each kind alone would add (the paper's delta AP), 0 to 1.
+        ap50: AP50 with all errors.
+        confusion: Number of detections (K + 1, K + 1) of at least CONFUSION_SCORE by true (row) and
+            predicted (column) category; the last row is background, the last column missed
+            objects.
         quality: F1 of each image at CONFUSION_SCORE, by image id.
     """
 
@@ -39,7 +41,7 @@ class DetectionErrors:
 
 
 @dataclass
-class _Found:
+class _JudgedDetection:
     """One detection: its category, score, kind ('right' or one of KINDS), and true object."""
 
     category: int
@@ -52,13 +54,13 @@ class _Found:
 def find_errors(
     truth: dict[str, Any], results: Sequence[ImageResult], categories: Sequence[int], kind: str
 ) -> DetectionErrors:
-    """Judge every detection.
+    """Find the errors among detections.
 
     Args:
         truth: Content of the annotation file.
         results: The detections.
         categories: Category ids in the order of the matrix.
-        kind: 'bbox' or 'segm': what overlaps are those of.
+        kind: 'bbox' or 'segm': whether overlaps are of boxes or of masks.
     """
     by_image: dict[int, list[dict]] = {}
     for annotation in truth["annotations"]:
@@ -66,7 +68,7 @@ def find_errors(
             by_image.setdefault(annotation["image_id"], []).append(annotation)
     sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
     predicted = {result.image_id: result for result in results}
-    found: list[_Found] = []
+    found: list[_JudgedDetection] = []
     missed: dict[int, int] = dict.fromkeys(categories, 0)
     total: dict[int, int] = dict.fromkeys(categories, 0)
     place = {category: k for k, category in enumerate(categories)}
@@ -77,13 +79,13 @@ def find_errors(
         real = [item for item in objects if not item.get("iscrowd")]
         own = _judge(key, objects, predicted.get(key), size, kind)
         found += own
-        for item in real:
-            total[item["category_id"]] += 1
+        for annotation in real:
+            total[annotation["category_id"]] += 1
         taken = {item.target for item in own if item.kind == "right"}
         covered = {item.target for item in own if item.kind in ("classification", "localization")}
-        for index, item in enumerate(objects):
-            if not item.get("iscrowd") and (key, index) not in taken | covered:
-                missed[item["category_id"]] += 1
+        for index, annotation in enumerate(objects):
+            if not annotation.get("iscrowd") and (key, index) not in taken | covered:
+                missed[annotation["category_id"]] += 1
         sure = [item for item in own if item.score >= CONFUSION_SCORE]
         right = {item.target for item in sure if item.kind == "right"}
         seen = set(right)
@@ -93,16 +95,18 @@ def find_errors(
                 row = place[item.true_category]
                 seen.add(item.target)
             confusion[row, place[item.category]] += 1
-        for index, item in enumerate(objects):
-            if not item.get("iscrowd") and (key, index) not in seen:
-                confusion[place[item["category_id"]], -1] += 1
+        for index, annotation in enumerate(objects):
+            if not annotation.get("iscrowd") and (key, index) not in seen:
+                confusion[place[annotation["category_id"]], -1] += 1
         if real or sure:
             quality[key] = 2 * len(right) / (len(real) + len(sure))
     counts = {name: sum(item.kind == name for item in found) for name in KINDS[:-1]}
     counts["missed"] = sum(missed.values())
-    ap50 = _mean_ap(found, total)
+    ap50 = _compute_mean_ap(found, total)
     gains = {
-        name: max(0.0, _mean_ap(_repair(found, name), _count_left(total, missed, name)) - ap50)
+        name: max(
+            0.0, _compute_mean_ap(_correct(found, name), _count_left(total, missed, name)) - ap50
+        )
         for name in KINDS
     }
     return DetectionErrors(counts, gains, ap50, confusion, quality)
@@ -110,21 +114,22 @@ def find_errors(
 
 def _judge(
     key: int, objects: list[dict], result: ImageResult | None, size: tuple[int, int], kind: str
-) -> list[_Found]:
-    """Judge the detections of an image, best score first; those on crowds are left out."""
+) -> list[_JudgedDetection]:
+    """Judge the detections of an image, best score first; detections of crowds are left out."""
     if result is None or not len(result.scores):
         return []
-    overlaps = _overlaps(objects, result, size, kind)
+    overlaps = _compute_overlaps(objects, result, size, kind)
     true = np.array([item["category_id"] for item in objects], dtype=int)
     crowd = np.array([bool(item.get("iscrowd")) for item in objects], dtype=bool)
-    scores = result.scores_of(kind)
+    scores = result.get_scores(kind)
     taken: set[int] = set()
     found = []
     for i in np.argsort(-scores, kind="stable")[:100].tolist():
         row, category = overlaps[i], int(result.categories[i])
         same = true == category
-        free = [j for j in np.flatnonzero(same & ~crowd & (row >= FOREGROUND)) if j not in taken]
-        made = _Found(category, float(scores[i]), "background")
+        free = np.flatnonzero(same & ~crowd & (row >= FOREGROUND)).tolist()
+        free = [j for j in free if j not in taken]
+        made = _JudgedDetection(category, float(scores[i]), "background")
         if free:
             best = max(free, key=lambda j: row[j])
             taken.add(best)
@@ -132,15 +137,24 @@ def _judge(
         elif (row[crowd & same] >= FOREGROUND).any():
             continue
         elif len(row) and (row[~crowd] >= BACKGROUND).any():
-            made = _wrong(made, key, row, same & ~crowd, ~same & ~crowd, true)
+            _classify_error(made, key, row, same & ~crowd, ~same & ~crowd, true)
         found.append(made)
     return found
 
 
-def _wrong(
-    made: _Found, key: int, row: NDArray, same: NDArray, other: NDArray, true: NDArray
-) -> _Found:
-    """Say why a detection that overlaps true objects is wrong."""
+def _classify_error(
+    made: _JudgedDetection, key: int, row: NDArray, same: NDArray, other: NDArray, true: NDArray
+) -> None:
+    """Set the kind of error, in place, of a wrong detection that overlaps true objects.
+
+    Args:
+        made: The detection.
+        key: Id of the image.
+        row: Its overlap with each true object, (M,).
+        same: Which objects have its category and are no crowds, (M,).
+        other: Which objects have another category and are no crowds, (M,).
+        true: Categories of the objects, (M,).
+    """
     best_same = int(np.argmax(np.where(same, row, -1)))
     best_other = int(np.argmax(np.where(other, row, -1)))
     near = row[best_same] if same.any() else 0.0
@@ -155,10 +169,9 @@ def _wrong(
     else:
         made.kind = "both"
     made.target, made.true_category = (key, chosen), int(true[chosen])
-    return made
 
 
-def _overlaps(
+def _compute_overlaps(
     objects: list[dict], result: ImageResult, size: tuple[int, int], kind: str
 ) -> NDArray[np.float64]:
     """Return overlaps (N, M) of detections and true objects."""
@@ -168,20 +181,12 @@ def _overlaps(
     if kind == "bbox":
         boxes = np.array([item["bbox"] for item in objects], dtype=np.float64)
         return np.asarray(coco_mask.iou(result.boxes, boxes, crowd))
-    masks = [_run_lengths(item["segmentation"], size) for item in objects]
-    return np.asarray(coco_mask.iou(result.run_lengths(), masks, crowd))
+    masks = [encode_segmentation(item["segmentation"], size) for item in objects]
+    return np.asarray(coco_mask.iou(result.get_run_lengths(), masks, crowd))
 
 
-def _run_lengths(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
-    if isinstance(segmentation, list):
-        return coco_mask.merge(coco_mask.frPyObjects(segmentation, *size))
-    if isinstance(segmentation["counts"], list):
-        return coco_mask.frPyObjects(segmentation, *size)
-    return segmentation
-
-
-def _repair(found: list[_Found], kind: str) -> list[_Found]:
-    """Return the detections with one kind of error repaired, as the paper's oracles do."""
+def _correct(found: list[_JudgedDetection], kind: str) -> list[_JudgedDetection]:
+    """Return the detections with one kind of error corrected, as the paper's oracles do."""
     taken = {item.target for item in found if item.kind == "right"}
     made = []
     for item in sorted(found, key=lambda item: -item.score):
@@ -190,17 +195,17 @@ def _repair(found: list[_Found], kind: str) -> list[_Found]:
         elif kind in ("classification", "localization") and item.target not in taken:
             taken.add(item.target)
             category = item.true_category if item.true_category is not None else item.category
-            made.append(_Found(category, item.score, "right", item.target))
+            made.append(_JudgedDetection(category, item.score, "right", item.target))
     return made
 
 
 def _count_left(total: dict[int, int], missed: dict[int, int], kind: str) -> dict[int, int]:
-    """Return the number of true objects of each category, missed ones taken out if repaired."""
+    """Return the number of true objects of each category, without missed ones if `kind` says so."""
     return {k: n - missed[k] for k, n in total.items()} if kind == "missed" else total
 
 
-def _mean_ap(found: list[_Found], total: dict[int, int]) -> float:
-    """Return the mean over categories of COCO's interpolated AP at an overlap of 0.5."""
+def _compute_mean_ap(found: list[_JudgedDetection], total: dict[int, int]) -> float:
+    """Return COCO's interpolated AP at an overlap of 0.5, mean over categories."""
     values = []
     for category, number in total.items():
         if not number:

@@ -1,5 +1,5 @@
 """Models for other runtimes: torch.export and ONNX, each file compared with its model.
 
-`exporter` is the way in: graphs -> program -> compare. `runtime` lets a file predict in the place
-of the model's network.
+`exporter` uses the other modules in turn: graphs -> program -> compare. `runtime` runs an ONNX file
+in place of a model's network.
 """

@@ -1,26 +1,27 @@
-"""What an exported file says beside what the model said in eager mode."""
+"""Comparison of an exported file with its model in eager mode."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hordet.errors import ExportError
 from hordet.export.graphs import get_reference, make_inputs
+from hordet.export.model_graph import ModelGraph
 
 Outputs = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One image of an export beside the model.
+    """Differences between an export and its model on one image.
 
     Attributes:
         size: Height and width of the image.
-        differences: The largest difference of each output: absolute; of classes, the share of
+        differences: The largest absolute difference of each output; for classes, the share of
             pixels that differ.
-        count: How many objects were found, or None for maps.
+        count: Number of objects that the model found; None for maps.
     """
 
     size: tuple[int, int]
@@ -33,24 +34,27 @@ class Comparison:
         return max(self.differences.values())
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return the comparison as one line."""
         parts = [f"{name} {value:.1e}" for name, value in self.differences.items()]
         found = "" if self.count is None else f" ({self.count} objects)"
         return f"{self.size[0]} x {self.size[1]}: {', '.join(parts)}{found}"
 
 
-def compare(
-    run: Callable[..., Outputs], graph: nn.Module, images: list[Tensor]
+def compare_with_model(
+    run: Callable[..., Outputs], graph: ModelGraph, images: list[Tensor]
 ) -> list[Comparison]:
     """Run an export and the model on images.
 
     Args:
-        run: The export: takes what the graph takes.
-        graph: From `graph_of`, of the model as it was trained.
-        images: (N, 3, H, W) each.
+        run: The export; it takes the inputs of the graph.
+        graph: From `build_graph`, of the model as it was trained.
+        images: Batches of images, (N, 3, H, W) each.
+
+    Returns:
+        One comparison for each batch.
 
     Raises:
-        ExportError: A detector found nothing on any of them, so that nothing was compared.
+        ExportError: A detector found no object in any image, so nothing could be compared.
     """
     reference = get_reference(graph)
     rows = []
@@ -64,8 +68,8 @@ def compare(
         rows.append(Comparison(size, measure_differences(got, want), count))
     if all(row.count == 0 for row in rows):
         raise ExportError(
-            "the model finds nothing in the images to compare on, so nothing is compared: give "
-            "--image FILE with objects in it"
+            "the model finds no object in the images to compare on, so the export cannot be "
+            "checked: give --image FILE with objects in it"
         )
     return rows
 
@@ -73,11 +77,11 @@ def compare(
 def measure_differences(got: Outputs, want: Outputs) -> dict[str, float]:
     """Return the largest difference of each output; see `Comparison`.
 
-    Objects are paired by class, box and score, for equal scores may change places; an object
-    without a partner makes every difference infinite.
+    Objects are paired by class, box and score, because objects of equal score may come in another
+    order. If an object has no partner, every difference is infinite.
     """
     if "boxes" in want:
-        order = _partners(got, want)
+        order = _match_objects(got, want)
         if order is None:
             return dict.fromkeys(want, float("inf"))
         got = {name: value[order] for name, value in got.items()}
@@ -94,8 +98,8 @@ def measure_differences(got: Outputs, want: Outputs) -> dict[str, float]:
     return found
 
 
-def _partners(got: Outputs, want: Outputs) -> Tensor | None:
-    """Return the index in `got` of each object in `want`, or None where they do not pair up."""
+def _match_objects(got: Outputs, want: Outputs) -> Tensor | None:
+    """Return the index in `got` of each object in `want`, or None if they cannot be paired."""
     if len(got["boxes"]) != len(want["boxes"]):
         return None
     if not len(want["boxes"]):

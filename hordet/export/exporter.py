@@ -1,4 +1,4 @@
-"""From a model to a file that is known to say what the model says."""
+"""Export of a model to a file whose outputs were compared with the model's."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,29 +9,30 @@ import torch
 from torch import Tensor, nn
 
 from hordet.errors import ExportError
-from hordet.export.compare import Comparison, Outputs, compare
+from hordet.export.compare import Comparison, Outputs, compare_with_model
 from hordet.export.graphs import Part, build_graph, find_smallest_sides, make_exportable
 from hordet.export.images import prepare_images, read_image, resize_image
-from hordet.export.program import SUFFIXES, trace, write
+from hordet.export.model_graph import ModelGraph
+from hordet.export.program import SUFFIXES, trace_graph, write_program
 from hordet.export.runtime import OnnxFile
 from hordet.ops.files import replace_whole
 
-# Sides of the images that an export of free size is compared on too, in those of the example.
+# An export of free size is also compared on images of these sizes, relative to the example's.
 SCALES = (0.73, 1.31)
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What is exported and how.
+class ExportSettings:
+    """What to export, and how.
 
     Attributes:
         part: 'whole', or 'features' for backbone and neck.
-        labels: Of a segmentor, classes in place of logits.
-        dynamic: Leave height and width free, and of maps the number of images.
-        transform: How global filters compute: 'fft' is for one size.
-        size: Height and width of the example; by default those of the image it is made of.
-        image: A file to compare on; by default the first image of the test data.
-        limit: The largest difference to the model that is accepted; see `Comparison`.
+        labels: Return classes instead of logits; for segmentors.
+        dynamic: Leave height and width free, and for maps the number of images too.
+        transform: How global filters compute: 'fft' works for one size only.
+        size: Height and width of the example image; by default its own size.
+        image: Image file to compare on; by default the first image of the test data.
+        limit: The largest accepted difference to the model; see `Comparison`.
     """
 
     part: Part = "whole"
@@ -43,17 +44,19 @@ class Settings:
     limit: float = 1e-4
 
 
-def export(model: nn.Module, cfg: Any, path: Path, settings: Settings) -> list[Comparison]:
-    """Write a model to a file, run the file, and keep it if it says what the model says.
+def export_model(
+    model: nn.Module, cfg: Any, path: Path, settings: ExportSettings
+) -> list[Comparison]:
+    """Write a model to a file, run the file, and keep it if its outputs equal the model's.
 
     Args:
         model: From `hordet.engine.runner.load_model`.
         cfg: Its config.
-        path: An `.onnx` or `.pt2`; replaced only by a file that passed.
-        settings: What and how.
+        path: An `.onnx` or `.pt2` file; it is replaced only after the comparison passed.
+        settings: What to export, and how.
 
     Returns:
-        The file beside the model, for each size of image.
+        A comparison for each image size.
 
     Raises:
         ExportError: The model cannot be exported, or the export differs by more than the limit.
@@ -62,38 +65,38 @@ def export(model: nn.Module, cfg: Any, path: Path, settings: Settings) -> list[C
         raise ExportError(f"got {path}; allowed are files that end in {' or '.join(SUFFIXES)}")
     graph = build_graph(model, settings.part, settings.labels)
     ready = make_exportable(graph, settings.transform, settings.dynamic)
-    images = _images(graph, cfg, settings)
+    images = _prepare_comparison_images(graph, cfg, settings)
     with replace_whole(path) as unchecked:
-        program = trace(ready, images[0], settings.dynamic)
-        write(program, unchecked, describe(graph, cfg))
-        rows = compare(_runner(unchecked), graph, images)
+        program = trace_graph(ready, images[0], settings.dynamic)
+        write_program(program, unchecked, make_metadata(graph, cfg))
+        rows = compare_with_model(_open_export(unchecked), graph, images)
         worst = max(row.worst for row in rows)
         if not worst <= settings.limit:
             raise ExportError(
                 f"the export differs from the model by {worst:.1e}, and the limit is "
-                f"{settings.limit:.1e}: {'; '.join(map(str, rows))}. No file is kept; if this is "
-                "near enough for you, raise --limit"
+                f"{settings.limit:.1e}: {'; '.join(map(str, rows))}. No file is kept. To accept "
+                "this difference, raise --limit"
             )
     return rows
 
 
 def export_int8(model: nn.Module, cfg: Any, path: Path, count: int) -> tuple[Path, int]:
-    """Write the int8 form of an exported `NAME.onnx` beside it, as `NAME.int8.onnx`.
+    """Quantize an exported `NAME.onnx` to int8, and write it beside that as `NAME.int8.onnx`.
 
     Args:
-        model: As in `export`.
-        cfg: As in `export`.
+        model: As in `export_model`.
+        cfg: As in `export_model`.
         path: The exported file.
-        count: Training images that set the ranges of activations.
+        count: Number of training images from which the ranges of activations are measured.
 
     Returns:
-        The file, and how many operators compute in int8.
+        The file, and the number of operators that compute in int8.
 
     Raises:
-        ExportError: The file is no ONNX, or there are no training data.
+        ExportError: The file is not an ONNX file, or there are no training data.
     """
     if path.suffix != ".onnx":
-        raise ExportError(f"got {path}; int8 needs an .onnx")
+        raise ExportError(f"got {path}; int8 needs an .onnx file")
     from hordet.export.quantize import quantize  # ONNX Runtime is an extra
 
     detections = OnnxFile(path).metadata["kind"] == "detections"
@@ -105,8 +108,8 @@ def export_int8(model: nn.Module, cfg: Any, path: Path, count: int) -> tuple[Pat
     return target, quantize(path, target, inputs)
 
 
-def describe(graph: Any, cfg: Any) -> dict[str, Any]:
-    """Return what an ONNX file says of itself; see `hordet.export.runtime.OnnxFile`."""
+def make_metadata(graph: ModelGraph, cfg: Any) -> dict[str, Any]:
+    """Return the metadata of an ONNX file; see `hordet.export.runtime.OnnxFile`."""
     model = graph.model
     head = model.roi_head.bbox_head if graph.kind == "detections" else model
     preprocessing = {"mean", "std", "bgr_to_rgb", "rgb_to_bgr", "pad_size_divisor"}
@@ -122,13 +125,15 @@ def describe(graph: Any, cfg: Any) -> dict[str, Any]:
     }
 
 
-def _images(graph: nn.Module, cfg: Any, settings: Settings) -> list[Tensor]:
-    """Return what an export is compared on: one image at the sizes it is for."""
+def _prepare_comparison_images(
+    graph: ModelGraph, cfg: Any, settings: ExportSettings
+) -> list[Tensor]:
+    """Return the image that an export is compared on, at each size that the export is for."""
     if settings.image:
         image = read_image(graph.model, settings.image)
     else:
         image, _ = next(prepare_images(cfg, graph.model, "test", 1))
-    height, width = settings.size or tuple(image.shape[2:])
+    height, width = settings.size or (image.shape[2], image.shape[3])
     example = resize_image(image, (height, width))
     if not settings.dynamic:
         return [example]
@@ -138,8 +143,8 @@ def _images(graph: nn.Module, cfg: Any, settings: Settings) -> list[Tensor]:
     return [example, *(resize_image(image, size) for size in sizes)]
 
 
-def _runner(path: Path) -> Callable[..., Outputs]:
-    """Open a file that was just written."""
+def _open_export(path: Path) -> Callable[..., Outputs]:
+    """Open a file that was just written, as a function of its inputs."""
     if path.suffix == ".onnx":
         return OnnxFile(path)
     return torch.export.load(path).module()

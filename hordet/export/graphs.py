@@ -1,4 +1,4 @@
-"""A model as a graph, tensors in and tensors out, whose every operator an exporter can follow."""
+"""Models as graphs, tensors in and tensors out, with operators that an exporter can follow."""
 
 import copy
 import math
@@ -12,28 +12,23 @@ from torch.export import Dim
 
 from hordet.engine.modes import switch_to_deploy
 from hordet.errors import ExportError
+from hordet.export.model_graph import ModelGraph
 from hordet.export.pooling import AdaptiveAveragePool
-from hordet.export.two_stage import Detections, MmdetDetections
+from hordet.export.two_stage import DetectionGraph, MmdetReference
 from hordet.layers import GlobalLocalFilter
 
 Part = Literal["whole", "features"]
 LARGEST = 8192  # side of an image, in pixels
 
 
-class Features(nn.Module):
+class FeatureGraph(ModelGraph):
     """Backbone and, if there is one, neck.
 
     Shape:
-        Images as the data preprocessor leaves them, (N, 3, H, W) -> one (N, C_i, H_i, W_i) a
-        level.
+        Images from the data preprocessor, (N, 3, H, W) -> (N, C_i, H_i, W_i) for each level.
     """
 
     kind = "features"
-
-    def __init__(self, model: nn.Module) -> None:
-        """Keep the two parts of a detector or segmentor."""
-        super().__init__()
-        self.model = model
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Compute the pyramid."""
@@ -41,24 +36,23 @@ class Features(nn.Module):
         return {f"level_{i}": level for i, level in enumerate(levels)}
 
 
-class Segmentation(nn.Module):
+class SegmentationGraph(ModelGraph):
     """A whole segmentor, without sliding windows.
 
     Args:
         model: mmseg's EncoderDecoder, or hordet's.
-        labels: Give classes in place of logits.
+        labels: Return classes instead of logits.
 
     Shape:
-        Images as the data preprocessor leaves them, (N, 3, H, W) -> logits (N, classes, H, W), or
-        labels (N, H, W), int64.
+        Images from the data preprocessor, (N, 3, H, W) -> logits (N, classes, H, W), or labels
+        (N, H, W), int64.
     """
 
     kind = "segmentation"
 
     def __init__(self, model: nn.Module, labels: bool = False) -> None:
         """Keep the model."""
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.labels = labels
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
@@ -72,42 +66,44 @@ class Segmentation(nn.Module):
         return {"labels": logits.argmax(dim=1)}
 
 
-def build_graph(model: nn.Module, part: Part = "whole", labels: bool = False) -> nn.Module:
-    """Return a model as a graph, of the layers of the model itself.
+def build_graph(model: nn.Module, part: Part = "whole", labels: bool = False) -> ModelGraph:
+    """Return a model as a graph that shares the layers of the model.
 
     Args:
         model: A detector of mmdet or segmentor of mmseg, in eval mode.
         part: 'whole', or 'features' for backbone and neck.
-        labels: Of a segmentor, classes in place of logits.
+        labels: Return classes instead of logits; for segmentors.
 
     Raises:
-        ExportError: The model has no such graph; the message says what has.
+        ExportError: The model cannot be exported so; the message says which models can.
     """
     if not isinstance(model, (BaseDetector, BaseSegmentor)):
         raise ExportError(
             f"{type(model).__name__} is neither a detector of mmdet nor a segmentor of mmseg"
         )
     if labels and (part == "features" or not isinstance(model, BaseSegmentor)):
-        raise ExportError("labels in place of logits are for a whole segmentor; leave them out")
+        raise ExportError("labels instead of logits need a whole segmentor: leave --labels out")
     if part == "features":
-        return Features(model)
+        return FeatureGraph(model)
     if isinstance(model, BaseDetector):
-        return Detections(model)
+        return DetectionGraph(model)
     if not hasattr(model, "encode_decode"):
         raise ExportError(
-            f"{type(model).__name__} has no whole export, an EncoderDecoder has; its backbone and "
-            "neck can be exported alone, as features"
+            f"{type(model).__name__} cannot be exported whole, only an EncoderDecoder can; its "
+            "backbone and neck can be exported alone, as features"
         )
-    return Segmentation(model, labels)
+    return SegmentationGraph(model, labels)
 
 
-def get_reference(graph: nn.Module) -> nn.Module:
-    """Return the graph's model by the code of mmdet and mmseg, in eager mode, to compare with."""
-    return MmdetDetections(graph.model) if isinstance(graph, Detections) else graph
+def get_reference(graph: ModelGraph) -> ModelGraph:
+    """Return the graph's model run by the code of mmdet or mmseg in eager mode, as a reference."""
+    return MmdetReference(graph.model) if isinstance(graph, DetectionGraph) else graph
 
 
-def make_exportable(graph: nn.Module, transform: Literal["fft", "dft"], dynamic: bool) -> nn.Module:
-    """Return a copy with what inference does not need folded, in operators that ONNX has.
+def make_exportable(
+    graph: ModelGraph, transform: Literal["fft", "dft"], dynamic: bool
+) -> ModelGraph:
+    """Return a copy with folded layers (see `switch_to_deploy`) and only operators that ONNX has.
 
     Args:
         graph: From `build_graph`.
@@ -115,7 +111,7 @@ def make_exportable(graph: nn.Module, transform: Literal["fft", "dft"], dynamic:
         dynamic: Whether the graph is for images of any size.
 
     Raises:
-        ExportError: The model has global filters by FFT, which are of one size.
+        ExportError: Global filters by FFT work for one size only, and `dynamic` asks for any.
     """
     graph = copy.deepcopy(graph)
     switch_to_deploy(graph)
@@ -123,7 +119,8 @@ def make_exportable(graph: nn.Module, transform: Literal["fft", "dft"], dynamic:
         if isinstance(module, GlobalLocalFilter):
             if dynamic and transform == "fft":
                 raise ExportError(
-                    "a global filter by FFT is of one size: add --static, or take --transform dft"
+                    "a global filter by FFT works for one size only: add --static, or use "
+                    "--transform dft"
                 )
             module.transform = transform
         for name, child in module.named_children():
@@ -132,17 +129,18 @@ def make_exportable(graph: nn.Module, transform: Literal["fft", "dft"], dynamic:
     return graph
 
 
-def make_inputs(graph: nn.Module, image: Tensor) -> tuple[Tensor, ...]:
-    """Return what a graph takes for images (N, 3, H, W): them, and for detections their size."""
-    if isinstance(graph, Detections):
+def make_inputs(graph: ModelGraph, image: Tensor) -> tuple[Tensor, ...]:
+    """Return the inputs of a graph for images (N, 3, H, W): the images, and a detector's size."""
+    if isinstance(graph, DetectionGraph):
         return image, torch.tensor(image.shape[2:], dtype=image.dtype)
     return (image,)
 
 
-def find_smallest_sides(graph: nn.Module, image: Tensor) -> tuple[int, int]:
-    """Return the least height and width for which a graph of free size is.
+def find_smallest_sides(graph: ModelGraph, image: Tensor) -> tuple[int, int]:
+    """Return the least height and width that a graph of free size accepts.
 
-    torch.export takes a map of one row for a constant; so the coarsest level has at least two.
+    torch.export treats a size of one as a constant, so the coarsest level needs two rows and two
+    columns at least.
 
     Args:
         graph: From `build_graph`.
@@ -155,9 +153,9 @@ def find_smallest_sides(graph: nn.Module, image: Tensor) -> tuple[int, int]:
         coarsest = graph.model.extract_feat(image)[-1].shape[2:]
     if min(coarsest) < 2:
         raise ExportError(
-            f"got an example of {image.shape[2]} x {image.shape[3]} pixels, of which the "
-            f"coarsest level has {coarsest[0]} x {coarsest[1]}; a graph of free size needs two "
-            "rows and columns there: give a larger --size"
+            f"got an example of {image.shape[2]} x {image.shape[3]} pixels, whose coarsest level "
+            f"has {coarsest[0]} x {coarsest[1]}; a graph of free size needs two rows and columns "
+            "there: give a larger --size"
         )
     height, width = (
         2 * math.ceil(side / few) for side, few in zip(image.shape[2:], coarsest, strict=True)
@@ -165,10 +163,10 @@ def find_smallest_sides(graph: nn.Module, image: Tensor) -> tuple[int, int]:
     return height, width
 
 
-def describe_dynamic_shapes(graph: nn.Module, image: Tensor) -> tuple[Any, ...]:
-    """Return which sizes of the inputs are free, as torch.export takes them; see the above."""
+def describe_dynamic_shapes(graph: ModelGraph, image: Tensor) -> tuple[Any, ...]:
+    """Return torch.export's `dynamic_shapes`; arguments as of `find_smallest_sides`."""
     height, width = find_smallest_sides(graph, image)
     sides = {2: Dim("height", min=height, max=LARGEST), 3: Dim("width", min=width, max=LARGEST)}
-    if isinstance(graph, Detections):
+    if isinstance(graph, DetectionGraph):
         return sides, None
     return ({0: Dim("batch", min=1, max=1024), **sides},)

@@ -1,4 +1,4 @@
-"""Images as a model's network sees them, to compare an export on and to calibrate with."""
+"""Preprocessed images on which exports are compared and int8 is calibrated."""
 
 import copy
 from collections.abc import Iterator
@@ -21,51 +21,53 @@ from hordet.errors import ExportError
 def prepare_images(
     cfg: Any, model: nn.Module, split: str, count: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images of a config's data, through its test pipeline and its data preprocessor.
+    """Yield images of a config's data after its test pipeline and its data preprocessor.
 
     Args:
         cfg: The config.
-        model: Its model.
+        model: Its model, with a `data_preprocessor`.
         split: 'train' or 'test'.
-        count: At most so many, spread evenly over the data.
+        count: Largest number of images; they are spread evenly over the data.
 
     Yields:
         An image (1, 3, H, W) and its height and width without padding, (2,).
 
     Raises:
-        ExportError: The config has no such data, or they are not there.
+        ExportError: The config has no such data, or the files are missing.
         DatasetError: The data are images that hordet draws, and cannot be written.
     """
     loader = cfg.get(f"{split}_dataloader")
     if not loader or not cfg.get("test_dataloader"):
-        raise ExportError(f"the config has no {split}_dataloader, whose images are needed")
+        raise ExportError(f"the config has no {split}_dataloader, and its images are needed")
     data = copy.deepcopy(next(walk_datasets(loader.dataset)))
-    data.pipeline = next(walk_datasets(cfg.test_dataloader.dataset)).pipeline
+    data["pipeline"] = next(walk_datasets(cfg.test_dataloader.dataset))["pipeline"]
     draw_missing_shapes(cfg)
     try:
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
             dataset = DATASETS.build(data)
     except FileNotFoundError as error:
         raise ExportError(
-            f"the {split} data are not there ({error}): give --data-root, or --image FILE"
+            f"the {split} data are missing ({error}): give --data-root, or --image FILE"
         ) from error
+    preprocess: Any = model.data_preprocessor
     for index in np.linspace(0, len(dataset) - 1, min(count, len(dataset))).astype(int):
-        batch = model.data_preprocessor(pseudo_collate([dataset[int(index)]]), False)
+        batch = preprocess(pseudo_collate([dataset[int(index)]]), False)
         shape = batch["data_samples"][0].metainfo["img_shape"][:2]
         yield batch["inputs"], torch.tensor(shape, dtype=batch["inputs"].dtype)
 
 
 def read_image(model: nn.Module, path: str | Path) -> Tensor:
-    """Return an image file, not resized, as the data preprocessor leaves it: (1, 3, H, W).
+    """Read an image file without resizing it and apply the data preprocessor: (1, 3, H, W).
 
     Raises:
         ExportError: The file cannot be read as an image.
     """
     image = mmcv.imread(path) if Path(path).is_file() else None
     if image is None:
-        raise ExportError(f"{path} is missing or no image")
+        raise ExportError(f"{path} is missing or not an image")
     tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
-    return model.data_preprocessor(dict(inputs=[tensor], data_samples=None), False)["inputs"]
+    preprocess: Any = model.data_preprocessor
+    return preprocess(dict(inputs=[tensor], data_samples=None), False)["inputs"]
 
 
 def resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Adaptive average pooling for a map whose size the graph does not know."""
+"""Adaptive average pooling for maps of any size, in operators that ONNX has."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,8 @@ class AdaptiveAveragePool(nn.Module):
     Row i of n becomes the mean of the rows from floor(i H / n) to below ceil((i + 1) H / n).
 
     Args:
-        output_size: Rows and columns of the output, or one number for both; None keeps the input's.
+        output_size: Rows and columns of the output, or one number for both; None keeps the
+            input's size.
 
     Shape:
         (N, C, H, W) -> (N, C, *output_size).
@@ -19,8 +20,9 @@ class AdaptiveAveragePool(nn.Module):
     def __init__(self, output_size: int | None | tuple[int | None, int | None]) -> None:
         """Keep the size."""
         super().__init__()
-        both = isinstance(output_size, tuple)
-        self.rows, self.columns = output_size if both else (output_size, output_size)
+        if not isinstance(output_size, tuple):
+            output_size = (output_size, output_size)
+        self.rows, self.columns = output_size
 
     def forward(self, x: Tensor) -> Tensor:
         """Average: (N, C, H, W) -> (N, C, rows, columns)."""

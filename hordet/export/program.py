@@ -1,63 +1,67 @@
-"""From a graph to a file: torch.export, then ONNX or torch's own archive."""
+"""Writes a graph to a file: by torch.export, then as ONNX or torch's own archive."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.export import ExportedProgram
 
 from hordet.errors import ExportError
 from hordet.export.graphs import describe_dynamic_shapes, make_inputs
+from hordet.export.model_graph import ModelGraph
 
-# The key under which an ONNX file says what hordet needs to know of it.
+# The key of an ONNX file's metadata under which hordet keeps its own, as JSON.
 METADATA = "hordet"
 SUFFIXES = (".onnx", ".pt2")
 
 
-def trace(graph: nn.Module, image: Tensor, dynamic: bool) -> ExportedProgram:
+def trace_graph(graph: ModelGraph, image: Tensor, dynamic: bool) -> ExportedProgram:
     """Export a graph by torch.export.
 
     Args:
-        graph: From `exportable`, on the CPU.
+        graph: From `make_exportable`, on the CPU.
         image: An example, (1, 3, H, W).
-        dynamic: Leave height and width free, and of maps the batch; else the graph is for images
-            of this size alone.
+        dynamic: Leave height and width free, and for maps the batch size too; otherwise the graph
+            accepts images of this size only.
 
     Raises:
-        ExportError: torch.export cannot follow the model; the message has its words.
+        ExportError: torch.export cannot follow the model; the message quotes its error.
     """
     free = describe_dynamic_shapes(graph, image) if dynamic else None
     inputs = make_inputs(graph, image)
     if dynamic and len(inputs) == 1:
-        inputs = (image.repeat(2, 1, 1, 1),)  # torch.export takes a batch of one for constant
+        # torch.export treats a size of one as a constant.
+        inputs = (image.repeat(2, 1, 1, 1),)
     try:
         with torch.no_grad():
             return torch.export.export(
                 graph,
                 inputs,
-                describe_dynamic_shapes=free,
+                dynamic_shapes=free,
                 # Guards on strides of channels-last maps, which its solver cannot prove.
                 prefer_deferred_runtime_asserts_over_guards=True,
             )
-    except Exception as error:  # whatever an operator of any model raises while it is read
+    except Exception as error:  # operators of other projects may raise anything here
         raise ExportError(
-            f"torch.export cannot follow this model: {_first_lines(error)}. --static may help, or "
-            "--part features, which leaves the heads out"
+            f"torch.export cannot follow this model: {_shorten_error(error)}. --static may help, "
+            "or --part features, which exports no heads"
         ) from error
 
 
-def write(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
-    """Write a program as `.onnx`, weights inside (beside, beyond 2 GB), or as `.pt2`.
+def write_program(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
+    """Write a program as `.onnx` or as `.pt2`.
+
+    The weights are inside the file; those of an ONNX file beyond 2 GB lie beside it.
 
     Args:
-        program: From `trace`.
-        path: The file; its suffix says which kind.
-        metadata: Written into an ONNX file, as JSON under the key 'hordet'.
+        program: From `trace_graph`.
+        path: The file; its suffix decides the format.
+        metadata: Written into an ONNX file, as JSON under the key `METADATA`.
 
     Raises:
-        ExportError: An operator has no ONNX form; the message names it.
+        ExportError: An operator cannot be written as ONNX; the message names it.
     """
     if path.suffix == ".pt2":
         torch.export.save(program, path)
@@ -70,12 +74,15 @@ def write(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -> Non
             verbose=False,
         )
     except Exception as error:
-        raise ExportError(f"this model has no ONNX form: {_first_lines(error)}") from error
+        raise ExportError(
+            f"this model cannot be written as ONNX: {_shorten_error(error)}"
+        ) from error
     assert onnx_program is not None
     onnx_program.model.metadata_props[METADATA] = json.dumps(metadata)
     onnx_program.save(path)
 
 
-def _first_lines(error: Exception) -> str:
+def _shorten_error(error: Exception) -> str:
+    """Return the class of an error and the first 400 characters of its message."""
     words = " ".join(str(error).split())
     return f"{type(error).__name__}: {words[:400]}"

@@ -9,26 +9,26 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor
 
-# What multiplies; norms, gates, softmax, transforms and boxes stay in float32.
+# The operators that multiply by weights; all others stay in float32.
 QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def quantize(source: Path, destination: Path, inputs: Iterable[tuple[Tensor, ...]]) -> int:
-    """Write an int8 form of an ONNX file.
+    """Write an int8 version of an ONNX file.
 
-    Convolutions and products with weights compute in 8 bits: weights with one scale an output
-    channel, activations with the range that they have on the given inputs (MinMax).
+    Convolutions and products with weights compute in 8 bits. Weights have one scale for each output
+    channel, activations the range that they have on the given inputs (MinMax calibration).
 
     Args:
-        source: A file of `hordet.export.program.write`.
+        source: A file of `hordet.export.program.write_program`.
         destination: The file to write.
-        inputs: What the graph takes, of some dozen typical images.
+        inputs: Inputs of the graph for a few dozen typical images.
 
     Returns:
-        How many operators were quantized.
+        The number of quantized operators.
     """
     with tempfile.TemporaryDirectory(dir=destination.parent) as scratch:
-        # Constants are folded first: a weight that is computed is not quantized.
+        # Constants are folded first, because weights that are computed are not quantized.
         folded = Path(scratch) / "folded.onnx"
         quant_pre_process(source, folded, skip_symbolic_shape=True)
         names = [item.name for item in onnx.load(folded, load_external_data=False).graph.input]
@@ -53,7 +53,7 @@ def quantize(source: Path, destination: Path, inputs: Iterable[tuple[Tensor, ...
 
 
 class _Reader(CalibrationDataReader):
-    """Hands the inputs to ONNX Runtime one by one."""
+    """Gives the inputs to ONNX Runtime one by one."""
 
     def __init__(self, names: list[str], inputs: Iterable[tuple[Tensor, ...]]) -> None:
         self._names = names

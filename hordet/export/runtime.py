@@ -1,4 +1,4 @@
-"""An exported file in ONNX Runtime, alone or in the place of a model's network."""
+"""Runs an exported file in ONNX Runtime, alone or in place of a model's network."""
 
 import json
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ class OnnxFile:
         path: The file.
 
     Attributes:
-        outputs: Their names.
-        metadata: What the file says of itself: 'kind' ('detections', 'segmentation' or
+        outputs: Names of the outputs.
+        metadata: What hordet wrote into the file: 'kind' ('detections', 'segmentation' or
             'features'), 'num_classes', 'classes' by name, and 'preprocessing', the settings of the
             data preprocessor ('mean', 'std', 'bgr_to_rgb', 'pad_size_divisor').
 
     Raises:
-        ExportError: ONNX Runtime is not installed, or the file is missing, damaged or not of
-            hordet.
+        ExportError: ONNX Runtime is not installed, or the file is missing, damaged or was not
+            written by hordet.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -46,7 +46,7 @@ class OnnxFile:
             raise ExportError(f"no file at {path}")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
-        # On a busy machine, threads that spin while they wait stall for seconds.
+        # On a busy machine, threads that wait by spinning slow each other down by seconds.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         try:
@@ -61,8 +61,8 @@ class OnnxFile:
         text = self._session.get_modelmeta().custom_metadata_map.get(METADATA)
         if text is None:
             raise ExportError(
-                f"{path} is an ONNX file, but hordet export did not write it: inputs and outputs "
-                "are unknown"
+                f"{path} is an ONNX file, but `hordet export` did not write it, so its inputs and "
+                "outputs are unknown: export the model by `hordet export`"
             )
         self.path = str(path)
         self.metadata: dict[str, Any] = json.loads(text)
@@ -73,14 +73,14 @@ class OnnxFile:
         """Run the graph.
 
         Args:
-            inputs: (N, 3, H, W) as the data preprocessor leaves it; for detections N = 1, and
-                (2,) float, height and width without padding.
+            inputs: Images (N, 3, H, W) from the data preprocessor. For detections N is 1, and a
+                second input (2,), float, is the height and width without padding.
 
         Returns:
             The outputs by name.
 
         Raises:
-            ExportError: The inputs are not what the file was made for, such as another size.
+            ExportError: The file does not accept these inputs, such as images of another size.
         """
         arrays = {
             name: value.numpy(force=True) for name, value in zip(self._inputs, inputs, strict=True)
@@ -91,51 +91,53 @@ class OnnxFile:
             shapes = {name: list(array.shape) for name, array in arrays.items()}
             made = {item.name: item.shape for item in self._session.get_inputs()}
             raise ExportError(
-                f"{self.path} cannot take {shapes}, it was made for {made}: "
+                f"{self.path} does not accept inputs of {shapes}; it was made for {made}: "
                 f"{' '.join(str(error).split())[:400]}"
             ) from error
         return {name: torch.from_numpy(a) for name, a in zip(self.outputs, outputs, strict=True)}
 
 
 def predict_with(model: nn.Module, path: str | Path) -> None:
-    """Let a file compute what a built model's network would; the rest stays the model's.
+    """Let a file compute the outputs of a model's network; the rest stays the model's.
 
-    Preprocessing, sliding windows, test-time augmentation, pasting of masks and metrics go on as
-    they are. The layers that the file stands for are taken out of the model.
+    Preprocessing, sliding windows, test-time augmentation, pasting of masks and metrics do not
+    change. The layers that the file replaces are removed from the model.
 
     Args:
         model: A detector or segmentor, changed in place.
         path: A whole export of the same config.
 
     Raises:
-        ExportError: As `OnnxFile`, or the file is of another kind of model or of other classes.
+        ExportError: As `OnnxFile`, or the file belongs to another kind of model or has another
+            number of classes.
     """
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+    inner: Any = model  # mmdet's and mmseg's classes have no type annotations
+    while is_model_wrapper(inner) or isinstance(inner, BaseTTAModel):
+        inner = inner.module
     file = OnnxFile(path)
-    detector = isinstance(model, BaseDetector)
+    detector = isinstance(inner, BaseDetector)
     kind = "detections" if detector else "segmentation"
     wanted = "boxes" if detector else "logits"
     if file.metadata["kind"] != kind or wanted not in file.outputs:
         raise ExportError(
-            f"{path} gives {', '.join(file.outputs)}, and {type(model).__name__} needs {wanted}: "
+            f"{path} gives {', '.join(file.outputs)}, and {type(inner).__name__} needs {wanted}: "
             "export the whole model of this config, without --labels"
         )
-    count = model.roi_head.bbox_head.num_classes if detector else model.num_classes
+    count = inner.roi_head.bbox_head.num_classes if detector else inner.num_classes
     if file.metadata["num_classes"] != count:
         raise ExportError(
             f"{path} has {file.metadata['num_classes']} classes, and the config has {count}: "
-            "take the config it was exported with"
+            "use the config it was exported with"
         )
     if detector:
-        model.predict = lambda *args, **options: _detect(model, file, *args, **options)
+        inner.predict = lambda *args, **options: _detect(inner, file, *args, **options)
         emptied: Mapping[nn.Module, tuple[str, ...]] = {
-            model: ("backbone", "neck", "rpn_head"),
-            model.roi_head: ("bbox_head",),
+            inner: ("backbone", "neck", "rpn_head"),
+            inner.roi_head: ("bbox_head",),
         }
     else:
-        model.encode_decode = lambda images, metas: file(images)["logits"]
-        emptied = {model: ("backbone", "neck", "auxiliary_head")}
+        inner.encode_decode = lambda images, metas: file(images)["logits"]
+        emptied = {inner: ("backbone", "neck", "auxiliary_head")}
     for owner, names in emptied.items():
         for name in names:
             if hasattr(owner, name):

@@ -1,7 +1,7 @@
 """Faster R-CNN and Mask R-CNN as a graph of torchvision's operators, with NMS and RoIAlign inside.
 
-mmdet's own predictions branch on what was found, which no graph can; here the same steps are
-written without branches, on mmdet's layers.
+The predictions of mmdet branch on the number of objects, and a graph cannot branch. Here the same
+steps are written without branches, on mmdet's layers.
 """
 
 from typing import Any
@@ -20,31 +20,30 @@ from mmdet.structures.bbox import bbox2roi
 from torch import Tensor, nn
 
 from hordet.errors import ExportError
+from hordet.export.model_graph import ModelGraph
 
 
-class Detections(nn.Module):
+class DetectionGraph(ModelGraph):
     """A whole two-stage detector for one image.
 
     Args:
         model: mmdet's FasterRCNN or MaskRCNN, with a StandardRoIHead.
 
     Shape:
-        image, (1, 3, H, W) as the data preprocessor leaves it, and size, (2,), its height and
-        width without padding -> boxes (K, 4) as (x1, y1, x2, y2) in pixels of the image, scores
-        (K,), labels (K,), best first, and with a mask head mask_logits (K, h, w), each over its
-        box.
+        image (1, 3, H, W) from the data preprocessor, and size (2,), its height and width without
+        padding -> boxes (K, 4) as (x1, y1, x2, y2) in pixels of the image, scores (K,) and labels
+        (K,), best first; with a mask head also mask_logits (K, h, w), each over its box.
 
     Raises:
-        ExportError: A part has no such graph; the message names it and what is allowed.
+        ExportError: A part cannot be exported; the message names it and what is allowed.
     """
 
     kind = "detections"
 
     def __init__(self, model: nn.Module) -> None:
         """Check the parts."""
-        super().__init__()
-        _check(model)
-        self.model = model
+        _check_parts(model)
+        super().__init__(model)
 
     def forward(self, image: Tensor, size: Tensor) -> dict[str, Tensor]:
         """Detect."""
@@ -55,7 +54,7 @@ class Detections(nn.Module):
         head = self.model.roi_head
         if head.with_mask:
             masks = head.mask_head(_extract(head.mask_roi_extractor, levels, boxes))
-            # Of a class-agnostic head the one mask is every class's.
+            # A class-agnostic head has one mask for all classes.
             channel = torch.zeros_like(labels) if head.mask_head.class_agnostic else labels
             found["mask_logits"] = masks[torch.arange(labels.shape[0]), channel]
         return found
@@ -125,10 +124,10 @@ def _decode(coder: DeltaXYWHBBoxCoder, boxes: Tensor, deltas: Tensor, size: Tens
 def _suppress(boxes: Tensor, scores: Tensor, groups: Tensor, cfg: Any, size: Tensor) -> Tensor:
     """Return the indices that non-maximum suppression within each group keeps, best first."""
     if not cfg.get("class_agnostic", False):
-        # Groups are moved apart, as mmcv does; the size is there because there may be no box.
+        # Groups are moved apart, as mmcv does; `size` keeps the maximum defined without any box.
         apart = torch.cat((boxes.flatten(), size)).max() + 1
         boxes = boxes + (groups.to(boxes.dtype) * apart)[:, None]
-    # As mmcv compares, in the precision of the boxes; torchvision would take a double.
+    # mmcv compares in the precision of the boxes; torchvision would compare in double.
     return torchvision.ops.nms(boxes, scores, float(np.float32(cfg["iou_threshold"])))
 
 
@@ -147,15 +146,15 @@ def _extract(extractor: SingleRoIExtractor, levels: tuple[Tensor, ...], boxes: T
     return pooled
 
 
-def _check(model: nn.Module) -> None:
-    """Refuse what the graph above does not say."""
+def _check_parts(model: Any) -> None:
+    """Refuse a model with a part that the graph above does not cover."""
 
     def need(fits: bool, got: Any, allowed: str) -> None:
         if not fits:
             name = got if isinstance(got, str) else type(got).__name__
             raise ExportError(
-                f"{name} has no whole export; allowed is {allowed}. Backbone and neck can be "
-                "exported alone, as features"
+                f"{name} cannot be exported in a whole detector; allowed is {allowed}. Backbone "
+                "and neck can be exported alone, as features"
             )
 
     need(isinstance(model, TwoStageDetector), model, "a FasterRCNN or MaskRCNN")
@@ -178,16 +177,13 @@ def _check(model: nn.Module) -> None:
         need(plain, f"nms={dict(cfg)}", "dict(type='nms', iou_threshold=)")
 
 
-class MmdetDetections(nn.Module):
-    """The same by mmdet's own methods, eager, to compare with."""
+class MmdetReference(ModelGraph):
+    """The same detections by mmdet's own methods in eager mode, as a reference."""
 
-    def __init__(self, model: nn.Module) -> None:
-        """Keep the detector."""
-        super().__init__()
-        self.model = model
+    kind = "detections"
 
     def forward(self, image: Tensor, size: Tensor) -> dict[str, Tensor]:
-        """Detect; see `Detections`."""
+        """Detect; see `DetectionGraph`."""
         head = self.model.roi_head
         shape = tuple(int(side) for side in size)
         sample = DetDataSample(metainfo=dict(img_shape=shape, scale_factor=(1.0, 1.0)))

@@ -1,20 +1,19 @@
-"""A commented config for a person's own data: statistics of the data -> choices -> text.
+"""A commented config for a user's own data: statistics of the data -> choices -> text.
 
-`coco_folder` and `map_folder` look at the data, `rules` chooses from the statistics alone (it knows
-no data set by name), `detection` and `segmentation` make the text, `save` saves it and checks what
-it says.
+`coco_folder` and `map_folder` measure the data, `rules` chooses settings from these statistics
+alone, `detection` and `segmentation` write the text, `save` saves the config and checks it.
 """
 
 from hordet.new_config.coco_folder import CocoStatistics, measure_coco
 from hordet.new_config.detection import write_detection_config
 from hordet.new_config.map_folder import MapStatistics, measure_maps
 from hordet.new_config.rules import choose_detection, choose_segmentation
-from hordet.new_config.save import find_bases, name_config, save_config, write_held_out
+from hordet.new_config.save import find_bases, name_config, place_held_out, save_config
 from hordet.new_config.segmentation import write_segmentation_config
-from hordet.new_config.text import Backbone
+from hordet.new_config.text import BackboneChoice
 
 __all__ = [
-    "Backbone",
+    "BackboneChoice",
     "CocoStatistics",
     "MapStatistics",
     "find_bases",
@@ -23,7 +22,7 @@ __all__ = [
     "measure_coco",
     "measure_maps",
     "name_config",
-    "write_held_out",
+    "place_held_out",
     "choose_segmentation",
     "write_segmentation_config",
     "save_config",

@@ -1,4 +1,4 @@
-"""Names of the classes of label maps, and whether their 0 stands for none."""
+"""Names of the classes of label maps, and whether 0 means no class."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,21 @@ _NAME_FILES = ("objectInfo*.txt", "classes.txt", "labels.txt", "class_names.txt"
 
 
 def read_class_names(root: Path, file: Path | None) -> tuple[list[str] | None, Path | None]:
-    """Names of the classes from a file: lines, a table with a column Name, or JSON's `classes`."""
+    """Read the names of the classes from a file.
+
+    The file has one name on each line, or is a table with a column Name, or JSON with a list
+    `classes`.
+
+    Args:
+        root: Folder of the data, in which usual file names are looked for.
+        file: The file; None to look for one.
+
+    Returns:
+        The names and the file; None and None if there is no such file.
+
+    Raises:
+        DatasetError: The given file holds no names, or a file is not UTF-8 text.
+    """
     files = [file] if file else [path for glob in _NAME_FILES for path in sorted(root.glob(glob))]
     for path in files:
         try:
@@ -27,31 +41,41 @@ def read_class_names(root: Path, file: Path | None) -> tuple[list[str] | None, P
         if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
             return names, path
         if file:
-            raise DatasetError(f"{path} names no classes: write one name a line.")
+            raise DatasetError(f"{path} holds no class names: write one name on each line.")
     return None, None
 
 
 def name_classes(
     root: Path, names: list[str] | None, found: set[int], reduce_zero_label: bool
 ) -> tuple[tuple[str, ...], bool]:
-    """Names of the classes, and whether 0 stands for none."""
+    """Return the names of the classes, and whether 0 means no class.
+
+    Args:
+        root: Folder of the data, for messages.
+        names: Names from a file, if there is one.
+        found: Values of the label maps.
+        reduce_zero_label: Whether the user says that 0 means no class.
+
+    Raises:
+        DatasetError: The maps hold fewer than two classes, or values without a name.
+    """
     values = sorted(found - {IGNORED})
     if len(values) < 2:
         raise DatasetError(
             f"The label maps of {root} hold the values {list_first(sorted(found))}; "
-            f"{IGNORED} is left out as no class, so that nothing remains to be told apart. Number "
-            "the classes 0, 1, 2, ... (a mask of 0 and 255: write 1 in place of 255)."
+            f"{IGNORED} means no class, so fewer than two classes remain. Number the classes 0, 1, "
+            "2, ... (for masks of 0 and 255: write 1 in place of 255)."
         )
     last = values[-1]
     if names is None:
         first = int(reduce_zero_label)
         return tuple(f"class_{label}" for label in range(first, last + 1)), reduce_zero_label
-    # As many names as the largest value: they count from 1, and 0 is "other", as in ADE20K.
+    # If there are as many names as the largest value, classes count from 1; 0 is "other".
     reduce_zero_label = reduce_zero_label or last == len(names)
     if last >= len(names) + reduce_zero_label:
         wrong = [value for value in values if value >= len(names)]
         raise DatasetError(
             f"The names of classes are {len(names)}, but label maps of {root} hold the values "
-            f"{list_first(wrong)}. Name every class, or write {IGNORED} where there is none."
+            f"{list_first(wrong)}. Name every class, or write {IGNORED} in pixels of no class."
         )
     return tuple(names), reduce_zero_label

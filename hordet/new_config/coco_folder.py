@@ -1,4 +1,4 @@
-"""What a data set in COCO's form says of itself: splits, classes, sizes of images and objects."""
+"""Statistics of a data set in COCO's format: splits, classes, sizes of images and objects."""
 
 import json
 from collections import Counter
@@ -17,7 +17,7 @@ from hordet.errors import DatasetError, list_first
 from hordet.new_config.splits import explain_no_validation, find_split, hold_out
 from hordet.new_config.words import describe_classes, format_range
 
-# Other annotations of COCO, which lie beside those of instances.
+# COCO's other annotation files, which lie beside those of instances.
 _OTHER_KINDS = ("captions", "person_keypoints", "panoptic", "stuff", "image_info")
 
 
@@ -26,9 +26,9 @@ class CocoSplit:
     """One split.
 
     Attributes:
-        ann_file: Relative to the root; absolute if it was written beside the config.
+        ann_file: Annotation file, relative to the root; absolute if it lies beside the config.
         images: Folder of the images, relative to the root; '' for the root.
-        content: Of the annotation file.
+        content: Content of the annotation file.
     """
 
     ann_file: str
@@ -36,29 +36,31 @@ class CocoSplit:
     content: dict
 
     @property
-    def size(self) -> int:
+    def num_images(self) -> int:
         """Number of images."""
         return len(self.content["images"])
 
 
 @dataclass
 class CocoStatistics:
-    """The statistics that a config is made from; those of objects are of training, without crowds.
+    """The statistics that a config is made from.
+
+    Those of images and objects are of the training split, without crowds.
 
     Attributes:
         root: Folder of the data.
         train: Training split.
         val: Validation split.
         classes: Names in the order of the file.
-        counts: Objects by class, classes without any included.
-        long_sides: Of each image, pixels.
-        short_sides: Of each image, pixels.
-        sides: Square root of each box's area, pixels.
-        ratios: Height / width of each box.
-        most_objects: On one image, validation included.
-        median_objects: On an image that has any.
+        counts: Number of objects by class, including classes without objects.
+        long_sides: Long side of each image, pixels, (N,).
+        short_sides: Short side of each image, pixels, (N,).
+        sides: Square root of each box's area, pixels, (M,).
+        ratios: Height / width of each box, (M,).
+        most_objects: Largest number of objects in an image, validation included.
+        median_objects: Median number of objects in images that have any.
         with_mask: Whether every object has a segmentation, validation included.
-        held_out: Annotation files that must be written for these splits, by name.
+        held_out: Text of the annotation files that must be written for these splits, by name.
     """
 
     root: Path
@@ -75,17 +77,17 @@ class CocoStatistics:
     with_mask: bool
     held_out: dict[str, str] = field(default_factory=dict)
 
-    def summary(self) -> list[str]:
-        """Return what was seen as lines for a person."""
+    def summarize(self) -> list[str]:
+        """Return the statistics as lines to print."""
         low, middle, high = np.quantile(self.sides, [0.05, 0.5, 0.95])
-        kind = "masks" if self.with_mask else "boxes alone"
+        kind = "masks" if self.with_mask else "boxes only"
         return [
-            f"train {self.train.size:,} images ({self.train.ann_file}), "
-            f"val {self.val.size:,} ({self.val.ann_file})",
+            f"train {self.train.num_images:,} images ({self.train.ann_file}), "
+            f"val {self.val.num_images:,} ({self.val.ann_file})",
             f"images {format_range(self.long_sides)} x {format_range(self.short_sides)} pixels "
             "(long x short)",
             f"{len(self.sides):,} objects with {kind}: side {middle:.0f} (5 to 95 %: {low:.0f} to "
-            f"{high:.0f}) pixels, {self.median_objects} an image, at most {self.most_objects}",
+            f"{high:.0f}) pixels, {self.median_objects} per image, at most {self.most_objects}",
             *describe_classes(self.counts, "without any object"),
         ]
 
@@ -93,31 +95,31 @@ class CocoStatistics:
 def measure_coco(
     root: Path, train: str | None = None, val: str | None = None, share: float | None = None
 ) -> CocoStatistics:
-    """Look at a data set in COCO's form; no image is opened.
+    """Measure a data set in COCO's format without opening images.
 
     Args:
-        root: Its folder.
-        train: Annotation file of training, relative to it; found by its name by default.
-        val: The same for validation.
-        share: Of the images to hold out for validation where there is no split for it.
+        root: Folder of the data.
+        train: Annotation file of training, relative to the root; by default found by its name.
+        val: Annotation file of validation, likewise.
+        share: Share of the images to hold out for validation if there is no validation split.
 
     Raises:
-        DatasetError: There are no annotations, no classes, no images or no validation split, or
-            several files may be meant.
+        DatasetError: Annotations, classes, images or the validation split are missing, or several
+            files could be the annotations.
     """
     files = _annotation_files(root)
-    train_file = _choose(root, files, "train", train)
-    val_file = _choose(root, files, "val", val)
+    train_file = _choose_file(root, files, "train", train)
+    val_file = _choose_file(root, files, "val", val)
     if train_file is None:
         raise DatasetError(
             f"{root} has no COCO annotations of training; JSON files there: "
             f"{list_first([file.as_posix() for file in files]) or 'none'}. Name them as in "
             "annotations/instances_train.json, or give --train-ann FILE."
         )
-    split = _split(root, train_file, "train")
-    held_out = {}
+    split = _read_split(root, train_file, "train")
+    held_out: dict[str, str] = {}
     if val_file is not None:
-        other = _split(root, val_file, "val")
+        other = _read_split(root, val_file, "val")
     elif share is not None:
         split, other, held_out = _hold_out(split, share)
     else:
@@ -133,8 +135,8 @@ def _annotation_files(root: Path) -> list[Path]:
     return [file for file in files if file.name.startswith("instances_")] or files
 
 
-def _choose(root: Path, files: list[Path], split: str, named: str | None) -> Path | None:
-    """The annotation file of a split; one file alone, whatever its name, is that of training."""
+def _choose_file(root: Path, files: list[Path], split: str, named: str | None) -> Path | None:
+    """Return the annotation file of a split; a single file of any name is that of training."""
     if named is not None:
         return Path(named)
     found = [file for file in files if find_split(file) == split]
@@ -148,7 +150,7 @@ def _choose(root: Path, files: list[Path], split: str, named: str | None) -> Pat
     return found[0] if found else None
 
 
-def _split(root: Path, file: Path, split: str) -> CocoSplit:
+def _read_split(root: Path, file: Path, split: str) -> CocoSplit:
     content = read_coco(root / file, root, scored=True)
     if isinstance(content, str):
         raise DatasetError(content.replace("Correct ann_file.", f"Correct --{split}-ann."))
@@ -162,27 +164,28 @@ def _split(root: Path, file: Path, split: str) -> CocoSplit:
             f"{root / file} lists {len(names)} images; it must list one or more, each with "
             "file_name, width and height. Export it again."
         )
-    return CocoSplit(file.as_posix(), _image_folder(root, file, names, split), content)
+    return CocoSplit(file.as_posix(), _find_image_folder(root, file, names, split), content)
 
 
-def _image_folder(root: Path, file: Path, names: list[str], split: str) -> str:
-    """The folder that holds the images, relative to the root: that which lacks the fewest."""
+def _find_image_folder(root: Path, file: Path, names: list[str], split: str) -> str:
+    """Return the folder of the images, relative to the root: the one that lacks the fewest."""
     stem = file.stem.removeprefix("instances_")
-    usual = [stem, split, f"images/{stem}", f"images/{split}", file.parent, "images", "."]
+    usual: list[str | Path] = [stem, split, f"images/{stem}", f"images/{split}"]
+    usual += [file.parent, "images", "."]
     others = sorted(path for path in (*root.glob("*/"), *root.glob("*/*/")) if path.is_dir())
     folders = [root / path for path in usual] + others
     missing = {folder: len(find_missing_files(folder, names)) for folder in folders}
     best = min(folders, key=missing.__getitem__)
     if missing[best] == len(names):
         raise DatasetError(
-            f"None of the {len(names)} images of {root / file} was found in {root}, its folders "
-            f"and theirs: {list_first(names, 3)}. Put the images there."
+            f"None of the {len(names)} images of {root / file} was found in {root} and in its "
+            f"folders, two levels deep: {list_first(names, 3)}. Put the images there."
         )
     return "" if best == root else best.relative_to(root).as_posix()
 
 
 def _hold_out(whole: CocoSplit, share: float) -> tuple[CocoSplit, CocoSplit, dict[str, str]]:
-    """Split one annotation file in two, which are yet to be written."""
+    """Split an annotation file in two; return the splits and the texts to write by file name."""
     images = whole.content["images"]
     chosen = hold_out([image["file_name"] for image in images], share)
     splits = {}
@@ -209,18 +212,18 @@ def _statistics(root: Path, train: CocoSplit, val: CocoSplit, held_out: dict) ->
     objects = [a for a in train.content["annotations"] if not a.get("iscrowd") and _has_box(a)]
     if not objects:
         raise DatasetError(
-            f"{root / train.ann_file} has {len(train.content['annotations'])} annotations, none of "
-            "them an object with a box (x, y, width, height, of more than no pixels). There is "
-            "nothing to learn from: annotate the images, or export them again."
+            f"{root / train.ann_file} has {len(train.content['annotations'])} annotations, and "
+            "none is an object with a box (x, y, width, height) of a size above 0: annotate the "
+            "images, or export them again."
         )
     names = {item["id"]: item["name"] for item in categories}
     counts = Counter(names.get(a.get("category_id")) for a in objects)
     everything = [*train.content["annotations"], *val.content["annotations"]]
     per_image = Counter(a.get("image_id") for a in objects)
-    # Ids of images of two files may be the same.
+    # Counted separately, because images of the two files may have the same ids.
     crowd = max(Counter(a.get("image_id") for a in val.content["annotations"]).values(), default=0)
     sizes = np.array([(i["width"], i["height"]) for i in train.content["images"]], float)
-    boxes = np.array([a["bbox"][2:] for a in objects], float)
+    sides = np.array([a["bbox"][2:] for a in objects], float)
     return CocoStatistics(
         root=root,
         train=train,
@@ -229,8 +232,8 @@ def _statistics(root: Path, train: CocoSplit, val: CocoSplit, held_out: dict) ->
         counts={name: counts[name] for name in classes},
         long_sides=sizes.max(1),
         short_sides=sizes.min(1),
-        sides=np.sqrt(boxes.prod(1)),
-        ratios=boxes[:, 1] / boxes[:, 0],
+        sides=np.sqrt(sides.prod(1)),
+        ratios=sides[:, 1] / sides[:, 0],
         most_objects=max(max(per_image.values()), crowd),
         median_objects=round(float(np.median(list(per_image.values())))),
         with_mask=all(a.get("segmentation") for a in everything if not a.get("iscrowd")),
@@ -239,6 +242,8 @@ def _statistics(root: Path, train: CocoSplit, val: CocoSplit, held_out: dict) ->
 
 
 def _has_box(annotation: dict) -> bool:
+    """Tell whether an annotation has a box of four numbers with an area."""
     box = annotation.get("bbox")
-    numbers = isinstance(box, list) and len(box) == 4 and all(map(is_number, box))
-    return numbers and box[2] > 0 and box[3] > 0
+    if not isinstance(box, list) or len(box) != 4 or not all(map(is_number, box)):
+        return False
+    return box[2] > 0 and box[3] > 0

@@ -1,4 +1,4 @@
-"""The text of a detector's leaf: every number with the figure of the data that it follows."""
+"""The text of a detector's config; comments name the statistic from which each number comes."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from hordet.new_config.coco_folder import CocoSplit, CocoStatistics
 from hordet.new_config.rules import DetectionChoices
 from hordet.new_config.text import (
     CHANNELS,
-    Backbone,
+    BackboneChoice,
     find_median_side,
     format_data,
     format_note,
@@ -21,27 +21,30 @@ from hordet.new_config.words import format_count
 
 
 def write_detection_config(
-    statistics: CocoStatistics, choices: DetectionChoices, backbone: Backbone, bases: list[str]
+    statistics: CocoStatistics,
+    choices: DetectionChoices,
+    backbone: BackboneChoice,
+    bases: list[str],
 ) -> str:
     """Return the text of a detector's config.
 
     Args:
-        statistics: Of the data.
-        choices: By `rules.detection_choices`.
-        backbone: What the model stands on.
-        bases: Paths of the model's, data's and schedule's base, relative to the config.
+        statistics: Statistics of the data.
+        choices: From `rules.choose_detection`.
+        backbone: The backbone of the model.
+        bases: Paths of the base configs of model, data and schedule, relative to the config.
     """
     low, half, high = np.quantile(statistics.sides, [0.1, 0.5, 0.95])
     masks = statistics.with_mask
-    model = backbone.lines()
-    parts = [backbone.preprocessing(), "" if masks else "pad_mask=False"]
+    model = backbone.format_settings()
+    parts = [backbone.format_preprocessing(), "" if masks else "pad_mask=False"]
     settings = ", ".join(part for part in parts if part)
     if settings:
         model = f"    data_preprocessor=dict({settings}),\n" + model
     if backbone.weights:
         model += f"    neck=dict(in_channels={CHANNELS[backbone.name]}),\n"
     if not masks:
-        model = '    type="FasterRCNN",  # boxes alone are annotated\n' + model
+        model = '    type="FasterRCNN",  # only boxes are annotated\n' + model
     number = len(statistics.classes)
     heads = f"        bbox_head=dict(num_classes={number}),\n"
     if masks:
@@ -52,7 +55,7 @@ def write_detection_config(
     metrics = '["bbox", "segm"]' if masks else '["bbox"]'
     crop = crop_step = ""
     if choices.crop:
-        crop = "# Crops of the old size keep the cost of a step.\n"
+        crop = "# Crops of the original size keep the cost of a step.\n"
         crop_step = f"""\
     dict(
         type="mmdet.RandomCrop",
@@ -65,7 +68,7 @@ def write_detection_config(
 {format_note(detector, "HorFPN", statistics, choices.schedule, backbone)}
 _base_ = {join_items(bases)}
 {format_data(statistics)}
-# Objects have a side of {half:.0f} pixels at the middle; images are {find_median_side(statistics)}.
+# The median object has a side of {half:.0f} pixels; images are {find_median_side(statistics)}.
 scale = {choices.scale}  # images times {choices.enlarged:.2f}
 model = dict(
 {model}    rpn_head=dict(
@@ -77,7 +80,7 @@ model = dict(
     ),
     roi_head=dict(
 {heads}    ),
-    # At most {statistics.most_objects} objects an image, {statistics.median_objects} at the middle.
+    # {statistics.median_objects} objects in a median image, at most {statistics.most_objects}.
     train_cfg=dict(
         rpn_proposal=dict(nms_pre=500, max_per_img=300),
         rcnn=dict(sampler=dict(num={choices.sampled})),
@@ -87,7 +90,7 @@ model = dict(
         rcnn=dict(max_per_img={choices.max_per_img}),
     ),
 )
-# Where up and down mean nothing (microscopy, aerial images), let RandomFlip turn them, too:
+# If images have no up and down (microscopy, aerial images), let RandomFlip flip both ways:
 # prob=0.75, direction=["horizontal", "vertical", "diagonal"].
 {crop}train_pipeline = [
     dict(type="hordet.LoadImageFromFile"),
@@ -113,20 +116,20 @@ train_dataloader = dict(
     batch_size={choices.schedule.batch_size},
     dataset=dict(
         data_root=data_root,
-{_source(statistics.train)}        metainfo=metainfo,
+{_format_source(statistics.train)}        metainfo=metainfo,
         pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
     dataset=dict(
         data_root=data_root,
-{_source(statistics.val)}        metainfo=metainfo,
+{_format_source(statistics.val)}        metainfo=metainfo,
         pipeline=test_pipeline,
     )
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
-    ann_file={_scored_file(statistics)}, metric={metrics}
+    ann_file={_format_scored_file(statistics)}, metric={metrics}
 )
 test_evaluator = val_evaluator
 tta_scales = [{", ".join(str(scale_size(choices.scale, by)) for by in (0.8, 1.0, 1.2))}]
@@ -142,19 +145,20 @@ tta_pipeline = [
     ),
 ]
 {format_steps(choices.schedule, backbone)}
-# {statistics.train.size} images, {format_count(number, "class")}; shorter if it overfits.
+# {statistics.train.num_images} images, {format_count(number, "class")}; shorter if it overfits.
 train_cfg = dict(max_epochs={choices.schedule.length}, val_interval={interval})
 default_hooks = dict(checkpoint=dict(save_best="coco/{"segm" if masks else "bbox"}_mAP"))
 """
 
 
-def _scored_file(statistics: CocoStatistics) -> str:
+def _format_scored_file(statistics: CocoStatistics) -> str:
+    """Return the annotation file of validation as an expression of the config."""
     name = statistics.val.ann_file
     return quote(name) if Path(name).is_absolute() else f"data_root + {quote('/' + name)}"
 
 
-def _source(split: CocoSplit) -> str:
-    """Where a data set's annotations and images are."""
+def _format_source(split: CocoSplit) -> str:
+    """Return the settings that name a split's annotations and images."""
     return f"""\
         ann_file={quote(split.ann_file)},
         data_prefix=dict(img={quote(split.images)}),

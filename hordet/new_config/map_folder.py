@@ -1,4 +1,4 @@
-"""What images with label maps say of themselves: splits, names, sizes and classes in use."""
+"""Statistics of images with label maps: splits, class names, sizes and classes in use."""
 
 import re
 from collections import Counter
@@ -16,7 +16,7 @@ from hordet.new_config.words import describe_classes, format_range
 
 _IMAGES = ("images", "img", "imgs", "JPEGImages")
 _MAPS = ("annotations", "labels", "masks", "ann_dir", "SegmentationClass")
-# Maps that are read for the statistics, spread over all; hordet check reads every one.
+# Largest number of maps read for the statistics, spread over all; `hordet check` reads all.
 MOST_MAPS = 2000
 
 
@@ -27,8 +27,8 @@ class MapSplit:
     Attributes:
         images: Folder of the images, relative to the root.
         maps: Folder of the label maps, relative to the root.
-        names: Of the images, relative to their folder and without suffix.
-        ann_file: List of the names that was written beside the config; '' takes the whole folder.
+        names: Names of the images, relative to their folder and without suffix.
+        ann_file: List of the names, written beside the config; '' means the whole folder.
     """
 
     images: str
@@ -39,22 +39,22 @@ class MapSplit:
 
 @dataclass
 class MapStatistics:
-    """The statistics that a config is made from; those of pixels are of training.
+    """The statistics that a config is made from; those of pixels are of the training split.
 
     Attributes:
         root: Folder of the data.
         train: Training split.
         val: Validation split.
-        img_suffix: What the file names of images end in.
-        seg_map_suffix: What those of label maps have in its place.
+        img_suffix: End of the images' file names.
+        seg_map_suffix: End of the label maps' file names, in place of `img_suffix`.
         classes: Names in the order of the labels.
-        named_by: File that named them; None if no file does.
-        counts: Pixels by class, classes without any included.
-        ignored: Share of the pixels that no class has.
-        reduce_zero_label: Whether 0 stands for no class, and classes begin at 1.
-        long_sides: Of each image that was looked at, pixels.
-        short_sides: Of each image that was looked at, pixels.
-        held_out: Lists of names that must be written for these splits, by file name.
+        named_by: File with the names; None if there is none.
+        counts: Number of pixels by class, including classes without pixels.
+        ignored: Share of the pixels that have no class.
+        reduce_zero_label: Whether 0 means no class, and classes start at 1.
+        long_sides: Long side of each measured image, pixels, (N,).
+        short_sides: Short side of each measured image, pixels, (N,).
+        held_out: Text of the lists that must be written for these splits, by file name.
     """
 
     root: Path
@@ -71,8 +71,8 @@ class MapStatistics:
     short_sides: np.ndarray
     held_out: dict[str, str] = field(default_factory=dict)
 
-    def summary(self) -> list[str]:
-        """Return what was seen as lines for a person."""
+    def summarize(self) -> list[str]:
+        """Return the statistics as lines to print."""
         total = sum(self.counts.values())
         rare = min((n for n in self.counts.values() if n), default=0) / max(total, 1)
         zero = "0 is no class" if self.reduce_zero_label else "0 is the first class"
@@ -94,47 +94,46 @@ def measure_maps(
     reduce_zero_label: bool = False,
     share: float | None = None,
 ) -> MapStatistics:
-    """Look at images with label maps in ADE20K's layout; up to `MOST_MAPS` of a split are read.
+    """Measure images with label maps in ADE20K's layout; up to `MOST_MAPS` of a split are read.
 
     Args:
         root: Folder with images in `images/` and maps in `annotations/` (or folders so called),
             each with folders for training and validation.
-        classes_file: Names of the classes; looked for in the root by default.
-        reduce_zero_label: 0 stands for no class. Found out where a file names the classes.
-        share: Of the images to hold out for validation where there is no split for it.
+        classes_file: File with the names of the classes; by default looked for in the root.
+        reduce_zero_label: 0 means no class. Found automatically if a file names the classes.
+        share: Share of the images to hold out for validation if there is no validation split.
 
     Raises:
         DatasetError: Images, maps, classes or the validation split are missing or unclear.
     """
     if not root.is_dir():
         raise DatasetError(f"There is no folder {root}. Name the folder that holds the data set.")
-    images, maps = _folder(root, _IMAGES, "images"), _folder(root, _MAPS, "label maps")
-    image_folders, map_folders = _split_folders(images), _split_folders(maps)
+    images = _find_folder(root, _IMAGES, "images")
+    maps = _find_folder(root, _MAPS, "label maps")
+    image_folders, map_folders = _find_split_folders(images), _find_split_folders(maps)
     folder = image_folders.get("train", images)
-    img_suffix = _one_suffix(folder)
-    names = _names(folder, img_suffix)
+    img_suffix = _find_suffix(folder)
+    names = _list_names(folder, img_suffix)
     map_folder = map_folders.get("train", maps)
-    map_suffix = _map_suffix(map_folder, names)
-    relative = [folder.relative_to(root).as_posix(), map_folder.relative_to(root).as_posix()]
-    train = MapSplit(*relative, names)
-    held_out = {}
+    map_suffix = _find_map_suffix(map_folder, names)
+    train = _make_split(root, folder, map_folder, names)
+    held_out: dict[str, str] = {}
     if "val" in image_folders and "val" in map_folders:
-        folders = [image_folders["val"], map_folders["val"]]
-        val_names = _names(folders[0], img_suffix)
-        val = MapSplit(*(path.relative_to(root).as_posix() for path in folders), val_names)
+        val_names = _list_names(image_folders["val"], img_suffix)
+        val = _make_split(root, image_folders["val"], map_folders["val"], val_names)
     elif share is not None:
         chosen = hold_out(names, share)
         kept = [name for name in names if name not in chosen]
-        train = MapSplit(*relative, kept, "train.txt")
-        val = MapSplit(*relative, sorted(chosen), "val.txt")
+        train = _make_split(root, folder, map_folder, kept, "train.txt")
+        val = _make_split(root, folder, map_folder, sorted(chosen), "val.txt")
         held_out = {split.ann_file: "\n".join(split.names) + "\n" for split in (train, val)}
     else:
         raise explain_no_validation(
             root, f"{images.name}/validation and {maps.name}/validation, or /val"
         )
-    pixels, sizes = _read(root, train, img_suffix, map_suffix)
-    # A value that stands in validation maps alone must not stop the first validation.
-    values = {*pixels, *_read(root, val, img_suffix, map_suffix)[0]}
+    pixels, sizes = _count_pixels(root, train, img_suffix, map_suffix)
+    # A value that only validation maps hold must not stop the first validation.
+    values = {*pixels, *_count_pixels(root, val, img_suffix, map_suffix)[0]}
     found, named_by = read_class_names(root, classes_file)
     classes, reduce_zero_label = name_classes(root, found, values, reduce_zero_label)
     first = int(reduce_zero_label)
@@ -157,7 +156,17 @@ def measure_maps(
     )
 
 
-def _folder(root: Path, names: tuple[str, ...], what: str) -> Path:
+def _make_split(
+    root: Path, images: Path, maps: Path, names: list[str], ann_file: str = ""
+) -> MapSplit:
+    """Return a split with its folders relative to the root."""
+    return MapSplit(
+        images.relative_to(root).as_posix(), maps.relative_to(root).as_posix(), names, ann_file
+    )
+
+
+def _find_folder(root: Path, names: tuple[str, ...], what: str) -> Path:
+    """Return the first folder of the root that has one of the names."""
     for name in names:
         if (root / name).is_dir():
             return root / name
@@ -168,13 +177,14 @@ def _folder(root: Path, names: tuple[str, ...], what: str) -> Path:
     )
 
 
-def _split_folders(folder: Path) -> dict[str, Path]:
+def _find_split_folders(folder: Path) -> dict[str, Path]:
+    """Return the folders of `train` and `val` in a folder, as far as there are such."""
     found = {find_split(Path(path.name)): path for path in folder.iterdir() if path.is_dir()}
     return {split: path for split, path in found.items() if split}
 
 
-def _one_suffix(folder: Path) -> str:
-    """The suffix of all images of a folder, for mmseg's data sets know one."""
+def _find_suffix(folder: Path) -> str:
+    """Return the suffix of all images of a folder; mmseg's data sets accept only one."""
     known = Image.registered_extensions()
     files = [f for f in folder.rglob("*") if f.suffix.lower() in known and f.is_file()]
     suffixes = Counter(file.suffix for file in files)
@@ -187,18 +197,19 @@ def _one_suffix(folder: Path) -> str:
     return next(iter(suffixes))
 
 
-def _names(folder: Path, suffix: str) -> list[str]:
+def _list_names(folder: Path, suffix: str) -> list[str]:
+    """Return the names of the images of a folder, sorted, without suffix."""
     files = sorted(folder.rglob(f"*{suffix}"))
     if not files:
         raise DatasetError(
-            f"{folder} holds no image that ends in {suffix!r}, as those of training do. Convert "
-            "all images to one format."
+            f"{folder} holds no image that ends in {suffix!r}, the suffix of the training images. "
+            "Convert all images to one format."
         )
     return [file.relative_to(folder).as_posix().removesuffix(suffix) for file in files]
 
 
-def _map_suffix(folder: Path, names: list[str]) -> str:
-    """What follows an image's name in its map's: '.png', or more, as in `_labels.png`."""
+def _find_map_suffix(folder: Path, names: list[str]) -> str:
+    """Return what follows an image's name in its map's name: `.png`, or such as `_labels.png`."""
     parent = (folder / names[0]).parent
     stem = Path(names[0]).name
     found = [f.name for f in parent.glob("*") if f.name.startswith(stem)]
@@ -212,10 +223,10 @@ def _map_suffix(folder: Path, names: list[str]) -> str:
     return min(ends, key=len)
 
 
-def _read(
+def _count_pixels(
     root: Path, split: MapSplit, img_suffix: str, map_suffix: str
 ) -> tuple[Counter, np.ndarray]:
-    """Pixels by value, 255 for ignored ones, and (N, 2) sizes of the images."""
+    """Return the number of pixels by value, 255 for ignored ones, and the image sizes (N, 2)."""
     load = LoadSegAnnotations(IGNORED)
     pixels: Counter = Counter()
     sizes = []
@@ -227,7 +238,7 @@ def _read(
                 sizes.append(header.size)
         except OSError as error:
             raise DatasetError(
-                f"Cannot decode the image {image}: {error}. Fetch it again or take it out."
+                f"Cannot decode the image {image}: {error}. Fetch it again or remove it."
             ) from error
         values = load.transform(dict(seg_map_path=str(path), img_path=str(image)))["gt_seg_map"]
         numbers = np.bincount(values.ravel(), minlength=IGNORED + 1)

@@ -1,7 +1,8 @@
-"""From statistics of data to the numbers of a config, by rules that know no data set by name.
+"""Rules that choose the numbers of a config from statistics of the data alone.
 
-Measured on a few hundred images, nuclei and CamVid, with a small model that trains for ten
-minutes on two CPU cores. Other data may want other numbers; the config says where each is from.
+The rules were measured on a few hundred images (nuclei and CamVid) with a small model that trains
+for ten minutes on two CPU cores. Other data may need other numbers; comments in the config name the
+statistic from which each comes.
 """
 
 import math
@@ -13,28 +14,35 @@ from hordet.new_config.coco_folder import CocoStatistics
 from hordet.new_config.map_folder import MapStatistics
 
 BATCH_SIZE = 4
-LEARNING_RATE = 1.5e-3  # for that batch
-STRIDE = 32  # of the coarsest feature map: sizes are its multiples
+LEARNING_RATE = 1.5e-3  # for a batch of this size
+STRIDE = 32  # of the coarsest feature map; sizes of images are multiples of it
 
 # Detection. The finest feature map has cells of 4 pixels: an object of 20 pixels covers five.
 GOOD_SIDE, MOST_ENLARGED = 20, 2.0
 FINEST_ANCHOR, COARSEST_ANCHOR = 4, 64
-# Images to see, times the root of the number of classes; passes over the data.
+# Training images to process, per root of the number of classes; lowest and highest epochs.
 IMAGES_TO_SEE, EPOCHS = 1500, (5, 50)
 USUAL_CROWD = 100
 
-# Segmentation: iterations times the root of the number of classes; passes over the data.
+# Segmentation: iterations per root of the number of classes; lowest and highest epochs.
 ITERATIONS, PASSES = 270, (5, 200)
 LEAST_CROP = 128
-# A pixel of a class counts 1 / sqrt(share of the class) times a constant, at most this much.
+# A pixel has a weight in proportion to 1 / sqrt(share of its class), at most this.
 HEAVIEST = 5.0
-# From random weights everything takes longer.
+# Training from random weights is longer by this factor.
 FROM_SCRATCH = 1.5
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and in which steps; `length` is in epochs (detection) or iterations."""
+    """Length and steps of a training.
+
+    Attributes:
+        length: In epochs for detection, in iterations for segmentation.
+        val_interval: Validate once in so many epochs or iterations.
+        batch_size: Images in a batch.
+        learning_rate: For this batch size.
+    """
 
     length: int
     val_interval: int
@@ -48,12 +56,12 @@ class DetectionChoices:
 
     Attributes:
         scale: (long, short) side that images are resized to, pixels.
-        enlarged: By how much that enlarges them.
-        crop: Side of the crops to train on, pixels; None trains on whole images.
-        anchor_scales: Sides of the anchors by the stride of their level.
+        enlarged: The factor by which this enlarges them.
+        crop: Side of the training crops, pixels; None trains on whole images.
+        anchor_scales: Sides of the anchors, in strides of their level.
         anchor_ratios: Height / width of the anchors.
-        max_per_img: Detections to keep on an image.
-        sampled: Regions an image from which the heads learn.
+        max_per_img: Number of detections to keep in an image.
+        sampled: Number of regions of an image on which the heads are trained.
         schedule: In epochs.
     """
 
@@ -66,13 +74,13 @@ class DetectionChoices:
     sampled: int
     schedule: Schedule
 
-    def cautions(self, statistics: CocoStatistics) -> list[str]:
+    def list_cautions(self, statistics: CocoStatistics) -> list[str]:
         """Return what no number of a config can mend, in words."""
         side = float(np.median(statistics.sides)) * self.enlarged
         words = (
-            f"half of the objects are below {side:.0f} pixels at {self.scale[0]} x {self.scale[1]}"
-            ", two cells of the finest feature map: cut the images with hordet slice "
-            "and make a config for the patches, or raise --max-side"
+            f"half of the objects have sides below {side:.0f} pixels at {self.scale[0]} x "
+            f"{self.scale[1]}, less than two cells of the finest feature map: cut the images by "
+            "hordet slice and make a config for the patches, or raise --max-side"
         )
         return [words] if side < 2 * FINEST_ANCHOR else []
 
@@ -83,8 +91,8 @@ class SegmentationChoices:
 
     Attributes:
         scale: (long, short) side that images are resized to, pixels.
-        crop: (height, width) of the crops to train on, pixels.
-        class_weight: What a pixel of each class counts in the loss.
+        crop: (height, width) of the training crops, pixels.
+        class_weight: Weight of a pixel of each class in the loss.
         schedule: In iterations.
     """
 
@@ -93,13 +101,13 @@ class SegmentationChoices:
     class_weight: list[float]
     schedule: Schedule
 
-    def cautions(self, statistics: MapStatistics) -> list[str]:
+    def list_cautions(self, statistics: MapStatistics) -> list[str]:
         """Return what no number of a config can mend, in words."""
         empty = sum(not number for number in statistics.counts.values())
         words = (
             f"{empty} of {len(statistics.counts)} classes have no pixel in the training maps that "
-            "were read: what has no example is not learned, and counts as 0 where it is in the "
-            "validation maps"
+            "were read: these classes cannot be learned, and their IoU is 0 if validation maps "
+            "hold them"
         )
         return [words] if empty else []
 
@@ -114,17 +122,17 @@ def choose_detection(
     """Choose the numbers of a detector.
 
     Args:
-        statistics: Of the data.
-        pretrained: Whether the backbone starts from weights.
-        batch_size: Images a step, at most those there are.
-        max_side: Longest side that an image may be resized to, pixels: what the time allows.
+        statistics: Statistics of the data.
+        pretrained: Whether the backbone starts from pretrained weights.
+        batch_size: Images in a batch, at most the number of training images.
+        max_side: Longest side to which an image may be resized, pixels; it limits the time.
     """
     long, short = float(np.median(statistics.long_sides)), float(np.median(statistics.short_sides))
     wanted = min(max(1.0, GOOD_SIDE / float(np.median(statistics.sides))), MOST_ENLARGED)
     enlarged = min(wanted, max_side / long)
     scaled_long = _multiple(long * enlarged)
     enlarged = scaled_long / long
-    # Both bound an image: rounded down, the short side would shrink it more than the long one.
+    # An image must fit both sides: a short side rounded down would shrink it more.
     scale = (scaled_long, math.ceil(short * enlarged / STRIDE) * STRIDE)
     crop = _multiple(math.sqrt(long * short)) if wanted > 1 and enlarged > 1 else None
     small, large = np.quantile(statistics.sides, [0.1, 0.95]) * enlarged
@@ -135,7 +143,7 @@ def choose_detection(
         scale=scale,
         enlarged=enlarged,
         crop=crop,
-        # Within a factor of 1.5 an anchor still overlaps an object by the 0.3 that it needs.
+        # Up to a factor of 1.5 an anchor overlaps an object by the 0.3 that it needs.
         anchor_scales=[finest, coarsest] if coarsest > 1.5 * finest else [finest],
         anchor_ratios=_ratios(statistics.ratios),
         max_per_img=math.ceil(1.2 * statistics.most_objects / 100) * 100
@@ -143,21 +151,21 @@ def choose_detection(
         else USUAL_CROWD,
         sampled=64 if statistics.median_objects > 8 else 32,
         schedule=_schedule(
-            IMAGES_TO_SEE * math.sqrt(len(statistics.classes)) / statistics.train.size,
+            IMAGES_TO_SEE * math.sqrt(len(statistics.classes)) / statistics.train.num_images,
             EPOCHS,
             pretrained,
-            min(batch_size, statistics.train.size),
+            min(batch_size, statistics.train.num_images),
         ),
     )
 
 
 def _multiple(side: float) -> int:
-    """A side as the nearest multiple of the coarsest stride, at least two of it."""
+    """Return the nearest multiple of the coarsest stride to a side, at least two strides."""
     return max(2, round(side / STRIDE)) * STRIDE
 
 
 def _ratios(ratios: np.ndarray) -> list[float]:
-    """Quantiles of height / width, those that differ by less than a fifth taken once."""
+    """Return quantiles of height / width; of two that differ by less than a fifth, the first."""
     chosen: list[float] = []
     for ratio in np.clip(np.quantile(ratios, [0.1, 0.5, 0.9]), 0.2, 5.0):
         if not chosen or ratio > 1.2 * chosen[-1]:
@@ -168,7 +176,7 @@ def _ratios(ratios: np.ndarray) -> list[float]:
 def _schedule(
     length: float, bounds: tuple[float, float], pretrained: bool, batch_size: int, step: int = 1
 ) -> Schedule:
-    """A length within bounds, in multiples of a step, validated three times."""
+    """Return a schedule within bounds, in multiples of a step, with three validations."""
     if not pretrained:
         length, bounds = FROM_SCRATCH * length, (bounds[0], FROM_SCRATCH * bounds[1])
     whole = max(1, round(min(max(length, bounds[0]), bounds[1]) / step)) * step
@@ -194,7 +202,7 @@ def choose_segmentation(
         crop=(crop[1], crop[0]),
         class_weight=_class_weight(np.array(list(statistics.counts.values()), float)),
         schedule=_schedule(
-            # Fewer images a step, more steps.
+            # Smaller batches, more steps.
             ITERATIONS * math.sqrt(len(statistics.classes)) * BATCH_SIZE / batch_size,
             (PASSES[0] * passes, PASSES[1] * passes),
             pretrained,
@@ -205,10 +213,10 @@ def choose_segmentation(
 
 
 def _class_weight(counts: np.ndarray) -> list[float]:
-    """Weights by the classes' numbers of pixels, whose mean over all pixels is 1 unless bounded.
+    """Return weights by the number of pixels (K,) of each class; without bounds their mean is 1.
 
-    By the square root, for the whole inverse (median frequency balancing, Eigen and Fergus, ICCV
-    2015) paints rare classes over their neighbors.
+    The weight is in proportion to 1 / sqrt(pixels). In proportion to 1 / pixels (median frequency
+    balancing, Eigen and Fergus, ICCV 2015) predictions of rare classes spread over neighbors.
     """
     weights = np.ones_like(counts)
     seen = counts > 0

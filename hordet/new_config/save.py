@@ -1,4 +1,4 @@
-"""Saving a leaf: where its bases are, its name, and what training would say of it."""
+"""Saving a config: its bases, its file name, and the checks that training makes."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from hordet.errors import ConfigError
 from hordet.new_config.coco_folder import CocoStatistics
 from hordet.new_config.map_folder import MapStatistics
 from hordet.new_config.rules import Schedule
-from hordet.new_config.text import Backbone
+from hordet.new_config.text import BackboneChoice
 from hordet.ops.files import write_whole
 
 _BASES = Path(__file__).resolve().parents[2] / "configs" / "_base_"
@@ -19,9 +19,9 @@ _SEGMENTATION = ("models/upernet_nano.py", "datasets/ade20k.py", "schedules/scra
 
 
 def name_config(
-    statistics: CocoStatistics | MapStatistics, schedule: Schedule, backbone: Backbone
+    statistics: CocoStatistics | MapStatistics, schedule: Schedule, backbone: BackboneChoice
 ) -> Path:
-    """Return the file that a config goes to by default, named as the configs here are."""
+    """Return the default file of a config, named like the configs of this repository."""
     if isinstance(statistics, CocoStatistics):
         algorithm = "mask-rcnn" if statistics.with_mask else "faster-rcnn"
         name = f"{algorithm}_{backbone.name}_horfpn_{schedule.length}e.py"
@@ -31,15 +31,15 @@ def name_config(
 
 
 def find_bases(statistics: CocoStatistics | MapStatistics, out: Path) -> list[str]:
-    """Return the paths of a leaf's bases: relative ones in this checkout, absolute ones elsewhere.
+    """Return the paths of a config's bases: relative in this checkout, absolute elsewhere.
 
     Raises:
-        ConfigError: hordet was installed without its configs.
+        ConfigError: hordet was installed without its base configs.
     """
     if not _BASES.is_dir():
         raise ConfigError(
-            f"there is no {_BASES}: the configs come with a checkout. Install it by `pip install "
-            "-e .` and run hordet new-config again"
+            f"there is no {_BASES}: the base configs come with a checkout of hordet. Install the "
+            "checkout by `pip install -e .`"
         )
     names = _DETECTION if isinstance(statistics, CocoStatistics) else _SEGMENTATION
     inside = out.resolve().is_relative_to(_BASES.parents[1])
@@ -47,27 +47,27 @@ def find_bases(statistics: CocoStatistics | MapStatistics, out: Path) -> list[st
     return [Path(folder, name).as_posix() for name in names]
 
 
-def write_held_out(
+def place_held_out(
     statistics: CocoStatistics | MapStatistics, out: Path, force: bool = False
 ) -> list[Path]:
-    """Give the lists of a held-out share their place beside the config.
+    """Choose the files beside the config for the annotations of a held-out validation split.
 
     Args:
-        statistics: Of the data; `ann_file` of both splits becomes the absolute path.
+        statistics: Statistics of the data; `ann_file` of both splits becomes an absolute path.
         out: File of the config.
-        force: Whether files that are there may be overwritten.
+        force: Whether existing files may be overwritten.
 
     Returns:
         The files that `save_config` will write, in the order of `statistics.held_out`.
 
     Raises:
-        ConfigError: One of the files, or the config, is there already.
+        ConfigError: One of the files, or the config, exists already.
     """
     files = [out.resolve().with_name(f"{out.stem}_{name}") for name in statistics.held_out]
     for file in [out, *files]:
         if file.exists() and not force:
             raise ConfigError(
-                f"{file} is there already, and is kept: name another file with --out, or add "
+                f"{file} is there already and is kept: name another file with --out, or add "
                 "--force to overwrite it"
             )
     if files:
@@ -78,16 +78,16 @@ def write_held_out(
 def save_config(
     statistics: CocoStatistics | MapStatistics, text: str, out: Path, held_out: list[Path]
 ) -> Findings:
-    """Write a config and its lists, and check both as training does before it starts.
+    """Write a config and its held-out files, and check them as training does at its start.
 
     Args:
-        statistics: Of the data.
-        text: Of the config.
-        out: Where it goes; folders are made.
-        held_out: By `write_held_out`.
+        statistics: Statistics of the data.
+        text: Text of the config.
+        out: File of the config; its folder is made.
+        held_out: Files from `place_held_out`.
 
     Returns:
-        What training would refuse or warn of.
+        The faults at which training would stop, and the warnings.
     """
     for file, content in zip(held_out, statistics.held_out.values(), strict=True):
         write_whole(file, content)

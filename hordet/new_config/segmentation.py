@@ -1,10 +1,10 @@
-"""The text of a segmentor's leaf: every number with the figure of the data that it follows."""
+"""The text of a segmentor's config; comments name the statistic from which each number comes."""
 
 from hordet.new_config.map_folder import MapSplit, MapStatistics
 from hordet.new_config.rules import SegmentationChoices
 from hordet.new_config.text import (
     CHANNELS,
-    Backbone,
+    BackboneChoice,
     find_median_side,
     format_data,
     format_note,
@@ -17,9 +17,12 @@ from hordet.new_config.text import (
 
 
 def write_segmentation_config(
-    statistics: MapStatistics, choices: SegmentationChoices, backbone: Backbone, bases: list[str]
+    statistics: MapStatistics,
+    choices: SegmentationChoices,
+    backbone: BackboneChoice,
+    bases: list[str],
 ) -> str:
-    """Return the text of a segmentor's config; arguments as of `detection_leaf`."""
+    """Return the text of a segmentor's config; arguments as of `write_detection_config`."""
     number = len(statistics.classes)
     channels = CHANNELS[backbone.name]
     decode, aux = (
@@ -27,8 +30,10 @@ def write_segmentation_config(
         if backbone.weights
         else ("", "")
     )
-    model = backbone.lines() or "    backbone=dict(layer_scale_init_value=0.1),\n"
-    settings = ", ".join(part for part in ("size=crop_size", backbone.preprocessing()) if part)
+    model = backbone.format_settings() or "    backbone=dict(layer_scale_init_value=0.1),\n"
+    settings = ", ".join(
+        part for part in ("size=crop_size", backbone.format_preprocessing()) if part
+    )
     load = f'dict(type="hordet.LoadSegAnnotations", num_classes={number})'
     interval = choices.schedule.val_interval
     return f"""\
@@ -36,12 +41,12 @@ def write_segmentation_config(
 _base_ = {join_items(bases)}
 {format_data(statistics)}
 scale = {choices.scale}  # images are {find_median_side(statistics)}
-crop_size = {choices.crop}  # half of it: more and cheaper steps
-# A pixel counts by its class, 1 / sqrt(share of the pixels), so that rare classes are learned, too.
+crop_size = {choices.crop}  # half an image: more and cheaper steps
+# Weights in proportion to 1 / sqrt(share of the pixels), so that rare classes are learned too.
 class_weight = [
 {wrap_values([f"{weight:g}" for weight in choices.class_weight])}
 ]
-# mmseg's mean does not take weights beside ignored pixels; mmengine takes the mean of what is left.
+# mmseg's own mean fails with weights and ignored pixels; mmengine takes the mean instead.
 loss_decode = dict(
     type="CrossEntropyLoss", use_sigmoid=False, class_weight=class_weight, reduction="none"
 )
@@ -78,14 +83,14 @@ train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         **dataset,
-{_source(statistics.train)}        pipeline=train_pipeline,
+{_format_source(statistics.train)}        pipeline=train_pipeline,
     ),
 )
 val_dataloader = dict(
     dataset=dict(
         _delete_=True,
         **dataset,
-{_source(statistics.val)}        test_mode=True,
+{_format_source(statistics.val)}        test_mode=True,
         pipeline=test_pipeline,
     )
 )
@@ -110,8 +115,8 @@ default_hooks = dict(checkpoint=dict(interval={interval}, save_best="mIoU"))
 """
 
 
-def _source(split: MapSplit) -> str:
-    """Where a data set's images and maps are, and which of them are meant."""
+def _format_source(split: MapSplit) -> str:
+    """Return the settings that name a split's images and maps."""
     listed = f"        ann_file={quote(split.ann_file)},\n" if split.ann_file else ""
     folders = f"img_path={quote(split.images)}, seg_map_path={quote(split.maps)}"
     return f"{listed}        data_prefix=dict({folders}),\n"

@@ -1,4 +1,4 @@
-"""Which part of a data set trains and which one validates: by the usual names, or held out."""
+"""Finds the training and validation splits by the usual names, or holds out a validation split."""
 
 import hashlib
 import re
@@ -11,7 +11,7 @@ WORDS = {"train": {"train", "training"}, "val": {"val", "valid", "validation"}}
 
 
 def find_split(path: Path) -> str | None:
-    """Return 'train' or 'val' if a relative path has such a word in it (digits aside), else None.
+    """Return 'train' or 'val' if a relative path contains such a word (digits ignored), else None.
 
     Args:
         path: Such as `annotations/instances_train2017.json` or `images/validation`.
@@ -22,32 +22,33 @@ def find_split(path: Path) -> str | None:
 
 
 def hold_out(names: Sequence[str], share: float) -> set[str]:
-    """Choose the names of images that are to validate; the same ones each time.
+    """Choose images for validation, the same ones each time.
 
-    They are the first by the hash of their names, so that neighbors in a folder are no more likely
-    to be chosen together than any others.
+    The images are sorted by the hash of their names and the first are chosen, so neighbors in a
+    folder are chosen independently of each other.
 
     Args:
-        names: Of all images.
-        share: Of the images that are to validate, between 0 and 1.
+        names: Names of all images.
+        share: Share of the images for validation, between 0 and 1.
 
     Raises:
-        DatasetError: The share leaves one side without an image.
+        DatasetError: The share leaves training or validation without an image.
     """
     number = max(1, round(share * len(names)))
     if not 0 < share < 1 or number >= len(names):
         raise DatasetError(
-            f"--hold-out {share} of {len(names)} images leaves one side empty: it is the share "
-            "that validates, between 0 and 1, and both sides need an image."
+            f"--hold-out {share} of {len(names)} images leaves one side empty: give the share of "
+            "validation images, between 0 and 1, so that both sides have an image."
         )
     return set(sorted(names, key=lambda name: hashlib.blake2b(name.encode()).digest())[:number])
 
 
 def explain_no_validation(root: Path, looked_for: str) -> DatasetError:
-    """The error for data without a validation split, with the ways out."""
+    """Return the error for data without a validation split, with what the user can do."""
     return DatasetError(
-        f"{root} has no validation split (looked for {looked_for}). A figure on training images "
-        "says nothing about new ones. Give it one, or add --hold-out 0.2: a fifth of the training "
-        "images then validates, listed in files beside the config; the data are not touched. If "
-        "neighboring images are alike, as frames of a video are, split by video yourself."
+        f"{root} has no validation split (looked for {looked_for}). Metrics on training images do "
+        "not show how well new images are predicted. Add a validation split, or add --hold-out "
+        "0.2: a fifth of the training images is then used for validation, listed in files beside "
+        "the config; the data are not changed. If neighboring images are alike, such as frames of "
+        "a video, split the data yourself, by video."
     )

@@ -1,4 +1,4 @@
-"""What the texts of detectors' and segmentors' leaves share: lab note, classes, backbone, steps."""
+"""Text that configs of detectors and segmentors share: docstring, classes, backbone, steps."""
 
 import textwrap
 from dataclasses import dataclass
@@ -16,27 +16,27 @@ CHANNELS = {"efficientnet-lite0": [24, 40, 112, 320], "hornet-nano": [32, 64, 12
 
 
 @dataclass(frozen=True)
-class Backbone:
-    """What a config's model stands on.
+class BackboneChoice:
+    """The backbone of a config's model.
 
     Attributes:
-        weights: File of EfficientNet-Lite0's ImageNet weights; None: HorNet-nano from scratch.
+        weights: File of EfficientNet-Lite0's ImageNet weights; None for HorNet-nano from scratch.
     """
 
     weights: str | None
 
     @property
     def name(self) -> str:
-        """As in the names of configs."""
+        """The name in file names of configs."""
         return "efficientnet-lite0" if self.weights else "hornet-nano"
 
     @property
     def title(self) -> str:
-        """As in lab notes."""
+        """The name in docstrings of configs."""
         return "EfficientNet-Lite0 (ImageNet-1k)" if self.weights else "HorNet-nano from scratch"
 
-    def lines(self) -> str:
-        """Settings within `model`; HorNet-nano is the bases' own."""
+    def format_settings(self) -> str:
+        """Return the settings within `model`; empty for HorNet-nano, which the bases have."""
         if not self.weights:
             return ""
         return f"""\
@@ -44,15 +44,15 @@ class Backbone:
         _delete_=True,
         type="hordet.TimmBackbone",
         model_name="tf_efficientnet_lite0",
-        # Up to stride 4 it knows edges already, and batches are too small for statistics.
+        # Layers up to stride 4 are trained already, and batches are too small for statistics.
         frozen_stages=2,
         norm_eval=True,
         init_cfg=dict(type="Pretrained", checkpoint={quote(self.weights)}),
     ),
 """
 
-    def preprocessing(self) -> str:
-        """What the weights expect of images, within `data_preprocessor`."""
+    def format_preprocessing(self) -> str:
+        """Return the settings within `data_preprocessor` that the weights need."""
         return "mean=[127.5, 127.5, 127.5], std=[127.5, 127.5, 127.5]" if self.weights else ""
 
 
@@ -61,13 +61,13 @@ def format_note(
     neck: str,
     statistics: CocoStatistics | MapStatistics,
     schedule: Schedule,
-    backbone: Backbone,
+    backbone: BackboneChoice,
 ) -> str:
-    """The docstring: a lab note with the statistics of the data."""
+    """Return the docstring of a config, with the statistics of the data."""
     unit = "epochs" if isinstance(statistics, CocoStatistics) else "iterations"
     seen = "\n".join(
         textwrap.fill(escape_text(line), 96, initial_indent="    ", subsequent_indent="    ")
-        for line in statistics.summary()
+        for line in statistics.summarize()
     )
     return f'''\
 """{algorithm}, {backbone.title}, {neck} on {escape_text(statistics.root.name)}.
@@ -83,13 +83,13 @@ Train: hordet train THIS
 
 
 def escape_text(text: str) -> str:
-    """Text that can stand in a docstring."""
+    """Return a text without characters that would end or escape a docstring."""
     return text.replace("\\", "/").replace('"', "")
 
 
 def format_data(statistics: CocoStatistics | MapStatistics) -> str:
     """Return the settings that name the data's root, classes and colors."""
-    # Lines break between names alone, not at the blanks within.
+    # Lines break between names only, not at spaces within a name.
     names = ", ".join(quote(name).replace(" ", "\0") for name in statistics.classes)
     lines = textwrap.wrap(names, 92, break_on_hyphens=False, break_long_words=False)
     lines = [line.replace("\0", " ") for line in lines]
@@ -98,31 +98,31 @@ def format_data(statistics: CocoStatistics | MapStatistics) -> str:
         f"data_root = {quote(statistics.root.resolve().as_posix())}\n"
         f"# {format_count(len(statistics.classes), 'class')}, in the order of their labels.\n"
         f"classes = {classes}\n"
-        "# Red, green, blue of each; without them mmseg draws lots.\n"
+        "# Red, green, blue of each; without them mmseg takes random colors.\n"
         f"palette = [\n{_palette(statistics.classes)}\n]\n"
         "metainfo = dict(classes=classes, palette=palette)"
     )
 
 
 def _palette(classes: tuple[str, ...]) -> str:
-    """Return a color a class, as the inside of a list."""
+    """Return one color for each class, as the inside of a list."""
     colors = get_class_colors(dict(classes=classes))[1]
     return wrap_values([str([round(255 * part) for part in color]) for color in colors])
 
 
-def format_steps(schedule: Schedule, backbone: Backbone) -> str:
-    """Settings of the optimizer, the batch they are meant for, and the layout of weights."""
+def format_steps(schedule: Schedule, backbone: BackboneChoice) -> str:
+    """Return the settings of the optimizer, their batch size, and the memory layout of weights."""
     decay = ""
     if backbone.weights:
         decay = (
-            "    # Smaller steps for layers that know something already: 0.9 ** 17 at the stem.\n"
+            "    # Smaller steps for pretrained layers: 0.9 ** 17 times the rate at the stem.\n"
             "    paramwise_cfg=dict(decay_rate=0.9),\n"
         )
     rate = f"{schedule.learning_rate:.3g}"
     layout = "channels_last = True  # the same numbers in less time\n" if backbone.weights else ""
     return f"""\
 {layout}optim_wrapper = dict(
-{decay}    optimizer=dict(lr={rate}),  # 1.5e-3 for a batch of 4, in proportion
+{decay}    optimizer=dict(lr={rate}),  # in proportion to 1.5e-3 for a batch of 4
 )
 # hordet train --auto-scale-lr keeps the proportion for other batches and for several processes.
 auto_scale_lr = dict(enable=False, base_batch_size={schedule.batch_size})"""
@@ -139,18 +139,18 @@ def scale_size(scale: tuple[int, int], factor: float) -> tuple[int, int]:
 
 
 def join_items(values: list[str]) -> str:
-    """Return a list of strings as Python writes it, an item a line."""
+    """Return a list of strings as Python code, one item on each line."""
     return "[\n" + "".join(f"    {quote(value)},\n" for value in values) + "]"
 
 
 def wrap_values(values: list[str]) -> str:
-    """Return the inside of a list, lines of at most 92 characters that break between values."""
+    """Return the inside of a list, in lines of at most 92 characters broken between values."""
     line = " ".join(f"{value},".replace(" ", "\0") for value in values)
     filled = textwrap.fill(line, 92, initial_indent="    ", subsequent_indent="    ")
     return filled.replace("\0", " ")
 
 
 def quote(value: Any) -> str:
-    """A string as Python writes it, in double quotes."""
+    """Return a string as Python code, in double quotes."""
     inner = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\x27")
     return '"' + inner.replace("\n", "\\n") + '"'

@@ -1,10 +1,10 @@
-"""What mmdet needs and no wheel brings, from one door, `install()`.
+"""Modules that mmdet needs and that cannot be installed as wheels; `install()` provides them.
 
 mmcv-lite is mmcv without its compiled module `mmcv._ext`, so `import mmcv.ops` fails there, and
-mmdet with it. `install()` offers such a module, made of torchvision's operators and plain torch.
-Where a compiled mmcv is installed, that one is found first and used untouched. `status()` says
-which it is. Likewise for `panopticapi`, which mmdet's panoptic data sets and metric import and
-PyPI does not have.
+`import mmdet` too. `install()` provides this module by torchvision's operators and plain torch. If
+a compiled mmcv is installed, that one is used. `status()` tells which of them is in use. It does
+the same for `panopticapi`, which mmdet's panoptic data sets and metric import, and which is not on
+PyPI.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 
 EXTENSION = "mmcv._ext"
-# The module here that fills each.
+# The module of this package that fills each of these modules.
 STAND_INS = {
     EXTENSION: "hordet.ops.extension",
     "panopticapi": "hordet.ops.panoptic",
@@ -26,29 +26,29 @@ STAND_INS = {
 
 
 class ExtensionFinder(MetaPathFinder, Loader):
-    """Finds and loads the modules of `STAND_INS`, and answers for no other."""
+    """Finds and loads the modules of `STAND_INS`, and no others."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Returns a specification for a module of `STAND_INS`, None for every other name."""
+        """Return a specification for a module of `STAND_INS`, and None for every other name."""
         if fullname not in STAND_INS:
             return None
         return ModuleSpec(fullname, self, is_package=fullname == "panopticapi")
 
     def create_module(self, spec: ModuleSpec) -> None:
-        """Leaves the making of the module to Python."""
+        """Return None, so that Python makes the module."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Fills the new module; only now are torch and torchvision, or numpy, imported."""
+        """Fill the new module; torch and torchvision, or numpy, are imported only now."""
         importlib.import_module(STAND_INS[module.__name__]).populate(module)
 
 
 def install() -> None:
-    """Offers torchvision's operators to an mmcv that has no compiled ones, and a `panopticapi`.
+    """Provide torchvision's operators to an mmcv without compiled ones, and `panopticapi`.
 
-    Appends one finder to the end of `sys.meta_path`: it is asked for these modules only after every
-    other way to import them has failed. Imports nothing; calling it again changes nothing.
+    It appends one finder to `sys.meta_path`, which is asked for these modules only after every
+    other way to import them has failed. It imports nothing; a second call changes nothing.
     """
     if not any(isinstance(finder, ExtensionFinder) for finder in sys.meta_path):
         sys.meta_path.append(ExtensionFinder())
@@ -56,11 +56,11 @@ def install() -> None:
 
 @dataclass(frozen=True)
 class OperatorStatus:
-    """Whose operators `mmcv.ops` runs on.
+    """The operators that `mmcv.ops` uses.
 
     Attributes:
         provider: 'mmcv' (compiled), 'torchvision' (this package) or 'none' (`mmcv.ops` is broken).
-        message: one line for people; for 'none' it ends in the cure.
+        message: One line; for 'none' it ends with what to do.
     """
 
     provider: str
@@ -68,10 +68,10 @@ class OperatorStatus:
 
 
 def status() -> OperatorStatus:
-    """Imports `mmcv.ops` and says whose operators it runs on; raises nothing."""
+    """Import `mmcv.ops` and return which operators it uses; nothing is raised."""
     try:
         mmcv = importlib.import_module("mmcv")
-    except Exception as error:  # whatever breaks it, the answer is the same
+    except Exception as error:  # of any class; mmcv is broken
         cause = f"{type(error).__name__}: {error}"
         return OperatorStatus("none", f"mmcv cannot be imported ({cause}); pip install mmcv-lite")
     compiled = PathFinder.find_spec(EXTENSION, mmcv.__path__)

@@ -1,7 +1,7 @@
 """Multi-scale deformable attention (Zhu et al. 2021, https://arxiv.org/abs/2010.04159).
 
-mmcv has it in plain torch and runs that on a CPU; on a GPU it asks for its compiled operator, which
-is given here by the same function.
+mmcv has an implementation in plain torch, which it uses on a CPU. On a GPU it asks for its compiled
+operator; here that operator is the same implementation.
 """
 
 from collections.abc import Callable
@@ -9,12 +9,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from hordet.ops.precision import working_dtype
+from hordet.ops.precision import get_working_dtype
 
 
 def _attend(spatial_shapes: Tensor) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """Returns the attention over feature maps of these (L, 2) heights and widths."""
-    # Imported late: while it is itself imported, mmcv's module asks for the operators of this one.
+    """Return the attention over feature maps of these (L, 2) heights and widths."""
+    # Imported late, because mmcv's module asks for the operators of this module at its import.
     from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
     shapes = spatial_shapes.tolist()
@@ -35,17 +35,17 @@ def ms_deform_attn_forward(
     attention_weights: Tensor,
     im2col_step: int,
 ) -> Tensor:
-    """Returns the attended values, (N, queries, heads * D).
+    """Return the attended values, (N, queries, heads * D).
 
     Args:
         value: (N, sum of all H * W, heads, D).
         value_spatial_shapes: (H, W) of each of the L levels, (L, 2).
-        value_level_start_index: implied by the shapes, unused.
+        value_level_start_index: Not used, because it follows from the shapes.
         sampling_locations: (x, y) in [0, 1], (N, queries, heads, L, points, 2).
         attention_weights: (N, queries, heads, L, points).
-        im2col_step: the compiled operator's batch, unused.
+        im2col_step: Batch size of the compiled operator, not used.
     """
-    dtype = working_dtype(value.dtype)
+    dtype = get_working_dtype(value.dtype)
     inputs = (value, sampling_locations, attention_weights)
     attend = _attend(value_spatial_shapes)
     return attend(*(tensor.to(dtype) for tensor in inputs)).to(value.dtype)
@@ -63,8 +63,8 @@ def ms_deform_attn_backward(
     grad_attn_weight: Tensor,
     im2col_step: int,
 ) -> None:
-    """Writes the gradients of value, locations and weights into the tensors `grad_*`."""
-    dtype = working_dtype(value.dtype)
+    """Write the gradients of value, locations and weights into the tensors `grad_*`."""
+    dtype = get_working_dtype(value.dtype)
     inputs = (value, sampling_locations, attention_weights)
     attend = _attend(value_spatial_shapes)
     pull_back = torch.func.vjp(attend, *(tensor.to(dtype) for tensor in inputs))[1]

@@ -2,7 +2,7 @@
 
 With K = kernel_h * kernel_w taps and G deformable groups: input (N, C, H, W); weight (O, C /
 groups, kernel_h, kernel_w); offset (N, 2 * G * K, h, w), in pixels, (y, x) for each tap; mask (N,
-G * K, h, w); output (N, O, h, w). mmcv's working buffers and `im2col_step` are unused.
+G * K, h, w); output (N, O, h, w). mmcv's working buffers and `im2col_step` are not used.
 """
 
 import torch
@@ -10,7 +10,7 @@ import torchvision
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hordet.ops.precision import working_dtype
+from hordet.ops.precision import get_working_dtype
 
 
 def _forward(
@@ -22,8 +22,8 @@ def _forward(
     bias: Tensor | None = None,
     mask: Tensor | None = None,
 ) -> None:
-    """Writes the convolution into `output`; geometry: stride, padding, dilation, as (y, x) each."""
-    dtype = working_dtype(input.dtype)
+    """Write the convolution into `output`; `geometry` is stride, padding, dilation, each (y, x)."""
+    dtype = get_working_dtype(input.dtype)
     output.copy_(
         torchvision.ops.deform_conv2d(
             input.to(dtype),
@@ -48,8 +48,8 @@ def _backward(
     deform_groups: int,
     mask: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Returns the gradients of the input, the weight, the offset, the mask and the bias."""
-    dtype = working_dtype(input.dtype)
+    """Return the gradients of the input, the weight, the offset, the mask and the bias."""
+    dtype = get_working_dtype(input.dtype)
     offset = offset.to(dtype)
     gradients = torch.ops.torchvision._deform_conv2d_backward(
         grad_output.to(dtype),
@@ -110,7 +110,7 @@ def deform_conv_forward(
     deformable_group: int,
     im2col_step: int,
 ) -> None:
-    """Writes the deformable convolution into `output`; d is the stride."""
+    """Write the deformable convolution into `output`; `dW` and `dH` are the stride."""
     _forward(output, input, offset, weight, (dH, dW, padH, padW, dilationH, dilationW))
 
 
@@ -134,7 +134,7 @@ def deform_conv_backward_input(
     deformable_group: int,
     im2col_step: int,
 ) -> None:
-    """Writes the gradients of the input and of the offset into `gradInput` and `gradOffset`."""
+    """Write the gradients of the input and of the offset into `gradInput` and `gradOffset`."""
     geometry = (dH, dW, padH, padW, dilationH, dilationW)
     gradients = _backward(gradOutput, input, offset, weight, geometry, group, deformable_group)
     gradInput.copy_(gradients[0])
@@ -161,18 +161,18 @@ def deform_conv_backward_parameters(
     scale: float,
     im2col_step: int,
 ) -> None:
-    """Adds `scale` times the gradient of the weight to `gradWeight`."""
+    """Add `scale` times the gradient of the weight to `gradWeight`."""
     geometry = (dH, dW, padH, padW, dilationH, dilationW)
-    # The gradient of the weight does not depend on the weight, which mmcv does not hand over.
+    # The gradient of the weight does not depend on the weight, which mmcv does not pass.
     gradients = _backward(gradOutput, input, offset, gradWeight, geometry, group, deformable_group)
     gradWeight.add_(gradients[1].to(gradWeight.dtype), alpha=scale)
 
 
-def _as_read(tensor: Tensor, output: Tensor) -> Tensor:
-    """Returns the offset or mask as mmcv's compiled operator reads it: flat, at the output's size.
+def _flatten_to_output(tensor: Tensor, output: Tensor) -> Tensor:
+    """Return the offset or mask as mmcv's compiled operator reads it: flat, at the output's size.
 
-    That operator never looks at the height and width of an offset. DyHead hands it the offset of a
-    map larger than the output, and weights trained so expect the first values of each image.
+    That operator ignores the height and width of an offset. DyHead passes the offset of a map
+    larger than the output, and weights trained so need the first values of each image.
     """
     size = torch.Size((tensor.shape[1], *output.shape[2:]))
     if tensor.shape[1:].numel() <= size.numel():
@@ -201,9 +201,9 @@ def modulated_deform_conv_forward(
     deformable_group: int,
     with_bias: bool,
 ) -> None:
-    """Writes the modulated deformable convolution into `output`."""
+    """Write the modulated deformable convolution into `output`."""
     geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w)
-    offset, mask = _as_read(offset, output), _as_read(mask, output)
+    offset, mask = _flatten_to_output(offset, output), _flatten_to_output(mask, output)
     _forward(output, input, offset, weight, geometry, bias if with_bias else None, mask)
 
 
@@ -233,9 +233,9 @@ def modulated_deform_conv_backward(
     deformable_group: int,
     with_bias: bool,
 ) -> None:
-    """Writes the gradients of all inputs into the tensors `grad_*` of their shapes."""
+    """Write the gradients of all inputs into the tensors `grad_*` of their shapes."""
     geometry = (stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w)
-    offset, mask = _as_read(offset, grad_output), _as_read(mask, grad_output)
+    offset, mask = _flatten_to_output(offset, grad_output), _flatten_to_output(mask, grad_output)
     gradients = _backward(
         grad_output, input, offset, weight, geometry, group, deformable_group, mask
     )

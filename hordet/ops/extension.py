@@ -1,7 +1,7 @@
-"""The contents of the stand-in for `mmcv._ext`: one table from mmcv's names to functions.
+"""The replacement of `mmcv._ext`: a table from mmcv's operator names to functions.
 
 Names and arguments are those of mmcv's C++ module, as mmcv/ops/*.py call it: results are written
-into tensors that the caller hands over.
+into tensors that the caller passes.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from hordet.ops import attention, boxes, deform, focal, neighborhood, roi
 
 
 def get_compiler_version() -> str:
-    """Returns what mmcv reports as its compiler."""
+    """Return the text that mmcv reports as its compiler."""
     return "none (operators of torchvision)"
 
 
 def get_compiling_cuda_version() -> str:
-    """Returns what mmcv reports as its CUDA compiler."""
+    """Return the text that mmcv reports as its CUDA compiler."""
     return "none (operators of torchvision)"
 
 
@@ -58,13 +58,13 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 }
 
 
-def missing_operator(name: str) -> Callable[..., NoReturn]:
-    """Returns, for an operator that is not in the table, a function that raises.
+def make_missing_operator(name: str) -> Callable[..., NoReturn]:
+    """Return a function that raises, for an operator that is not in the table.
 
-    mmcv asks for every name when it is imported, so it is the call that fails and not the look-up.
+    mmcv asks for every name at its import, so only the call may fail, not the look-up.
 
     Raises:
-        AttributeError: if the name starts with an underscore; no operator does.
+        AttributeError: If the name starts with an underscore; no operator does.
     """
     if name.startswith("_"):
         raise AttributeError(f"module 'mmcv._ext' has no attribute {name!r}")
@@ -72,7 +72,7 @@ def missing_operator(name: str) -> Callable[..., NoReturn]:
     def operator(*args: Any, **kwargs: Any) -> NoReturn:
         raise MissingOperatorError(
             f"mmcv's operator {name!r} is compiled code that torchvision does not have. Choose a "
-            "component that does without it, or replace mmcv-lite by a compiled mmcv (mmcv or "
+            "component that does not need it, or replace mmcv-lite by a compiled mmcv (mmcv or "
             f"onedl-mmcv) built for torch {torch.__version__}."
         )
 
@@ -81,6 +81,6 @@ def missing_operator(name: str) -> Callable[..., NoReturn]:
 
 
 def populate(module: ModuleType) -> None:
-    """Puts the operators into the module; every other name becomes an operator that raises."""
+    """Put the operators into a module; every other name becomes an operator that raises."""
     module.__doc__ = __doc__
-    module.__dict__.update(OPERATORS, __getattr__=missing_operator)
+    module.__dict__.update(OPERATORS, __getattr__=make_missing_operator)

@@ -1,4 +1,4 @@
-"""A file written whole or not at all, by whatever writes one; light, for any room may need it."""
+"""Writes files completely or not at all. It imports little, because every room may use it."""
 
 import os
 import shutil
@@ -13,39 +13,39 @@ def write_whole(path: str | Path, content: bytes | bytearray | memoryview | str)
     """Write a file under a temporary name, flush it to the disk, then rename it.
 
     Args:
-        path: The file; its folder is made, and a file that is there is replaced.
-        content: What it holds; text is written in UTF-8.
+        path: The file; its folder is made, and an existing file is replaced.
+        content: The content; text is written in UTF-8.
 
     Raises:
-        FileWriteError: The disk is full or the folder cannot be written to; nothing is left behind
-            and what was there is whole. The message says how much is needed.
+        FileWriteError: The disk is full or the folder is not writable. An existing file is not
+            changed, and no temporary file is left. The message says how many bytes are needed.
     """
     data = content.encode() if isinstance(content, str) else content
-    with _in_words(Path(path), len(data)), replace_whole(path) as temporary:
+    with _explain_write_errors(Path(path), len(data)), replace_whole(path) as temporary:
         temporary.write_bytes(data)
 
 
 @contextmanager
 def replace_whole(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name to write to; at the end the file takes its place, flushed to the disk.
+    """Yield a temporary name; the file written there is flushed to the disk and then renamed.
 
     Args:
-        path: The file; its folder is made, and a file that is there is replaced. After an error
-            inside it is left as it was.
+        path: The file; its folder is made, and an existing file is replaced. If the block raises,
+            an existing file is not changed.
 
     Yields:
         The temporary name, beside `path` and with its suffix.
 
     Raises:
-        FileWriteError: The folder cannot be written to.
+        FileWriteError: The folder is not writable.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    with _in_words(path):
+    with _explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
-        with _in_words(path):
+        with _explain_write_errors(path):
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -55,7 +55,7 @@ def replace_whole(path: str | Path) -> Iterator[Path]:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Bring a rename to the disk; file systems without that operation are left to themselves."""
+    """Flush a rename to the disk; on file systems that cannot, do nothing."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -69,8 +69,8 @@ def _flush_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _in_words(path: Path, needed: int = 0) -> Iterator[None]:
-    """Say why a file cannot be written, and that nothing is lost."""
+def _explain_write_errors(path: Path, needed: int = 0) -> Iterator[None]:
+    """Replace errors of the system by a message on why a file cannot be written."""
     try:
         yield
     except FileWriteError:
@@ -83,5 +83,5 @@ def _in_words(path: Path, needed: int = 0) -> Iterator[None]:
         wanted = f"It needs {needed:,} bytes, and {folder}" if needed else f"{folder}"
         raise FileWriteError(
             f"cannot write {path}: {error.strerror or error}. {wanted} has {free:,} bytes free. "
-            "No file that was there is touched. Make room or allow writing, or name another folder"
+            "No existing file was changed. Free some space or allow writing, or name another folder"
         ) from error

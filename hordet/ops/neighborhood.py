@@ -1,4 +1,4 @@
-"""Operators on the neighborhood of each feature: CARAFE and the masked convolution's columns."""
+"""Operators on the neighborhood of each feature: CARAFE, and the columns of masked convolutions."""
 
 from collections.abc import Callable
 
@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import unfold
 
-from hordet.ops.precision import working_dtype
+from hordet.ops.precision import get_working_dtype
 
 
-def _reassemble(
+def _make_reassembly(
     kernel_size: int, group_size: int, scale: int
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """Returns CARAFE (Wang et al. 2019, https://arxiv.org/abs/1905.02188), equation 2."""
+    """Return CARAFE (Wang et al. 2019, https://arxiv.org/abs/1905.02188, equation 2)."""
 
     def reassemble(features: Tensor, masks: Tensor) -> Tensor:
         n, c, h, w = features.shape
@@ -35,18 +35,18 @@ def carafe_naive_forward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Writes the features, upsampled by one kernel for each output pixel, into `output`.
+    """Write the features, upsampled by one kernel for each output pixel, into `output`.
 
     Args:
         features: (N, C, H, W).
-        masks: the kernels, (N, kernel_size ** 2 * group_size, H * scale_factor, W * scale_factor).
+        masks: The kernels, (N, kernel_size ** 2 * group_size, H * scale_factor, W * scale_factor).
         output: (N, C, H * scale_factor, W * scale_factor).
-        kernel_size: side of the kernel, odd.
-        group_size: number of channel groups, each with its own kernels.
-        scale_factor: how much larger the output is.
+        kernel_size: Side of the kernel, odd.
+        group_size: Number of channel groups, each with its own kernels.
+        scale_factor: Factor by which the output is larger.
     """
-    dtype = working_dtype(features.dtype)
-    reassemble = _reassemble(kernel_size, group_size, scale_factor)
+    dtype = get_working_dtype(features.dtype)
+    reassemble = _make_reassembly(kernel_size, group_size, scale_factor)
     output.copy_(reassemble(features.to(dtype), masks.to(dtype)))
 
 
@@ -60,9 +60,9 @@ def carafe_naive_backward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Writes the gradients of the features and of the masks into `grad_input` and `grad_masks`."""
-    dtype = working_dtype(features.dtype)
-    reassemble = _reassemble(kernel_size, group_size, scale_factor)
+    """Write the gradients of the features and of the masks into `grad_input` and `grad_masks`."""
+    dtype = get_working_dtype(features.dtype)
+    reassemble = _make_reassembly(kernel_size, group_size, scale_factor)
     pull_back = torch.func.vjp(reassemble, features.to(dtype), masks.to(dtype))[1]
     gradients = pull_back(grad_output.to(dtype))
     grad_input.copy_(gradients[0])
@@ -80,7 +80,7 @@ def carafe_forward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Does as carafe_naive_forward; `rfeatures` keeps the features for the backward pass."""
+    """Do the same as carafe_naive_forward; `rfeatures` keeps the features for the backward pass."""
     rfeatures.copy_(features)
     carafe_naive_forward(features, masks, output, kernel_size, group_size, scale_factor)
 
@@ -99,7 +99,7 @@ def carafe_backward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Does as carafe_naive_backward; the compiled operator's buffers are left alone."""
+    """Do the same as carafe_naive_backward; the compiled operator's buffers are not used."""
     carafe_naive_backward(
         grad_output,
         rfeatures,
@@ -122,19 +122,19 @@ def masked_im2col_forward(
     pad_h: int,
     pad_w: int,
 ) -> None:
-    """Writes the neighborhoods of M chosen places into `data_col`.
+    """Write the neighborhoods of M chosen places into `data_col`.
 
     Args:
         features: (1, C, H, W).
-        mask_h_idx: rows of the places, (M,).
-        mask_w_idx: columns of the places, (M,).
+        mask_h_idx: Rows of the places, (M,).
+        mask_w_idx: Columns of the places, (M,).
         data_col: (C * kernel_h * kernel_w, M).
-        kernel_h: height of a neighborhood.
-        kernel_w: width of a neighborhood.
-        pad_h: rows of zeros above and below.
-        pad_w: columns of zeros left and right.
+        kernel_h: Height of a neighborhood.
+        kernel_w: Width of a neighborhood.
+        pad_h: Rows of zeros above and below.
+        pad_w: Columns of zeros left and right.
     """
-    dtype = working_dtype(features.dtype)
+    dtype = get_working_dtype(features.dtype)
     columns = unfold(features.to(dtype), (kernel_h, kernel_w), padding=(pad_h, pad_w))[0]
     width = features.shape[3] + 2 * pad_w - kernel_w + 1
     data_col.copy_(columns[:, mask_h_idx * width + mask_w_idx])
@@ -149,5 +149,5 @@ def masked_col2im_forward(
     width: int,
     channels: int,
 ) -> None:
-    """Writes columns (channels, M) to M chosen places of `output`, (1, channels, height, width)."""
+    """Write columns (channels, M) to M chosen places of `output`, (1, channels, height, width)."""
     output[0, :, mask_h_idx, mask_w_idx] = data_col

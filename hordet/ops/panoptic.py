@@ -1,8 +1,8 @@
-"""What mmdet calls of `panopticapi`, which no wheel carries: ids in colors, panoptic quality.
+"""The parts of `panopticapi` that mmdet uses: ids in colors, and panoptic quality.
 
-Panoptic quality is that of Kirillov et al., "Panoptic Segmentation", CVPR 2019, section 4. Matching
-segments is mmdet's part (`mmdet.evaluation.functional.panoptic_utils`); here their counts become
-numbers.
+Panoptic quality is that of Kirillov et al., "Panoptic Segmentation", CVPR 2019, section 4. mmdet
+matches segments (`mmdet.evaluation.functional.panoptic_utils`); here the quality is computed from
+their counts. `panopticapi` is not on PyPI.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 VOID = 0
 """The id of pixels that belong to no segment."""
 OFFSET = 256**3
-"""One more than the largest id that a color holds; true id * OFFSET + predicted id is a pair."""
+"""One more than the largest id in a color; a pair of ids is true id * OFFSET + predicted id."""
 
 
 def rgb2id(color: NDArray[np.integer]) -> NDArray[np.integer] | int:
-    """Reads segment ids out of colors: R + 256 G + 256^2 B.
+    """Read segment ids from colors: R + 256 G + 256^2 B.
 
     Args:
         color: (H, W, 3) image or (3,) color, RGB.
@@ -35,7 +35,7 @@ def rgb2id(color: NDArray[np.integer]) -> NDArray[np.integer] | int:
 
 
 def id2rgb(id_map: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Writes segment ids as colors: (H, W) ids below 256^3 -> (H, W, 3) RGB."""
+    """Write segment ids as colors: (H, W) ids below 256^3 -> (H, W, 3) RGB."""
     ids = np.asarray(id_map)
     return np.stack([ids % 256, ids // 256 % 256, ids // 256**2 % 256], axis=-1).astype(np.uint8)
 
@@ -57,15 +57,15 @@ class PQStatCat:
     fn: int = 0
 
     def __iadd__(self, other: PQStatCat) -> PQStatCat:
-        """Adds the counts of other images."""
+        """Add the counts of other images."""
         self.iou += other.iou
         self.tp += other.tp
         self.fp += other.fp
         self.fn += other.fn
         return self
 
-    def quality(self) -> dict[str, float] | None:
-        """Returns panoptic, segmentation and recognition quality; None without any segment."""
+    def compute_quality(self) -> dict[str, float] | None:
+        """Return panoptic, segmentation and recognition quality; None without segments."""
         count = self.tp + 0.5 * self.fp + 0.5 * self.fn
         if not count:
             return None
@@ -77,15 +77,15 @@ class PQStat:
     """Counts of every category, `stat[category_id]`; those of several images add up."""
 
     def __init__(self) -> None:
-        """Starts with no segment."""
+        """Start without segments."""
         self.pq_per_cat: defaultdict[int, PQStatCat] = defaultdict(PQStatCat)
 
     def __getitem__(self, category: int) -> PQStatCat:
-        """Returns the counts of a category, to be read or changed."""
+        """Return the counts of a category, which may be changed."""
         return self.pq_per_cat[category]
 
     def __iadd__(self, other: PQStat) -> PQStat:
-        """Adds the counts of other images."""
+        """Add the counts of other images."""
         for category, counts in other.pq_per_cat.items():
             self.pq_per_cat[category] += counts
         return self
@@ -93,22 +93,22 @@ class PQStat:
     def pq_average(
         self, categories: dict[int, dict[str, Any]], isthing: bool | None
     ) -> tuple[dict[str, float], dict[int, dict[str, float]]]:
-        """Returns the mean quality of the categories that have a segment, and each one's own.
+        """Return the mean quality of the categories that have segments, and the quality of each.
 
         Args:
             categories: COCO's categories by id, with `isthing`.
             isthing: True for things, False for stuff, None for all.
 
         Returns:
-            `pq`, `sq`, `rq` in 0 to 1 and `n`, the number of categories they are the mean of (0
-            for none, and the means 0); `pq`, `sq`, `rq` a category, 0 for one without a segment.
+            The means `pq`, `sq`, `rq` (0 to 1; 0 without segments) and `n`, the number of
+            categories with segments; and `pq`, `sq`, `rq` of each category, 0 without segments.
         """
         chosen = [
             key
             for key, category in categories.items()
             if isthing is None or isthing == bool(category["isthing"])
         ]
-        found = {key: self.pq_per_cat[key].quality() for key in chosen}
+        found = {key: self.pq_per_cat[key].compute_quality() for key in chosen}
         present = [quality for quality in found.values() if quality is not None]
         names = ("pq", "sq", "rq")
         mean = {name: sum(q[name] for q in present) / max(len(present), 1) for name in names}
@@ -117,6 +117,6 @@ class PQStat:
 
 
 def populate(module: ModuleType) -> None:
-    """Fills `panopticapi`, or its `utils` or `evaluation`: each offers all."""
+    """Fill `panopticapi`, its `utils` or its `evaluation`; each gets all names."""
     for name in ("OFFSET", "VOID", "PQStat", "PQStatCat", "id2rgb", "rgb2id"):
         setattr(module, name, globals()[name])

@@ -3,6 +3,6 @@
 import torch
 
 
-def working_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Returns float32 for 16-bit types, which torchvision lacks on a CPU; else dtype itself."""
+def get_working_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return float32 for 16-bit types, which torchvision lacks on a CPU; otherwise `dtype`."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype

@@ -1,7 +1,7 @@
 """Pooling of features inside regions: RoIAlign (He et al. 2017) and RoIPool (Girshick 2015).
 
-Regions are rows (image index, x1, y1, x2, y2), in pixels of the image; `spatial_scale` takes them
-to the feature map.
+Regions are rows (image index, x1, y1, x2, y2), in pixels of the image; times `spatial_scale` they
+are in cells of the feature map.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ import torch
 import torchvision
 from torch import Tensor
 
-from hordet.ops.precision import working_dtype
+from hordet.ops.precision import get_working_dtype
 
 
 def roi_align_forward(
@@ -27,30 +27,30 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Writes the mean of bilinear samples in each bin of each region into `output`.
+    """Write the mean of bilinear samples in each bin of each region into `output`.
 
     Args:
-        input: features, (N, C, H, W).
-        rois: regions, (R, 5).
+        input: Features, (N, C, H, W).
+        rois: Regions, (R, 5).
         output: (R, C, aligned_height, aligned_width).
-        argmax_y: of maximum pooling, left alone.
-        argmax_x: of maximum pooling, left alone.
-        aligned_height: bins of a region, top to bottom.
-        aligned_width: bins of a region, left to right.
-        spatial_scale: features a pixel.
-        sampling_ratio: samples along each side of a bin; 0 is one a feature.
+        argmax_y: For maximum pooling, not used.
+        argmax_x: For maximum pooling, not used.
+        aligned_height: Number of bins of a region, top to bottom.
+        aligned_width: Number of bins of a region, left to right.
+        spatial_scale: Cells of the feature map per pixel.
+        sampling_ratio: Samples along each side of a bin; 0 takes one for each cell.
         pool_mode: 1, the mean.
-        aligned: pixel centers lie at halves.
+        aligned: Whether pixel centers are at half coordinates.
 
     Raises:
-        NotImplementedError: for pool_mode 0, the maximum.
+        NotImplementedError: For pool_mode 0, the maximum.
     """
     if pool_mode == 0:
         raise NotImplementedError(
             "RoIAlign got pool_mode='max', which torchvision lacks; use pool_mode='avg', or "
             "replace mmcv-lite by a compiled mmcv"
         )
-    dtype = working_dtype(input.dtype)
+    dtype = get_working_dtype(input.dtype)
     output.copy_(
         torchvision.ops.roi_align(
             input.to(dtype),
@@ -76,8 +76,8 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Writes the gradient of the features (N, C, H, W) into `grad_input`; see roi_align_forward."""
-    rois = rois.to(working_dtype(grad_output.dtype))
+    """Write the gradient of the features (N, C, H, W) into `grad_input`; see roi_align_forward."""
+    rois = rois.to(get_working_dtype(grad_output.dtype))
 
     def backward(grad: Tensor, gradient: Tensor) -> None:
         gradient.copy_(
@@ -93,16 +93,16 @@ def roi_align_backward(
             )
         )
 
-    # torchvision's kernel runs on one thread of a CPU, and channels do not meet in it.
+    # On a CPU torchvision's kernel uses one thread; channels are independent, so they are split.
     threads = torch.get_num_threads() if grad_output.device.type == "cpu" else 1
     grads = [grad.to(rois.dtype).contiguous() for grad in grad_output.chunk(threads, dim=1)]
     gradients = grad_input.chunk(threads, dim=1)
-    over_parts = _pool(threads).map if threads > 1 else map
+    over_parts = _get_thread_pool(threads).map if threads > 1 else map
     list(over_parts(backward, grads, gradients))
 
 
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
+def _get_thread_pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
 
@@ -115,24 +115,25 @@ def roi_pool_forward(
     pooled_width: int,
     spatial_scale: float,
 ) -> None:
-    """Writes the maximum of each bin of each region into `output`, its place into `argmax`.
+    """Write the maximum of each bin of each region into `output`, and its place into `argmax`.
 
-    This is mmcv's operator: bins start at the floor and end at the ceiling of their exact borders.
-    torchvision's rounds the regions first and gives other numbers. One region at a time, so slow.
+    As in mmcv's operator, bins start at the floor and end at the ceiling of their exact borders.
+    torchvision's operator rounds the regions first and gives other numbers. This one is slow,
+    because it computes one region at a time.
 
     Args:
-        input: features, (N, C, H, W).
-        rois: regions, (R, 5).
+        input: Features, (N, C, H, W).
+        rois: Regions, (R, 5).
         output: (R, C, pooled_height, pooled_width); an empty bin is 0.
-        argmax: the same shape, int32: row * W + column; an empty bin is -1.
-        pooled_height: bins of a region, top to bottom.
-        pooled_width: bins of a region, left to right.
-        spatial_scale: features a pixel.
+        argmax: Like `output`, int32: row * W + column; an empty bin is -1.
+        pooled_height: Number of bins of a region, top to bottom.
+        pooled_width: Number of bins of a region, left to right.
+        spatial_scale: Cells of the feature map per pixel.
     """
     height, width = input.shape[2:]
-    rois = rois.to(working_dtype(rois.dtype))
-    rows = _bins(rois[:, 2], rois[:, 4], pooled_height, spatial_scale, height)
-    columns = _bins(rois[:, 1], rois[:, 3], pooled_width, spatial_scale, width)
+    rois = rois.to(get_working_dtype(rois.dtype))
+    rows = _compute_bins(rois[:, 2], rois[:, 4], pooled_height, spatial_scale, height)
+    columns = _compute_bins(rois[:, 1], rois[:, 3], pooled_width, spatial_scale, width)
     output.zero_()
     argmax.fill_(-1)
     for index, image in enumerate(rois[:, 0].long().tolist()):
@@ -147,10 +148,10 @@ def roi_pool_forward(
                 argmax[index, :, i, j] = (row * width + column).int()
 
 
-def _bins(
+def _compute_bins(
     start: Tensor, end: Tensor, count: int, scale: float, size: int
 ) -> list[list[tuple[int, int]]]:
-    """Returns the first and last + 1 feature of every bin of every region along one axis."""
+    """Return the first and the last + 1 cell of every bin of every region along one axis."""
     start = start[:, None] * scale
     length = (end[:, None] + 1) * scale - start
     bins = torch.arange(count + 1, device=start.device, dtype=start.dtype)
@@ -170,11 +171,11 @@ def roi_pool_backward(
     pooled_width: int,
     spatial_scale: float,
 ) -> None:
-    """Writes into `grad_input`, (N, C, H, W), the gradients (R, C, h, w) at their maxima."""
+    """Write into `grad_input`, (N, C, H, W), the gradients (R, C, h, w) at their maxima."""
     planes = grad_input.new_zeros(
         grad_input.shape[:2].numel(),
         grad_input.shape[2:].numel(),
-        dtype=working_dtype(grad_input.dtype),
+        dtype=get_working_dtype(grad_input.dtype),
     )
     channels = torch.arange(grad_input.shape[1], device=rois.device)
     plane = rois[:, :1].long() * grad_input.shape[1] + channels

@@ -1,4 +1,4 @@
-"""Masks as COCO's run lengths, without a bitmap of the image; knows no other part of hordet."""
+"""Masks as COCO's run lengths, encoded without a bitmap of the whole image."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from pycocotools import mask as coco_mask
 
 
 def encode_crop(crop: NDArray[Any], x: int, y: int, height: int, width: int) -> dict[str, Any]:
-    """Encode a mask that is nonzero in a part of its image alone.
+    """Encode a mask that is nonzero only in a part of its image.
 
     Args:
-        crop: The part, transposed, for COCO counts down the columns: (columns, rows), bool or uint8
-            of 0 and 1.
-        x: Its first column in the image.
-        y: Its first row.
+        crop: The part, transposed, because COCO counts down the columns: (columns, rows), bool or
+            uint8 of 0 and 1.
+        x: First column of the part in the image.
+        y: First row of the part in the image.
         height: Of the image.
         width: Of the image.
 
@@ -23,37 +23,57 @@ def encode_crop(crop: NDArray[Any], x: int, y: int, height: int, width: int) -> 
         COCO's compressed run lengths: dict(size=[height, width], counts=bytes).
     """
     columns, rows = crop.shape
-    # A zero ends each column, unless runs go on at the top of the next one.
+    # A zero ends each column, unless runs continue at the top of the next column.
     step = rows if rows == height else rows + 1
     stretch = np.zeros(columns * step + 2, dtype=np.uint8)
     stretch[1:-1].reshape(columns, step)[:, :rows] = crop
     (edges,) = np.nonzero(stretch[1:] != stretch[:-1])
     column, row = np.divmod(edges, step)
     runs = np.diff((x + column) * height + y + row, prepend=0, append=height * width)
-    # Zeros come first, if none; COCO's own encoder ends with the last run that is not empty.
+    # The first run is of zeros and may be empty; as in COCO's encoder, the last run is not empty.
     runs = runs if runs[-1] else runs[:-1]
     return coco_mask.frPyObjects(dict(size=[height, width], counts=runs.tolist()), height, width)
+
+
+def has_polygon(segmentation: Any) -> bool:
+    """Tell whether an annotation's segmentation has run lengths, or a polygon of three points."""
+    return not isinstance(segmentation, list) or any(len(polygon) >= 6 for polygon in segmentation)
+
+
+def encode_segmentation(segmentation: Any, size: tuple[int, int]) -> dict[str, Any]:
+    """Encode an annotation's polygons or run lengths.
+
+    Args:
+        segmentation: In one of COCO's forms: polygons, or run lengths, compressed or not.
+        size: (height, width) of the image.
+
+    Returns:
+        COCO's compressed run lengths; those of an empty mask if no polygon has three points.
+    """
+    if isinstance(segmentation, list):
+        # pycocotools would read a polygon of two points as a box.
+        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
+        if not polygons:
+            return encode_crop(np.zeros((0, 0), np.uint8), 0, 0, *size)
+        return coco_mask.merge(coco_mask.frPyObjects(polygons, *size))
+    if isinstance(segmentation["counts"], list):
+        return coco_mask.frPyObjects(segmentation, *size)
+    return segmentation
 
 
 def decode_segmentation(segmentation: Any, size: tuple[int, int]) -> NDArray[np.uint8] | None:
     """Rasterize an annotation's polygons or run lengths.
 
     Args:
-        segmentation: As COCO has it: polygons, or run lengths, compressed or not.
+        segmentation: As of `encode_segmentation`.
         size: (height, width) of the image.
 
     Returns:
-        0 and 1, (height, width); None if there is no polygon.
+        0 and 1, (height, width); None if there are only polygons of fewer than three points.
     """
-    if isinstance(segmentation, list):
-        # Fewer than three points are no polygon; pycocotools would read two as a box.
-        polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
-        if not polygons:
-            return None
-        segmentation = coco_mask.merge(coco_mask.frPyObjects(polygons, *size))
-    elif isinstance(segmentation["counts"], list):
-        segmentation = coco_mask.frPyObjects(segmentation, *size)
-    return coco_mask.decode(segmentation)
+    if not has_polygon(segmentation):
+        return None
+    return coco_mask.decode(encode_segmentation(segmentation, size))
 
 
 def encode_mask(
@@ -63,9 +83,9 @@ def encode_mask(
 
     Args:
         mask: Bitmap (rows, columns), uint8 of 0 and 1, of the image or of a part of it.
-        x: First column of the part.
-        y: Its first row.
-        size: (height, width) of the image; the mask's by default.
+        x: First column of the part in the image.
+        y: First row of the part in the image.
+        size: (height, width) of the image; by default the size of the mask.
 
     Returns:
         COCO's compressed run lengths.

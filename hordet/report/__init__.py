@@ -1,1 +1,1 @@
-"""One page on a run, or on several beside one another: `page.write_report`."""
+"""An HTML page on one run, or on several side by side: `page.write_report`."""

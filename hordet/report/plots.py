@@ -1,4 +1,4 @@
-"""The report's plots: small figures that stay legible on a telephone."""
+"""The report's plots: small figures that are legible on a phone."""
 
 import base64
 import io
@@ -10,22 +10,30 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hordet.evaluation.coco_eval import CocoScores
-from hordet.report.run_folder import HEADLINES, RunFolder
+from hordet.evaluation.headline import HEADLINES, JUDGING_METRICS
+from hordet.report.run_folder import RunFolder
 
 COLORS = ("#1f5fa8", "#d1495b", "#2a9d58", "#8e5ea2", "#c77d0a", "#3a3a3a")
 CLASSES_AT_MOST = 30
 
 
 def embed_figure(figure: Figure, kind: str = "svg") -> str:
-    """Return a figure as the data of an HTML image."""
+    """Return a figure as a data URL for an HTML image.
+
+    Args:
+        figure: The figure.
+        kind: 'svg' or 'jpg'.
+    """
     data = io.BytesIO()
-    options = {"dpi": 110, "pil_kwargs": {"quality": 80}} if kind == "jpg" else {}
-    figure.savefig(data, format=kind, **options)
+    if kind == "jpg":
+        figure.savefig(data, format=kind, dpi=110, pil_kwargs={"quality": 80})
+    else:
+        figure.savefig(data, format=kind)
     mime = {"svg": "image/svg+xml", "jpg": "image/jpeg"}[kind]
     return f"data:{mime};base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
-def _axes(title: str, x: str = "", y: str = "", height: float = 2.9) -> tuple[Figure, Axes]:
+def _make_axes(title: str, x: str = "", y: str = "", height: float = 2.9) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(4.4, height), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title, fontsize=11, loc="left")
@@ -43,33 +51,34 @@ def _finish(figure: Figure, axes: Axes, names: int) -> str:
 
 
 def plot_training_curves(runs: Sequence[RunFolder]) -> list[str]:
-    """Draw loss, learning rate and gradient norm over iterations, a line a run."""
+    """Draw loss, learning rate and gradient norm over iterations, one line for each run."""
     made = []
     for key, title, scale in (
         ("loss", "Training loss", "linear"),
         ("lr", "Learning rate", "linear"),
         ("grad_norm", "Gradient norm", "log"),
     ):
-        if not any(run.curve(key)[0] for run in runs):
+        if not any(run.get_curve(key)[0] for run in runs):
             continue
-        figure, axes = _axes(title, "iteration")
-        for run, color in zip(runs, _colors(runs), strict=True):
-            if run.curve(key)[0]:
-                axes.plot(*run.curve(key), color=color, label=run.name, lw=1.5)
+        figure, axes = _make_axes(title, "iteration")
+        for run, color in zip(runs, _choose_colors(runs), strict=True):
+            if run.get_curve(key)[0]:
+                axes.plot(*run.get_curve(key), color=color, label=run.name, lw=1.5)
         axes.set_yscale(scale)
         made.append(_finish(figure, axes, len(runs)))
     return made
 
 
 def plot_validation_curves(runs: Sequence[RunFolder]) -> list[str]:
-    """Draw each headline metric over the validations, a line a run."""
+    """Draw the metrics by which runs are judged over the validations, one line for each run."""
     made = []
-    for key, (name, divisor) in HEADLINES.items():
-        if not any(run.metric(key)[0] for run in runs):
+    for key in JUDGING_METRICS:
+        name, divisor = HEADLINES[key]
+        if not any(run.get_metric(key)[0] for run in runs):
             continue
-        figure, axes = _axes(f"{name} on validation", "epoch or iteration")
-        for run, color in zip(runs, _colors(runs), strict=True):
-            steps, values = run.metric(key)
+        figure, axes = _make_axes(f"{name} on validation", "epoch or iteration")
+        for run, color in zip(runs, _choose_colors(runs), strict=True):
+            steps, values = run.get_metric(key)
             if not steps:
                 continue
             scaled = [value / divisor for value in values]
@@ -79,12 +88,12 @@ def plot_validation_curves(runs: Sequence[RunFolder]) -> list[str]:
     return made
 
 
-def plot_precision_recall(figures: CocoScores, classes: Sequence[str], kind: str) -> str:
-    """Draw precision over recall: the mean of the classes at three overlaps."""
+def plot_precision_recall(scores: CocoScores, kind: str) -> str:
+    """Draw precision over recall: the mean over classes at three overlaps."""
     name = {"bbox": "Boxes", "segm": "Masks"}[kind]
-    figure, axes = _axes(f"{name}: precision and recall", "recall", "precision")
+    figure, axes = _make_axes(f"{name}: precision and recall", "recall", "precision")
     recall = np.linspace(0, 1, 101)
-    table = np.ma.masked_less(figures.precision[:, :, :, 0, -1], 0)
+    table = np.ma.masked_less(scores.precision[:, :, :, 0, -1], 0)
     for threshold, color in zip((0, 5, 8), COLORS, strict=False):
         mean = np.ma.filled(table[threshold].mean(axis=1), 0)
         axes.plot(recall, mean, color=color, label=f"overlap {0.5 + 0.05 * threshold:.2f}")
@@ -94,8 +103,8 @@ def plot_precision_recall(figures: CocoScores, classes: Sequence[str], kind: str
 
 
 def plot_error_bars(gains: dict[str, float]) -> str:
-    """Draw what repairing each kind of error would add to AP50."""
-    figure, axes = _axes("AP50 that is lost to each kind of error", "AP50")
+    """Draw the AP50 that correcting each kind of error would add."""
+    figure, axes = _make_axes("AP50 that is lost to each kind of error", "AP50")
     names = list(gains)[::-1]
     bars = axes.barh(names, [gains[name] for name in names], color=COLORS[1])
     axes.bar_label(bars, fmt="%.3f", padding=3, fontsize=9)
@@ -104,7 +113,14 @@ def plot_error_bars(gains: dict[str, float]) -> str:
 
 
 def plot_confusion(matrix: NDArray[np.int64], rows: Sequence[str], columns: Sequence[str]) -> str:
-    """Draw a confusion matrix, each row divided by its sum; the largest classes of many."""
+    """Draw a confusion matrix with each row divided by its sum.
+
+    Args:
+        matrix: Counts by true (row) and predicted (column) class; only the CLASSES_AT_MOST largest
+            rows are drawn.
+        rows: Names of the rows.
+        columns: Names of the columns.
+    """
     kept = np.sort(np.argsort(-matrix.sum(axis=1), kind="stable")[:CLASSES_AT_MOST])
     part = matrix[np.ix_(kept, kept)]
     share = part / np.maximum(matrix.sum(axis=1)[kept, None], 1)
@@ -122,5 +138,5 @@ def plot_confusion(matrix: NDArray[np.int64], rows: Sequence[str], columns: Sequ
     return embed_figure(figure)
 
 
-def _colors(runs: Sequence[RunFolder]) -> list[str]:
+def _choose_colors(runs: Sequence[RunFolder]) -> list[str]:
     return [COLORS[i % len(COLORS)] for i in range(len(runs))]

@@ -1,4 +1,4 @@
-"""Predict the validation images of a run with its best checkpoint, and score them."""
+"""Predicts the validation images of a run with its best checkpoint, and scores them."""
 
 import contextlib
 import copy
@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config
 from mmengine.registry import METRICS, DefaultScope
 from mmengine.structures import InstanceData
 from numpy.typing import NDArray
@@ -32,21 +31,21 @@ from hordet.visualization.panels import (
     make_truth_panel,
 )
 
-SHOWN = 4  # images of each of: worst, best, random
+SHOWN = 4  # number of worst, of best and of random images
 
 
 @dataclass
 class RunPredictions:
-    """What the predictions of a run say.
+    """Predictions of a run, scored.
 
     Attributes:
         classes: Names of the classes.
-        colors: Their colors, 0 to 1.
-        seconds: Prediction of one image, mean.
-        images: Truth and prediction of the worst, the best and random images, with a title.
-        figures: COCO's figures by 'bbox' and 'segm'; of detectors.
-        errors: What a detector gets wrong.
-        confusion: Pixels (K, K) of a segmentor by true (row) and predicted class.
+        colors: Colors of the classes, 0 to 1.
+        seconds: Mean time to predict an image.
+        images: Titles, and truth and prediction of the worst, the best and random images.
+        scores: COCO's scores of a detector by 'bbox' and 'segm'.
+        errors: Errors of a detector.
+        confusion: Pixels (K, K) of a segmentor by true (row) and predicted (column) class.
         summary: Metrics of a segmentor, in percent.
     """
 
@@ -54,20 +53,21 @@ class RunPredictions:
     colors: list[tuple[float, float, float]]
     seconds: float
     images: list[tuple[str, list[Pair]]]
-    figures: dict[str, CocoScores] = field(default_factory=dict)
+    scores: dict[str, CocoScores] = field(default_factory=dict)
     errors: DetectionErrors | None = None
     confusion: NDArray[np.int64] | None = None
     summary: dict[str, float] = field(default_factory=dict)
 
 
-def predict(folder: RunFolder) -> RunPredictions:
-    """Run a run's checkpoint over its validation images.
+def predict_validation_images(folder: RunFolder) -> RunPredictions:
+    """Predict the validation images of a run with its checkpoint.
 
     Args:
         folder: The run, with a checkpoint.
 
     Raises:
-        ReportError: The run is of a task that the report does not know.
+        ReportError: The report does not support the metric of the run, or the config has no
+            validation data.
         DatasetError: The images are not where the config says.
     """
     cfg = copy.deepcopy(folder.config)
@@ -75,15 +75,15 @@ def predict(folder: RunFolder) -> RunPredictions:
     if not cfg.get("val_dataloader") or not metrics:
         raise ReportError(
             f"{folder.path}: its config has no val_dataloader and val_evaluator, so there is "
-            "nothing to predict. Use --no-predictions for its curves."
+            "nothing to predict. Use --no-predictions to report its curves only."
         )
     cfg.test_dataloader, cfg.test_cfg = cfg.val_dataloader, cfg.get("test_cfg") or {}
     names = {"CocoMetric": "hordet.CocoMetric", "IoUMetric": "hordet.IoUMetric"}
     kind = str(metrics[0]["type"]).rpartition(".")[2]
     if kind not in names:
         raise ReportError(
-            f"{folder.path}: predictions are reported for {' and '.join(names)}, this run has "
-            f"{kind}. Use --no-predictions for its curves."
+            f"{folder.path}: predictions are reported for {' and '.join(names)}, and this run has "
+            f"{kind}. Use --no-predictions to report its curves only."
         )
     metrics[0]["type"] = names[kind]
     cfg.test_evaluator = metrics[0]
@@ -95,14 +95,14 @@ def predict(folder: RunFolder) -> RunPredictions:
         with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
             metric = METRICS.build(cfg.test_evaluator)
             metric.dataset_meta = runner.test_dataloader.dataset.metainfo
-            seconds = _run(runner.model, runner.test_dataloader, metric)
+            seconds = _process_images(runner.model, runner.test_dataloader, metric)
             if kind == "CocoMetric":
-                return _detection(cfg, runner.test_dataloader.dataset, metric, seconds)
-            return _segmentation(runner, metric, seconds)
+                return _score_detections(runner.test_dataloader.dataset, metric, seconds)
+            return _score_segmentation(runner, metric, seconds)
 
 
-def _run(model: torch.nn.Module, loader: Any, metric: Any) -> float:
-    """Feed a metric with predictions; return the mean seconds of an image."""
+def _process_images(model: Any, loader: Any, metric: Any) -> float:
+    """Predict all images of a loader for a metric; return the mean seconds for an image."""
     model.eval()
     spent, number = 0.0, 0
     with torch.no_grad():
@@ -116,7 +116,14 @@ def _run(model: torch.nn.Module, loader: Any, metric: Any) -> float:
 
 
 def _choose(quality: dict[Any, float]) -> list[tuple[str, list[Any]]]:
-    """Choose the worst, the best, and random ones of the others."""
+    """Choose the worst, the best, and random others.
+
+    Args:
+        quality: The quality of each image, by its key.
+
+    Returns:
+        A title and the keys for each group that has images.
+    """
     order = sorted(quality, key=lambda key: quality[key])
     number = min(SHOWN, max(1, len(order) // 3))
     worst, best = order[:number], order[number:][-number:][::-1]
@@ -126,7 +133,7 @@ def _choose(quality: dict[Any, float]) -> list[tuple[str, list[Any]]]:
     return [(title, keys) for title, keys in named if keys]
 
 
-def _detection(cfg: Config, dataset: Any, metric: Any, seconds: float) -> RunPredictions:
+def _score_detections(dataset: Any, metric: Any, seconds: float) -> RunPredictions:
     """Score detections."""
     results = {result.image_id: result for _, result in metric.results}
     if metric._coco_api is None:
@@ -134,7 +141,7 @@ def _detection(cfg: Config, dataset: Any, metric: Any, seconds: float) -> RunPre
     truth = metric._coco_api.dataset
     categories = sorted(metric._coco_api.get_cat_ids(cat_names=dataset.metainfo["classes"]))
     kinds = [kind for kind in metric.metrics if kind in ("bbox", "segm")]
-    figures = {
+    scores = {
         kind: evaluate_coco(truth, list(results.values()), kind, category_ids=categories)
         for kind in kinds
     }
@@ -145,7 +152,7 @@ def _detection(cfg: Config, dataset: Any, metric: Any, seconds: float) -> RunPre
     indices = {dataset.get_data_info(i)["img_id"]: i for i in range(len(dataset))}
     quality = {key: value for key, value in errors.quality.items() if key in indices}
     images = [
-        (title, [_pair(dataset, indices[key], results.get(key), labels) for key in keys])
+        (title, [_make_pair(dataset, indices[key], results.get(key), labels) for key in keys])
         for title, keys in _choose(quality)
     ]
     classes = [names[category] for category in categories]
@@ -154,13 +161,22 @@ def _detection(cfg: Config, dataset: Any, metric: Any, seconds: float) -> RunPre
         get_class_colors(dataset.metainfo)[1],
         seconds,
         images,
-        figures=figures,
+        scores=scores,
         errors=errors,
     )
 
 
-def _pair(dataset: Any, index: int, result: ImageResult | None, labels: dict[int, int]) -> Pair:
-    """Gather the truth and the detections of an image for drawing."""
+def _make_pair(
+    dataset: Any, index: int, result: ImageResult | None, labels: dict[int, int]
+) -> Pair:
+    """Return truth and detections of an image as panels.
+
+    Args:
+        dataset: Data set of mmdet.
+        index: Number of the image in it.
+        result: Detections of the image, if there are any.
+        labels: Label of each category id.
+    """
     info = dataset.get_data_info(index)
     size = (info["height"], info["width"])
     found = InstanceData(
@@ -175,13 +191,13 @@ def _pair(dataset: Any, index: int, result: ImageResult | None, labels: dict[int
             labels=torch.tensor([labels[key] for key in result.categories.tolist()]),
         )
         if result.masks is not None:
-            dense = coco_mask.decode(result.run_lengths()).transpose(2, 0, 1)
+            dense = coco_mask.decode(result.get_run_lengths()).transpose(2, 0, 1)
             found.masks = torch.from_numpy(np.ascontiguousarray(dense))
     truth = make_truth_panel(info, size)
     return Pair(index, info["img_path"], truth, make_prediction_panel(found, CONFUSION_SCORE))
 
 
-def _segmentation(runner: Any, metric: Any, seconds: float) -> RunPredictions:
+def _score_segmentation(runner: Any, metric: Any, seconds: float) -> RunPredictions:
     """Score label maps."""
     dataset = runner.test_dataloader.dataset
     classes, colors = get_class_colors(dataset.metainfo)

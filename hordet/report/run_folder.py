@@ -1,4 +1,4 @@
-"""What a run left in its work folder: settings, logs, environment, checkpoints."""
+"""Reads the work folder of a run: settings, logs, environment, checkpoints."""
 
 import json
 import re
@@ -11,31 +11,25 @@ from mmengine.config import Config
 
 from hordet.config.load import rename_types
 from hordet.errors import ReportError
+from hordet.evaluation.headline import HEADLINES, JUDGING_METRICS
 
-# Metrics by which a run is judged, the first that it has; their names, and what divides them.
-HEADLINES = {
-    "segm_mAP": ("mask AP", 1),
-    "bbox_mAP": ("box AP", 1),
-    "mIoU": ("mIoU", 100),
-    "PQ": ("PQ", 100),
-}
 _NESTED = (dict, list, tuple)
 _ENVIRONMENT = ("Python", "PyTorch", "TorchVision", "MMEngine", "CUDA available", "GPU 0", "seed")
 
 
 @dataclass
 class RunFolder:
-    """A run as its folder shows it.
+    """A run, read from its work folder.
 
     Attributes:
         path: The work folder.
-        name: Its name on the page.
-        config: The settings it was run with.
-        train: Logged iterations in order: `step`, `loss`, `lr`, `grad_norm`, `time` ...
-        validations: Logged validations in order: `step` and metrics.
+        name: Name of the run on the page.
+        config: The config of the run.
+        train: Logged iterations in order, with `step`, `loss`, `lr`, `grad_norm`, `time` ...
+        validations: Logged validations in order, with `step` and metrics.
         environment: Versions and devices.
-        checkpoint: The best checkpoint by the config's metric, or else the last.
-        cut_lines: Lines of the logs that were cut short, and are left out.
+        checkpoint: The best checkpoint by the config's metric, or the last; None without any.
+        cut_lines: Number of log lines that were cut short and are ignored.
     """
 
     path: Path
@@ -47,13 +41,13 @@ class RunFolder:
     checkpoint: Path | None = None
     cut_lines: int = 0
 
-    def curve(self, key: str) -> tuple[list[float], list[float]]:
-        """Return the steps and values of what was logged in training."""
+    def get_curve(self, key: str) -> tuple[list[float], list[float]]:
+        """Return the steps and values of a quantity that was logged in training."""
         rows = [row for row in self.train if key in row]
         return [row["step"] for row in rows], [row[key] for row in rows]
 
-    def metric(self, name: str) -> tuple[list[float], list[float]]:
-        """Return the steps and values of a metric by the last part of its key, -1 left out."""
+    def get_metric(self, name: str) -> tuple[list[float], list[float]]:
+        """Return the steps and values of a metric by the last part of its key, without any -1."""
         points = [
             (row["step"], value)
             for row in self.validations
@@ -64,10 +58,10 @@ class RunFolder:
 
     @property
     def headline(self) -> tuple[str, str, float] | None:
-        """Key, name and divisor of the metric by which the run is judged."""
-        for key, (name, divisor) in HEADLINES.items():
-            if self.metric(key)[1]:
-                return key, name, divisor
+        """Key, title and divisor of the metric by which the run is judged; None without any."""
+        for key in JUDGING_METRICS:
+            if self.get_metric(key)[1]:
+                return key, *HEADLINES[key]
         return None
 
 
@@ -75,42 +69,42 @@ def read_run(path: str | Path) -> RunFolder:
     """Read a work folder.
 
     Args:
-        path: The folder, with one subfolder of logs for each start of the run.
+        path: The folder, with a subfolder of logs for each start of the run.
 
     Raises:
-        ReportError: It is no work folder, or nothing was logged yet.
+        ReportError: It is not a work folder, or nothing was logged yet.
     """
     path = Path(path)
     sessions = sorted(folder.parent for folder in path.glob("*/vis_data"))
     configs = [s / "vis_data/config.py" for s in sessions if (s / "vis_data/config.py").is_file()]
     if not configs:
         raise ReportError(
-            f"{path} is no work folder of a run: it has no */vis_data/config.py. Give the folder "
-            "that hordet train wrote to (--work-dir)."
+            f"{path} is not the work folder of a run: it has no */vis_data/config.py. Give the "
+            "folder into which `hordet train` wrote (--work-dir)."
         )
     config = Config.fromfile(configs[-1])
     rename_types(config)
     run = RunFolder(path, path.resolve().name, config)
     for session in sessions:
-        rows, cut = _rows(session / "vis_data/scalars.json")
+        rows, cut = _read_rows(session / "vis_data/scalars.json")
         run.cut_lines += cut
         train = [row for row in rows if "loss" in row]
-        # A resumed run repeats iterations; the later start counts.
+        # A resumed run repeats iterations; those of the later start are kept.
         start = train[0]["step"] if train else float("inf")
         run.train = [row for row in run.train if row["step"] < start] + train
         later = [row for row in rows if "loss" not in row]
         first = later[0]["step"] if later else float("inf")
         run.validations = [row for row in run.validations if row["step"] < first] + later
         for log in session.glob("*.log"):
-            run.environment |= _environment(log.read_text(errors="replace"))
+            run.environment |= _read_environment(log.read_text(errors="replace"))
     if not run.train and not run.validations:
         raise ReportError(f"{path}: nothing is logged yet. Wait for the first log interval.")
-    run.checkpoint = _checkpoint(path)
+    run.checkpoint = _find_checkpoint(path)
     return run
 
 
 def make_names_distinct(paths: Sequence[Path]) -> list[str]:
-    """Name folders by as many of their last parts as tell them apart, one if that is enough."""
+    """Return names for folders: their last parts, as few as make all names different."""
     whole = [path.resolve() for path in paths]
     for count in range(1, max(len(path.parts) for path in whole)):
         names = ["/".join(path.parts[-count:]) for path in whole]
@@ -119,8 +113,8 @@ def make_names_distinct(paths: Sequence[Path]) -> list[str]:
     return [str(path) for path in whole]
 
 
-def _rows(path: Path) -> tuple[list[dict[str, float]], int]:
-    """Read the logged lines, and count those cut short."""
+def _read_rows(path: Path) -> tuple[list[dict[str, float]], int]:
+    """Return the logged lines, and the number of lines that were cut short."""
     rows, cut = [], 0
     for line in path.read_text().splitlines() if path.is_file() else ():
         try:
@@ -130,7 +124,8 @@ def _rows(path: Path) -> tuple[list[dict[str, float]], int]:
     return [row for row in rows if "step" in row], cut
 
 
-def _environment(log: str) -> dict[str, str]:
+def _read_environment(log: str) -> dict[str, str]:
+    """Return versions and devices that mmengine wrote into a log."""
     found = {}
     for name in _ENVIRONMENT:
         match = re.search(rf"^ +{re.escape(name)}: (.+)$", log, re.MULTILINE)
@@ -139,7 +134,8 @@ def _environment(log: str) -> dict[str, str]:
     return found
 
 
-def _checkpoint(path: Path) -> Path | None:
+def _find_checkpoint(path: Path) -> Path | None:
+    """Return the best checkpoint of a work folder, or the last, or None."""
     best = sorted(path.glob("best_*.pth"), key=lambda file: file.stat().st_mtime)
     if best:
         return best[-1]
@@ -149,21 +145,21 @@ def _checkpoint(path: Path) -> Path | None:
 
 
 def compare_settings(base: Any, config: Any) -> list[tuple[str, str, str]]:
-    """List the settings that differ: dotted key, value of the base, value of the run."""
-    old, new = dict(_flat(base)), dict(_flat(config))
+    """Return the settings that differ: dotted key, value of the base, value of the run."""
+    old, new = dict(_flatten(base)), dict(_flatten(config))
     keys = sorted(old.keys() | new.keys())
     none = "not set"
     rows = [(key, old.get(key, none), new.get(key, none)) for key in keys]
     return [row for row in rows if row[1] != row[2]]
 
 
-def _flat(value: Any, begin: str = "") -> Iterator[tuple[str, str]]:
+def _flatten(value: Any, begin: str = "") -> Iterator[tuple[str, str]]:
     """Yield dotted keys and values of nested settings."""
     if isinstance(value, dict) and value:
         for key, item in value.items():
-            yield from _flat(item, f"{begin}.{key}" if begin else str(key))
+            yield from _flatten(item, f"{begin}.{key}" if begin else str(key))
     elif isinstance(value, (list, tuple)) and any(isinstance(item, _NESTED) for item in value):
         for index, item in enumerate(value):
-            yield from _flat(item, f"{begin}.{index}")
+            yield from _flatten(item, f"{begin}.{index}")
     else:
         yield begin, repr(list(value) if isinstance(value, tuple) else value)

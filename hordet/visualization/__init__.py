@@ -1,1 +1,1 @@
-"""Objects and class maps drawn over images."""
+"""Draws objects and class maps over images."""

@@ -1,6 +1,5 @@
-"""Images with what was found in them: sheets of prediction beside truth, and overlays."""
+"""Draws predictions over images: sheets of truth beside prediction, and overlays."""
 
-import colorsys
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +14,13 @@ from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path as MplPath
 from numpy.typing import NDArray
 
-from hordet.visualization.panels import Color, Pair, Panel
+from hordet.visualization.panels import Color, Pair, Panel, make_color
 
 PANEL_INCHES = 3.6
 DOTS_PER_INCH = 110
-LABELS_AT_MOST = 20  # objects of one panel; more labels would hide the image
-LEGEND_AT_MOST = 30  # classes, largest area first
-# Of one image: the long side whatever its pixels, an entry of the legend, and pixels.
+LABELS_AT_MOST = 20  # labeled objects of a panel; more labels would hide the image
+LEGEND_AT_MOST = 30  # classes in a legend, largest area first
+# Overlays: inches of the long side and of a legend entry; smallest and largest long side, pixels.
 OVERLAY_INCHES, LEGEND_INCHES = 6.0, 1.5
 SMALLEST_OVERLAY, LARGEST_OVERLAY = 800, 4000
 
@@ -29,19 +28,26 @@ SMALLEST_OVERLAY, LARGEST_OVERLAY = 800, 4000
 def draw_sheet(
     pairs: Sequence[Pair], classes: Sequence[str], colors: Sequence[Color], title: str
 ) -> Figure:
-    """Lay out truth beside prediction, two images a row, with a legend for class maps."""
+    """Draw truth beside prediction, two images in a row, with a legend for class maps.
+
+    Args:
+        pairs: Truth and prediction of each image.
+        classes: Names of the classes.
+        colors: Colors of the classes.
+        title: Title of the sheet.
+    """
     columns = min(len(pairs), 2)
     rows = -(-len(pairs) // columns)
     images = [mmcv.imread(pair.image_path, channel_order="rgb") for pair in pairs]
-    # One height for all panels: that of the typical image, within reason.
+    # All panels have the height of the median image, within limits.
     ratio = float(np.clip(np.median([i.shape[0] / i.shape[1] for i in images]), 0.4, 1.6))
-    panels = [panel for pair in pairs for panel in (pair.truth, pair.prediction)]
-    legend = _legend(panels, classes, colors)
+    drawn = [panel for pair in pairs for panel in (pair.truth, pair.prediction)]
+    legend = _make_legend(drawn, classes, colors)
     legend_rows = -(-len(legend) // (3 * columns))
     width = 2 * columns * PANEL_INCHES
     panel_height = PANEL_INCHES * ratio + 0.4
     height = rows * panel_height + 0.4 + 0.22 * legend_rows
-    # A Figure of its own, not pyplot's: no global state, no window.
+    # A Figure without pyplot has no global state and no window.
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     figure.suptitle(title, fontsize=12)
     axes = figure.subplots(rows, 2 * columns, squeeze=False)
@@ -75,11 +81,10 @@ def draw_panel(
         blended = cv2.addWeighted(image, 0.4, overlay, 0.6, 0)
         image = np.where(painted[..., None], blended, image)
     axis.imshow(image)
-    axis.autoscale(False)  # boxes beyond the image do not shrink it
+    axis.autoscale(False)  # boxes that reach beyond the image do not shrink it
     for i, (box, label) in enumerate(zip(panel.boxes, panel.labels, strict=True)):
-        # One class alone: a color an object tells neighbors apart.
-        by_object = colorsys.hsv_to_rgb(0.618 * i % 1, 0.85, 0.95)
-        color = colors[label] if len(classes) > 1 else by_object
+        # With a single class, each object has its own color.
+        color = colors[label] if len(classes) > 1 else make_color(i)
         if i < len(panel.outlines):
             rings = [np.vstack([part, part[:1]]) for part in panel.outlines[i] if len(part) > 2]
             shape = MplPath.make_compound_path(*(MplPath(ring, closed=True) for ring in rings))
@@ -111,31 +116,31 @@ def draw_overlay(
     with_legend: bool = True,
     largest: int = LARGEST_OVERLAY,
 ) -> NDArray[np.uint8]:
-    """Draw one image alone.
+    """Draw a panel over a single image.
 
-    Lines and words have the same share of every image. Its long side becomes at least
-    SMALLEST_OVERLAY pixels, so that words are legible, and at most `largest`.
+    Lines and text have the same size relative to every image. The long side of the result has at
+    least SMALLEST_OVERLAY pixels, so that text is legible, and at most `largest`.
 
     Args:
         image: RGB, (H, W, 3).
-        panel: What is drawn over it.
+        panel: What to draw over it.
         classes: Names of the classes.
-        colors: Their colors.
-        with_legend: Put a legend below where colors are not named within the image.
-        largest: Most pixels of the long side; drawing takes time by them.
+        colors: Colors of the classes.
+        with_legend: Add a legend below the image for colors without labels in the image.
+        largest: Largest long side in pixels; it limits the time.
 
     Returns:
         RGB, (h, w, 3).
     """
     longest = max(image.shape[:2])
     if longest > largest:
-        image, panel = _shrink(image, panel, largest / longest)
+        image, panel = _downscale(image, panel, largest / longest)
         longest = largest
     factor = max(1.0, SMALLEST_OVERLAY / longest)
     dots = factor * longest / OVERLAY_INCHES
-    # The hundredth of a pixel keeps a whole number whole.
+    # A hundredth of a pixel more, so that rounding down keeps whole numbers.
     width, height = (factor * side / dots + 0.01 / dots for side in image.shape[1::-1])
-    legend = _legend([panel], classes, colors) if with_legend else []
+    legend = _make_legend([panel], classes, colors) if with_legend else []
     columns = max(1, int(width / LEGEND_INCHES))
     strip = 0.12 + 0.2 * -(-len(legend) // columns) if legend else 0.0
     figure = Figure(figsize=(width, height + strip), dpi=dots, facecolor="white")
@@ -149,23 +154,25 @@ def draw_overlay(
     return np.array(canvas.buffer_rgba())[..., :3]
 
 
-def _shrink(
+def _downscale(
     image: NDArray[np.uint8], panel: Panel, factor: float
 ) -> tuple[NDArray[np.uint8], Panel]:
-    """Scale an image down, and what is drawn over it."""
-    image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    """Scale down an image and what is drawn over it."""
+    small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     semantic = panel.semantic
     if semantic is not None:
-        size = image.shape[1::-1]
-        semantic = cv2.resize(semantic, size, interpolation=cv2.INTER_NEAREST)
+        size = small.shape[1::-1]
+        semantic = np.asarray(cv2.resize(semantic, size, interpolation=cv2.INTER_NEAREST))
     outlines = [[part * factor for part in parts] for parts in panel.outlines]
-    return image, replace(panel, boxes=panel.boxes * factor, outlines=outlines, semantic=semantic)
+    return np.asarray(small, dtype=np.uint8), replace(
+        panel, boxes=panel.boxes * factor, outlines=outlines, semantic=semantic
+    )
 
 
-def _legend(
+def _make_legend(
     panels: Iterable[Panel], classes: Sequence[str], colors: Sequence[Color]
 ) -> list[Patch]:
-    """Name the colors of class maps and of objects without words, most of them first."""
+    """Make the legend for class maps and objects without labels, most frequent class first."""
     area = np.zeros(len(classes))
     for panel in panels:
         labels = panel.labels if len(panel.boxes) > LABELS_AT_MOST and len(classes) > 1 else ()

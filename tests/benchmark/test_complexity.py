@@ -11,7 +11,12 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import nn
 
 from hordet.backbones import HorNet
-from hordet.benchmark.complexity import EmptyOnMeta, count, count_complexity, get_paper_shape
+from hordet.benchmark.complexity import (
+    EmptyOnMeta,
+    count_complexity,
+    count_forward,
+    get_paper_shape,
+)
 from hordet.config.load import load_config
 from hordet.layers import GlobalLocalFilter
 
@@ -23,7 +28,7 @@ def test_layers_by_hand():
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2)
     )
-    cost = count(model, (3, 32, 20))
+    cost = count_forward(model, (3, 32, 20))
     pixels = 16 * 10
     assert cost.matrix_multiply_adds == 9 * 3 * 8 * pixels
     # Bias 1, BatchNorm 2, ReLU 1, pooling 1 an input.
@@ -33,7 +38,7 @@ def test_layers_by_hand():
 
 
 def test_ffts_by_hand():
-    cost = count(GlobalLocalFilter(8), (8, 12, 20))
+    cost = count_forward(GlobalLocalFilter(8), (8, 12, 20))
     # Half of the channels, forth and back; 2^7 < 12 * 20 < 2^8.
     assert cost.fft == 2 * 4 * 12 * 20 * 8
     assert cost.multiply_adds == cost.matrix_multiply_adds == 4 * 9 * 12 * 20
@@ -43,7 +48,7 @@ def test_layers_of_other_classes_are_seen_by_torchs_counter_alone():
     class StandardizedConv2d(nn.Conv2d):
         pass
 
-    cost = count(StandardizedConv2d(3, 8, 1), (3, 5, 5))
+    cost = count_forward(StandardizedConv2d(3, 8, 1), (3, 5, 5))
     assert (cost.multiply_adds, cost.matrix_multiply_adds) == (0, 3 * 8 * 25)
 
 
@@ -52,12 +57,12 @@ def test_norms_of_hornet_are_left_out_as_in_the_authors_code():
     pixels = 4
     convs = (4 * 4 * 3 + 1) * 8 + (8 + 1) * 16 + (49 + 1) * 12 + (4 + 1) * 8 + (8 + 1) * 8
     # mmcv's counter has no bias in a linear layer.
-    assert count(model, (3, 8, 8)).multiply_adds == (convs + 2 * 8 * 32) * pixels
+    assert count_forward(model, (3, 8, 8)).multiply_adds == (convs + 2 * 8 * 32) * pixels
 
 
 def test_frozen_parameters_count():
     model = nn.Conv2d(3, 8, 1).requires_grad_(False)
-    assert count(model, (3, 4, 4)).parameters == 32
+    assert count_forward(model, (3, 4, 4)).parameters == 32
 
 
 @pytest.mark.parametrize(
@@ -95,7 +100,7 @@ def test_shapes_count_as_values_do(path):
         model = MODELS.build(cfg.model)
     assert not next(model.parameters()).is_meta
     # mmseg's example has SyncBN, as it is: both counts pass over it.
-    assert count(model, (3, 96, 64)) == count_complexity(cfg, (3, 96, 64))
+    assert count_forward(model, (3, 96, 64)) == count_complexity(cfg, (3, 96, 64))
 
 
 def test_stages_and_masks_are_counted():
@@ -130,5 +135,5 @@ def test_no_values_are_computed():
     with EmptyOnMeta():
         model = HorNet("large", spatial="gf")
     assert next(model.parameters()).is_meta
-    assert count(model.to("meta"), (3, 2560, 640)).multiply_adds > 7e11
+    assert count_forward(model.to("meta"), (3, 2560, 640)).multiply_adds > 7e11
     assert not torch.empty(1).is_meta

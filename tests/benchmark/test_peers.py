@@ -71,7 +71,7 @@ def test_the_step_finds_what_does_not_train():
 
 def test_figures_of_resnet_50():
     """By arithmetic: the classifier is 2,049,000 of torchvision's 25,557,032 parameters."""
-    row = table.measure("ResNet-50", PEERS["ResNet-50"])
+    row = table.measure_backbone("ResNet-50", PEERS["ResNet-50"])
     backbone, whole = row.parameters
     assert backbone == 25_557_032 - 2_049_000
     laterals, fusions = 3840 * 256 + 4 * 256, 4 * 249_600
@@ -83,7 +83,7 @@ def test_figures_of_resnet_50():
     assert 1 < row.loss < 3
     assert (
         "| ResNet-50 | 256, 512, 1024, 2048 | any | 23.51 | 25.49 | 83.41 |"
-        in table.format_markdown([row])
+        in table.format_backbone_table([row])
     )
 
 

@@ -9,8 +9,8 @@ import torch
 from hordet.benchmark.candidates import Candidate, read_candidate_config
 from hordet.benchmark.memory import measure_peak_memory
 from hordet.benchmark.roofline import Roofline, measure_roofline
-from hordet.benchmark.speed import SpeedRow, SpeedSettings, compare
-from hordet.benchmark.speed_report import draw_plot, format_markdown
+from hordet.benchmark.speed import SpeedRow, SpeedSettings, time_candidates
+from hordet.benchmark.speed_report import draw_speed_plot, format_speed_table
 
 NAIVE = Path(__file__).parents[1] / "references" / "naive_hornet.py"
 
@@ -47,11 +47,11 @@ def test_report(tmp_path):
         SpeedRow("b", (0.2, 0.2), (0.3, 0.3), 0, 2**21, 0.0),
     ]
     roofline = Roofline({"float32": 4e10}, 2e10, {"float32": 3e10})
-    table = format_markdown(rows, roofline, SpeedSettings())
+    table = format_speed_table(rows, roofline, SpeedSettings())
     assert "float32 40 GFLOP/s; one processor's 30; copies 20.0 GB/s" in table
     assert "| a:eager:float32 | 100.0 | 0.0% | 1.00 | 200.0 | 1.00 | 1 | 1.0 | 25% |" in table
     assert "| b | 200.0 | 0.0% | 2.00 | 300.0 | 1.50 | 2 |  |  |" in table
-    draw_plot(rows, roofline, SpeedSettings(), tmp_path / "plot.png")
+    draw_speed_plot(rows, roofline, SpeedSettings(), tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -63,7 +63,9 @@ def test_roofline_is_of_this_world():
 
 def test_comparison():
     candidates = [Candidate("block"), Candidate("block", "naive")]
-    rows, roofline = compare(candidates, SpeedSettings(threads=1, naive_file=NAIVE), repeats=2)
+    rows, roofline = time_candidates(
+        candidates, SpeedSettings(threads=1, naive_file=NAIVE), repeats=2
+    )
     # 32 x 32 pixels: projections 2 C^2, C^2 and between gates, MLP 8 C^2, depthwise.
     c, mixed, pixels = 256, 256 * (2 - 2**-3), 32 * 32
     between = 32 * 64 + 64 * 128 + 128 * 256
@@ -96,4 +98,4 @@ def test_only_the_naive_detector_takes_the_stock_road():
 
 def test_a_failing_candidate_is_named():
     with pytest.raises(RuntimeError, match="block:naive:float32.*published equations"):
-        compare([Candidate("block", "naive")], SpeedSettings(threads=1), repeats=1)
+        time_candidates([Candidate("block", "naive")], SpeedSettings(threads=1), repeats=1)

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from hordet.benchmark.complexity import Complexity
-from hordet.benchmark.zoo import ZooRow, count_configs, format_markdown, read_metafiles
+from hordet.benchmark.zoo import ZooRow, count_configs, format_zoo_table, read_metafiles
 
 CONFIG = """
 default_scope = "mmseg"
@@ -69,7 +69,7 @@ def test_markdown():
         ZooRow("configs/b/two.py", None, "no scale", {}),
     ]
     header, _, one, three, *_, two = (
-        s for s in format_markdown(rows).splitlines() if s.startswith("| ")
+        s for s in format_zoo_table(rows).splitlines() if s.startswith("| ")
     )
     columns = header.count("|")
     assert one == (

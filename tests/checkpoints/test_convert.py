@@ -15,7 +15,7 @@ from hordet.backbones import HorNet
 from hordet.checkpoints import (
     SOURCES,
     TARGETS,
-    convert,
+    convert_names,
     fill_model,
     load_checkpoint,
     save_checkpoint,
@@ -86,23 +86,27 @@ def test_official_and_mmpretrain_round_trip(official, name, prefix):
     file = {"state_dict" if prefix else "model": official(name, prefix), "optimizer": {}}
     state = file["state_dict" if prefix else "model"]
 
-    there = convert(file, target="mmpretrain")
+    there = convert_names(file, target="mmpretrain")
     assert (there.source, there.target) == ("official", "mmpretrain")
     assert there.known == len(state) and not there.unknown and not there.dropped
     expected = [mmpretrain_name(key) for key in state]
     if classification:
         expected = [key if key[:4] in ("head", "back") else f"backbone.{key}" for key in expected]
     assert list(there.state_dict) == expected
-    assert same(convert(wrap_state_dict(there), target="mmpretrain").state_dict, there.state_dict)
+    assert same(
+        convert_names(wrap_state_dict(there), target="mmpretrain").state_dict, there.state_dict
+    )
 
     for target in ("official", "hordet"):
-        back = convert(wrap_state_dict(there), target=target)
+        back = convert_names(wrap_state_dict(there), target=target)
         assert back.source == "mmpretrain"
         assert same(back.state_dict, state)
-        again = convert(wrap_state_dict(back), target=target)
+        again = convert_names(wrap_state_dict(back), target=target)
         assert same(again.state_dict, state)
-    assert same(convert(file).state_dict, state)  # these names are ours
-    assert same(convert(file, source="hordet", target="mmpretrain").state_dict, there.state_dict)
+    assert same(convert_names(file).state_dict, state)  # these names are ours
+    assert same(
+        convert_names(file, source="hordet", target="mmpretrain").state_dict, there.state_dict
+    )
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -119,15 +123,15 @@ def test_files_round_trip(official, tmp_path, name, suffix):
     path = tmp_path / f"a{suffix}"
     for target in TARGETS[:3]:
         if name in PARTS:
-            conversion = convert(state, source="hordet")
+            conversion = convert_names(state, source="hordet")
         else:
-            conversion = convert(state, target=target)
+            conversion = convert_names(state, target=target)
         content = conversion.state_dict if suffix == ".safetensors" else wrap_state_dict(conversion)
         save_checkpoint(content, path, overwrite=True)
         if name in PARTS:
             back = load_checkpoint(path)
         else:
-            back = convert(load_checkpoint(path), target="official").state_dict
+            back = convert_names(load_checkpoint(path), target="official").state_dict
         assert {*back} == {*state} and all(torch.equal(back[k], state[k]) for k in state)
 
 
@@ -150,7 +154,9 @@ def hornet(name):
 def test_by_way_of_mmpretrain_into_the_model(official, name):
     state = official(name)
     model = empty(lambda: hornet(name))
-    coverage = fill_model(model, convert(convert(state, target="mmpretrain").state_dict).state_dict)
+    coverage = fill_model(
+        model, convert_names(convert_names(state, target="mmpretrain").state_dict).state_dict
+    )
     norms = tuple(f"norm{i}.{p}" for i in range(4) for p in ("weight", "bias"))
     head = ("norm.weight", "norm.bias", "head.weight", "head.bias")
     own = model.state_dict()
@@ -166,28 +172,28 @@ def test_by_way_of_mmpretrain_into_the_model(official, name):
 def test_filters_of_another_size_are_reported(official, size):
     state = official("cls/hornet_tiny_gf")
     if size != "classification":  # mmpretrain has (24, 12) and (13, 7) for the authors' sizes
-        state = convert(state, target="mmpretrain").state_dict
+        state = convert_names(state, target="mmpretrain").state_dict
         for key in state:
             if key.endswith("complex_weight"):
                 height, width = (24, 12) if ".2." in key[:18] else (13, 7)
                 state[key] = torch.rand(len(state[key]), height, width, 2)
-    coverage = fill_model(empty(lambda: hornet("tiny_gf_24x13")), convert(state).state_dict)
+    coverage = fill_model(empty(lambda: hornet("tiny_gf_24x13")), convert_names(state).state_dict)
     assert len(coverage.reshaped) == 20 and coverage.share > 0.98
     assert all(key.endswith("complex_weight") for key in coverage.reshaped)
     assert "reshaped: stages.2.0.gnconv.dwconv.complex_weight" in str(coverage)
 
 
 def test_the_norm_of_a_classifier_never_becomes_that_of_a_feature_map(official):
-    file = convert(official("cls/hornet_tiny_7x7"), target="mmpretrain").state_dict
+    file = convert_names(official("cls/hornet_tiny_7x7"), target="mmpretrain").state_dict
     cut_out = {k.removeprefix("backbone."): v for k, v in file.items() if k[:4] == "back"}
     for state in (file, cut_out):
-        converted = convert(state).state_dict
+        converted = convert_names(state).state_dict
         assert "norm.weight" in converted and not any("norm3" in key for key in converted)
     # A detector's own norm is one, alone or not.
     detector = {"backbone.norm3.weight": file["backbone.norm3.weight"]}
     detector |= {k: v for k, v in file.items() if "stages" in k}
     detector["neck.lateral_convs.0.conv.weight"] = torch.ones(1)
-    assert "backbone.norm3.weight" in convert(detector).state_dict
+    assert "backbone.norm3.weight" in convert_names(detector).state_dict
 
 
 @pytest.mark.parametrize(
@@ -222,14 +228,16 @@ def test_official_detectors_and_segmentors(repository, official, leaf, parts):
     others = {k: torch.rand_like(v.float()) for k, v in model.state_dict().items()}
     state |= {k: v for k, v in others.items() if not k.startswith(tuple(parts))}
     file = {"meta": {"mmcv_version": "1.5.0"}, "state_dict": state, "optimizer": {"state": {}}}
-    converted = convert(file).state_dict
+    converted = convert_names(file).state_dict
     assert same(converted, state)
     coverage = fill_model(model, converted)
     assert coverage.matched == coverage.total and not coverage.unexpected
     assert not coverage.missing and not coverage.reshaped
     own = model.state_dict()
     assert all(torch.equal(own[key], state[key]) for key in state if "tracked" not in key)
-    back = convert(convert(file, target="mmpretrain").state_dict, target="official").state_dict
+    back = convert_names(
+        convert_names(file, target="mmpretrain").state_dict, target="official"
+    ).state_dict
     assert same(back, state)
 
 
@@ -267,7 +275,7 @@ def randomised(model):
 
 def test_convnext_of_torchvision():
     source, target = randomised(small_convnext("torchvision")), small_convnext("timm").eval()
-    conversion = convert(source.state_dict())
+    conversion = convert_names(source.state_dict())
     assert (conversion.family, conversion.source) == ("ConvNeXt", "torchvision")
     target.load_state_dict(conversion.state_dict, strict=True)
     x = torch.randn(2, 3, 64, 64)
@@ -279,12 +287,12 @@ def test_convnext_of_its_authors():
 
     model = randomised(small_convnext("timm"))
     state = model.state_dict()
-    file = convert(state, target="official")
+    file = convert_names(state, target="official")
     assert "stages.2.1.pwconv1.weight" in file.state_dict and file.source == "timm"
     assert "downsample_layers.0.1.bias" in file.state_dict
     read = checkpoint_filter_fn(dict(file.state_dict), model)
     assert {*read} == {*state} and all(torch.equal(read[key], state[key]) for key in state)
-    assert same(convert(wrap_state_dict(file), target="timm").state_dict, state)
+    assert same(convert_names(wrap_state_dict(file), target="timm").state_dict, state)
 
 
 SWIN = dict(depths=(2, 2, 2, 2), num_heads=(1, 2, 4, 8))
@@ -309,7 +317,7 @@ def test_swin_into_mmdet(tmp_path, installed, project):
     for name, parameter in source.named_parameters():
         if not name.startswith("norm."):  # mmdet has other norms at its outputs, at their start
             torch.nn.init.normal_(parameter, 0.05, 0.1)
-    conversion = convert(source.eval().state_dict())
+    conversion = convert_names(source.eval().state_dict())
     assert (conversion.family, conversion.source) == ("Swin", project)
     assert not conversion.unknown
     if project == "timm":  # timm's own reader of their files undoes it
@@ -336,7 +344,7 @@ def test_resnet_needs_no_other_names(project):
 
     make = dict(torchvision=torchvision.models.resnet50, timm=lambda: timm.create_model("resnet50"))
     state = make[project]().state_dict()
-    conversion = convert(state)
+    conversion = convert_names(state)
     assert conversion.family == "ResNet" and same(conversion.state_dict, state)
     model = MODELS.build(dict(type="mmdet.ResNet", depth=50))
     coverage = fill_model(model, conversion.state_dict)
@@ -348,7 +356,7 @@ def test_resnet_v1c_of_timm():
 
     stem = dict(stem_width=32, stem_type="deep")
     source = randomised(ResNet(BasicBlock, [2, 2, 2, 2], num_classes=5, **stem))
-    conversion = convert(source.state_dict())
+    conversion = convert_names(source.state_dict())
     assert (conversion.family, conversion.source) == ("ResNet V1c", "timm")
     target = MODELS.build(dict(type="mmseg.ResNetV1c", depth=18))
     target.eval()
@@ -356,7 +364,7 @@ def test_resnet_v1c_of_timm():
     assert coverage.share == 1 and {*coverage.unexpected} == {"fc.weight", "fc.bias"}
     x = torch.randn(1, 3, 64, 64)
     torch.testing.assert_close(target(x)[-1], source.forward_features(x), rtol=1e-4, atol=1e-4)
-    back = convert(conversion.state_dict, target="timm").state_dict
+    back = convert_names(conversion.state_dict, target="timm").state_dict
     assert same(back, source.state_dict())
 
 
@@ -372,38 +380,38 @@ def test_tables(family):
 
 def test_a_file_of_another_kind():
     state = torch.nn.Sequential(torch.nn.Linear(2, 2)).state_dict()
-    with pytest.raises(CheckpointError, match=r"0 of 2 names fit.*there is 0\.weight, 0\.bias"):
-        convert(state)
+    with pytest.raises(CheckpointError, match=r"0 of 2 names fit.*it holds 0\.weight, 0\.bias"):
+        convert_names(state)
     with pytest.raises(CheckpointError, match="0 of 0 names fit.*no tensor"):
-        convert({"epoch": 3})
+        convert_names({"epoch": 3})
     mixed = {f"layer1.{i}.conv1.weight": torch.ones(1) for i in range(4)}
     mixed |= {f"other.{i}": torch.ones(1) for i in range(2)}
     with pytest.raises(CheckpointError, match=r"4 of 6 names fit the nearest \(ResNet, torch.*90%"):
-        convert(mixed)
-    conversion = convert(mixed, minimum_share=0.5)
+        convert_names(mixed)
+    conversion = convert_names(mixed, minimum_share=0.5)
     assert conversion.unknown == ("other.0", "other.1") and same(conversion.state_dict, mixed)
     assert "4 of 6 names known; unknown, kept: other.0, other.1" in str(conversion)
-    kept = convert(mixed, source="hordet", target="hordet")
+    kept = convert_names(mixed, source="hordet", target="hordet")
     assert same(kept.state_dict, mixed) and str(kept) == "6 tensors, names kept"
 
 
 def test_words_that_are_not_known():
     with pytest.raises(CheckpointError, match="got source 'keras'; allowed are auto, hordet"):
-        convert({}, source="keras")
+        convert_names({}, source="keras")
     with pytest.raises(CheckpointError, match="got target 'torchvision'; allowed are hordet"):
-        convert({}, target="torchvision")
+        convert_names({}, target="torchvision")
     resnet = {"layer1.0.conv1.weight": torch.ones(1)}
     with pytest.raises(CheckpointError, match="ResNet has no names of 'mmpretrain'"):
-        convert(resnet, target="mmpretrain")
+        convert_names(resnet, target="mmpretrain")
     with pytest.raises(CheckpointError, match="0 of 1 names fit the nearest.*official"):
-        convert(resnet, source="official")
+        convert_names(resnet, source="official")
     assert {"torchvision", "efficientnet-pytorch"} < {*SOURCES}
 
 
 def test_the_given_dict_stays_as_it_is():
     source = small_convnext("torchvision").state_dict()
     before = dict(source)
-    result = convert(source).state_dict
+    result = convert_names(source).state_dict
     assert list(source) == list(before) and all(source[key] is before[key] for key in before)
     gamma = result["stages.0.blocks.0.gamma"]
     assert gamma.data_ptr() == source["features.1.0.layer_scale"].data_ptr()

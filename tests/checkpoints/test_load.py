@@ -61,7 +61,7 @@ def test_safetensors(tmp_path):
     save_file({"w": torch.arange(3.0)}, tmp_path / "a.safetensors")
     assert load_checkpoint(tmp_path / "a.safetensors")["w"].tolist() == [0, 1, 2]
     (tmp_path / "b.safetensors").write_bytes((tmp_path / "a.safetensors").read_bytes()[:20])
-    with pytest.raises(CheckpointError, match="truncated or no safetensors"):
+    with pytest.raises(CheckpointError, match="truncated or not a safetensors"):
         load_checkpoint(tmp_path / "b.safetensors")
 
 

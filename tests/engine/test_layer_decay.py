@@ -289,7 +289,7 @@ def test_optimizer_without_weight_decay_keeps_its_own():
         (dict(decay_rate=0.5, decay_type="block_wise"), "'layer_wise' and 'stage_wise'"),
         (dict(decay_rate=0.5, mode="theirs"), "'default' and 'official'"),
         (dict(decay_rate=0.5, mode="official"), "needs an integer num_layers"),
-        (dict(decay_rate=0.5, num_layers=12), "knows the layers from the backbone"),
+        (dict(decay_rate=0.5, num_layers=12), "asks the backbone for its layers"),
         (dict(decay_rate=1.5), r"allowed is a number in \(0, 1\]"),
         (dict(decay_type="layer_wise"), "got decay_rate=None"),
         (None, "got decay_rate=None"),

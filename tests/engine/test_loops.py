@@ -367,8 +367,8 @@ def test_fewer_batches_in_a_pass(train, tmp_path):
     runner = SimpleNamespace(seed=0, visualizer=SimpleNamespace())
     loop = EpochBasedTrainLoop(runner, DataLoader(Noisy(), batch_size=5), max_epochs=1)
     position = dict(passes=0, batches=3, batches_per_pass=5, sampler_seed=None, validated=False)
-    loop.go_on_at(position, None)
-    assert loop.position(False)["batches"] == 1  # 3 of 5 is 1 of 2
+    loop.resume_at(position, None)
+    assert loop.get_position(False)["batches"] == 1  # 3 of 5 is 1 of 2
 
 
 def test_an_infinite_sampler_begins_anywhere():

@@ -21,9 +21,9 @@ from hordet.evaluation.coco_eval import evaluate_coco
 from hordet.evaluation.coco_results import (
     ImageResult,
     encode_masks,
+    iterate_coco_items,
     read_results,
     read_truth,
-    to_coco,
     write_results,
 )
 
@@ -102,7 +102,7 @@ def guess(image_id=7, category=2, score=0.5, number=1):
 @pytest.fixture(params=["shapes", "coco_mini", "nuclei"])
 def truth(request, tmp_path):
     if request.param == "shapes":
-        coco_benchmark._Drawn(6, 10).write_truth(tmp_path / "truth.json")
+        coco_benchmark._RandomData(6, 10).write_truth(tmp_path / "truth.json")
         return read_truth(tmp_path / "truth.json")
     folder = request.getfixturevalue("shared_data") / request.param / "annotations"
     name = {"coco_mini": "instances_val2017.json", "nuclei": "instances_val.json"}[request.param]
@@ -117,7 +117,7 @@ def truth(request, tmp_path):
 def test_all_figures_equal_those_of_pycocotools(truth, kind, monkeypatch):
     monkeypatch.setattr(coco_eval, "CHUNK", 100)  # several chunks of categories
     results = list(disturbed(truth))
-    items = [item for result in results for item in to_coco(result, kind)]
+    items = [item for result in results for item in iterate_coco_items(result, kind)]
     for item in items if kind == "segm" else ():
         del item["bbox"]  # pycocotools would take the area of the box for that of the mask
     expected = by_pycocotools(truth, items, kind)
@@ -138,7 +138,7 @@ def test_classes_apart_and_together(truth):
     slow = evaluate_coco(truth, results, "bbox", backend="pycocotools", **settings)
     assert np.abs(fast.stats - slow.stats).max() <= 1e-12 and fast.categories == [-1]
     apart = evaluate_coco(truth, results, "bbox")
-    mean = np.nanmean([apart.of_category(k)["AP"] for k in range(len(apart.categories))])
+    mean = np.nanmean([apart.summarize_category(k)["AP"] for k in range(len(apart.categories))])
     assert mean == pytest.approx(apart.stats[0], abs=1e-12)
 
 
@@ -210,7 +210,9 @@ def test_result_files_that_are_no_such(tmp_path):
     write_results(tmp_path / "results.json", [guess(number=3)], "bbox")
     whole = (tmp_path / "results.json").read_text()
     assert len(read(whole)[0].scores) == 3
-    with pytest.raises(EvaluationError, match="results.json is no whole JSON file .* cut short"):
+    with pytest.raises(
+        EvaluationError, match="results.json is not a complete JSON file .* cut short"
+    ):
         read(whole[:-20])
     with pytest.raises(EvaluationError, match="must hold a list of detections, got dict"):
         read(small_truth())
@@ -223,15 +225,15 @@ def test_result_files_that_are_no_such(tmp_path):
         read([item | dict(category_id=0)])
     with pytest.raises(EvaluationError, match="Cannot read"):
         read_results(tmp_path / "nowhere.json", small_truth(), "bbox")
-    with pytest.raises(EvaluationError, match="is no COCO annotation file"):
+    with pytest.raises(EvaluationError, match="is not a COCO annotation file"):
         read_truth(tmp_path / "results.json")
 
 
 def test_the_benchmark_measures_and_compares():
-    rows = coco_benchmark.measure(images=4, detections=10)
+    rows = coco_benchmark.measure_coco_evaluation(images=4, detections=10)
     assert [row.kind for row in rows] == ["bbox", "segm"]
     assert all(row.difference <= 1e-12 and min(row.seconds) > 0 for row in rows)
-    assert coco_benchmark.format_markdown(rows).count("\n") == 4
+    assert coco_benchmark.format_evaluation_table(rows).count("\n") == 4
 
 
 def test_the_tool_scores_a_result_file(repository, tmp_path):

@@ -1,13 +1,21 @@
 """Exports of small models in ONNX Runtime beside the models, and what is refused."""
 
+import cv2
+import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
+from hordet.errors import ExportError
+from hordet.export.exporter import ExportSettings, export_model
+from hordet.export.graphs import build_graph
+from hordet.export.images import read_image
+from hordet.export.runtime import OnnxFile, predict_with
 from hordet.registry import MODELS
 
-onnx = pytest.importorskip("onnx", reason="the extra 'export' is not installed")
+pytest.importorskip("onnx", reason="the extra 'export' is not installed")
 pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
 pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
 
@@ -56,7 +64,8 @@ def segmentor(spatial):
             ),
         )
     )
-    return awake(MODELS.build(cfg.model)), cfg
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        return awake(MODELS.build(cfg.model)), cfg
 
 
 def detector(mask=True, classes=3):
@@ -84,3 +93,95 @@ def detector(mask=True, classes=3):
         del cfg.model.roi_head["mask_roi_extractor"], cfg.model.roi_head["mask_head"]
     with DefaultScope.overwrite_default_scope("mmdet"):
         return awake(MODELS.build(cfg.model)), cfg
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory):
+    """An image file of 96 x 128 pixels with structure at several scales."""
+    rng = np.random.default_rng(0)
+    coarse = np.kron(rng.integers(0, 256, (6, 8, 3)), np.ones((16, 16, 1)))
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    noise = rng.integers(-40, 40, coarse.shape)
+    cv2.imwrite(str(path), np.clip(coarse + noise, 0, 255).astype(np.uint8))
+    return str(path)
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_a_detector_of_any_size(tmp_path, photo, mask):
+    model, cfg = detector(mask)
+    path = tmp_path / "model.onnx"
+    rows = export_model(model, cfg, path, ExportSettings(image=photo))
+    assert [row.size for row in rows] == [(96, 128), (70, 93), (126, 168)]
+    assert all(row.count > 0 and row.worst < 1e-4 for row in rows)
+    file = OnnxFile(path)
+    assert file.outputs == ["boxes", "scores", "labels", *(["mask_logits"] if mask else [])]
+    assert file.metadata["kind"] == "detections" and file.metadata["num_classes"] == 3
+
+    sample = DetDataSample(metainfo=dict(img_shape=(96, 128), ori_shape=(48, 64)))
+    sample.set_metainfo(dict(scale_factor=(2.0, 2.0)))
+    images = read_image(model, photo)
+    with torch.no_grad():
+        want = model.predict(images, [sample.clone()], rescale=True)[0].pred_instances
+        predict_with(model, path)
+        got = model.predict(images, [sample.clone()], rescale=True)[0].pred_instances
+    assert model.backbone is None and len(want) > 0
+    torch.testing.assert_close(got.bboxes, want.bboxes, atol=1e-3, rtol=0)
+    assert got.labels.tolist() == want.labels.tolist()
+    assert not mask or got.masks.shape[1:] == (48, 64)
+
+
+@pytest.mark.parametrize("spatial", ["dw7x7", "gf"])
+def test_a_segmentor_of_any_size(tmp_path, photo, spatial):
+    model, cfg = segmentor(spatial)
+    path = tmp_path / "model.onnx"
+    rows = export_model(model, cfg, path, ExportSettings(image=photo, labels=True))
+    assert all(row.count is None and row.differences == {"labels": 0.0} for row in rows)
+    images = torch.randn(2, 3, 64, 80)
+    with torch.no_grad():
+        want = model.encode_decode(images, [dict(img_shape=(64, 80))] * 2).argmax(1)
+    assert (OnnxFile(path)(images)["labels"] == want).float().mean() > 0.999
+
+
+def test_features_by_torch_export(tmp_path, photo):
+    model, cfg = segmentor("gf")
+    settings = ExportSettings(part="features", dynamic=False, transform="fft", image=photo)
+    (row,) = export_model(model, cfg, tmp_path / "features.pt2", settings)
+    assert row.size == (96, 128) and {*row.differences} == {f"level_{i}" for i in range(4)}
+    run = torch.export.load(tmp_path / "features.pt2").module()
+    assert [tuple(level.shape[1:]) for level in run(torch.zeros(1, 3, 96, 128)).values()] == [
+        (8, 24, 32),
+        (16, 12, 16),
+        (32, 6, 8),
+        (64, 3, 4),
+    ]
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path, photo):
+    model, cfg = segmentor("gf")
+    path = tmp_path / "model.onnx"
+    with pytest.raises(ExportError, match=r"allowed are files that end in \.onnx or \.pt2"):
+        export_model(model, cfg, tmp_path / "model.pth", ExportSettings(image=photo))
+    with pytest.raises(ExportError, match="one size only: add --static"):
+        export_model(model, cfg, path, ExportSettings(image=photo, transform="fft"))
+    with pytest.raises(ExportError, match="No file is kept.*--limit"):
+        export_model(model, cfg, path, ExportSettings(image=photo, dynamic=False, limit=0.0))
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ExportError, match="need a whole segmentor"):
+        build_graph(detector()[0], labels=True)
+    other, _ = detector()
+    other.roi_head.bbox_head.bbox_coder = object()
+    with pytest.raises(ExportError, match="object cannot be exported in a whole detector"):
+        build_graph(other)
+
+
+def test_a_file_of_another_model_is_refused(tmp_path, photo):
+    model, cfg = segmentor("dw7x7")
+    path = tmp_path / "model.onnx"
+    export_model(model, cfg, path, ExportSettings(image=photo, dynamic=False))
+    with pytest.raises(ExportError, match="gives logits, and MaskRCNN needs boxes"):
+        predict_with(detector()[0], path)
+    model.num_classes = 5
+    with pytest.raises(ExportError, match="has 3 classes, and the config has 5"):
+        predict_with(model, path)
+    with pytest.raises(ExportError, match="does not accept inputs of .*it was made for"):
+        OnnxFile(path)(torch.zeros(1, 3, 64, 64))

@@ -162,7 +162,7 @@ def test_in_a_thread_nothing_goes_before_what_replaces_it_is_there(tmp_path):
     with pytest.raises(FileWriteError, match=r"cannot write .*iter_2\.pth"):
         queue.wait()
     assert (tmp_path / "iter_1.pth").read_bytes() == b"1"
-    with queue.removals_last():
+    with queue.defer_removals():
         queue.remove(tmp_path / "iter_1.pth")
         queue.write(tmp_path / "iter_2.pth", b"2")
     queue.wait()

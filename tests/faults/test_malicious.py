@@ -130,5 +130,5 @@ def test_trust_is_given_in_words_and_warned_of(tmp_path, monkeypatch):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trust_pickle()
-    assert "may run any code of whoever wrote them" in str(caught[0].message)
+    assert "may run any code of their authors" in str(caught[0].message)
     assert load_checkpoint(tmp_path / "a.pth")["x"] == SimpleNamespace()

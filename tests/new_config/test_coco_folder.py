@@ -12,13 +12,13 @@ from hordet.config.load import load_config
 from hordet.datasets.checks.before_training import find_data_faults
 from hordet.errors import ConfigError, DatasetError
 from hordet.new_config import (
-    Backbone,
+    BackboneChoice,
     choose_detection,
     find_bases,
     measure_coco,
+    place_held_out,
     save_config,
     write_detection_config,
-    write_held_out,
 )
 
 # Sides of 10, 20 and 40 pixels; height / width of 1, 1 / 4 and 1.
@@ -32,8 +32,10 @@ def bolts(tmp_path):
 
 def write(statistics, out, pretrained=False, **options):
     choices = choose_detection(statistics, pretrained=pretrained, **options)
-    held_out = write_held_out(statistics, out)
-    text = write_detection_config(statistics, choices, Backbone(None), find_bases(statistics, out))
+    held_out = place_held_out(statistics, out)
+    text = write_detection_config(
+        statistics, choices, BackboneChoice(None), find_bases(statistics, out)
+    )
     return save_config(statistics, text, out, held_out)
 
 
@@ -41,7 +43,7 @@ def test_figures_are_those_of_the_data(bolts):
     statistics = measure_coco(bolts)
     assert statistics.classes == ("bolt", "nut")
     assert statistics.counts == {"bolt": 9, "nut": 9}
-    assert (statistics.train.images, statistics.val.images) == (6, 2)
+    assert (statistics.train.num_images, statistics.val.num_images) == (6, 2)
     assert (statistics.train.images, statistics.val.ann_file) == ("train", "annotations/val.json")
     assert sorted(set(statistics.sides)) == [10, 20, 40] and set(statistics.ratios) == {1, 0.25}
     assert set(statistics.long_sides) == {200} and set(statistics.short_sides) == {100}
@@ -50,7 +52,7 @@ def test_figures_are_those_of_the_data(bolts):
         3,
         True,
     )
-    assert "18 objects with masks: side 20" in "\n".join(statistics.summary())
+    assert "18 objects with masks: side 20" in "\n".join(statistics.summarize())
 
 
 def test_choices_follow_from_the_statistics(bolts):
@@ -77,10 +79,10 @@ def test_small_objects_enlarge_images_and_crowds_keep_more(tmp_path):
     assert choices.scale == (384, 192) and math.isclose(choices.enlarged, 384 / 200)
     assert choices.crop == 128  # sqrt(200 * 100), in multiples of 32
     assert choices.max_per_img == 200 and choices.sampled == 64
-    assert not choices.cautions(statistics)
+    assert not choices.list_cautions(statistics)
     bound = choose_detection(statistics, pretrained=True, max_side=160)
     assert bound.scale == (160, 96) and bound.crop is None
-    assert "slice_dataset.py" in bound.cautions(statistics)[0]
+    assert "slice_dataset.py" in bound.list_cautions(statistics)[0]
 
 
 def test_sizes_of_two_orders_get_two_anchors_a_level(bolts):
@@ -158,7 +160,7 @@ def test_what_is_there_is_kept(bolts, tmp_path):
     with pytest.raises(ConfigError, match="is there already.*--force"):
         write(measure_coco(bolts), out)
     assert out.read_text() == "mine"
-    assert write_held_out(measure_coco(bolts), out, force=True) == []
+    assert place_held_out(measure_coco(bolts), out, force=True) == []
 
 
 def no_annotations(content):
@@ -189,7 +191,7 @@ def other_images(content):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (no_annotations, "has 0 annotations, none of them an object"),
+        (no_annotations, "has 0 annotations, and none is an object"),
         (no_images, "lists 0 images"),
         (no_categories, "has no categories"),
         (one_name_twice, "several categories of one name: bolt"),
@@ -210,7 +212,7 @@ def test_missing_and_several_annotation_files(bolts, tmp_path):
     shutil.copy(file, bolts / "annotations" / "train_old.json")
     with pytest.raises(DatasetError, match="several annotation files for train.*--train-ann"):
         measure_coco(bolts)
-    assert measure_coco(bolts, train="annotations/train.json").train.images == 6
+    assert measure_coco(bolts, train="annotations/train.json").train.num_images == 6
     shutil.rmtree(bolts / "annotations")
     with pytest.raises(DatasetError, match="no COCO annotations of training"):
         measure_coco(bolts)

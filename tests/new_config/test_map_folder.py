@@ -11,13 +11,13 @@ from PIL import Image
 from hordet.config.load import load_config
 from hordet.errors import DatasetError
 from hordet.new_config import (
-    Backbone,
+    BackboneChoice,
     choose_segmentation,
     find_bases,
     measure_maps,
     name_config,
+    place_held_out,
     save_config,
-    write_held_out,
     write_segmentation_config,
 )
 from hordet.registry import MODELS
@@ -30,9 +30,9 @@ def fields(tmp_path):
 
 def write(statistics, out, backbone=None):
     choices = choose_segmentation(statistics, pretrained=False)
-    held_out = write_held_out(statistics, out)
+    held_out = place_held_out(statistics, out)
     text = write_segmentation_config(
-        statistics, choices, backbone or Backbone(None), find_bases(statistics, out)
+        statistics, choices, backbone or BackboneChoice(None), find_bases(statistics, out)
     )
     return save_config(statistics, text, out, held_out)
 
@@ -113,7 +113,7 @@ def test_the_loss_weights_pixels_by_their_class_beside_ignored_ones(fields, tmp_
 
 def test_weights_bring_their_backbone_and_its_preprocessing(fields, tmp_path):
     out = tmp_path / "leaf.py"
-    write(measure_maps(fields), out, Backbone("some/weights.pth"))
+    write(measure_maps(fields), out, BackboneChoice("some/weights.pth"))
     cfg = load_config(out)
     assert cfg.model.backbone.init_cfg.checkpoint == "some/weights.pth"
     assert cfg.model.data_preprocessor["mean"] == [127.5] * 3
@@ -155,7 +155,7 @@ def test_values_of_validation_alone_are_classes_too(fields):
     statistics = measure_maps(fields)
     assert len(statistics.classes) == 5 and statistics.counts["class_4"] == 0
     assert choose_segmentation(statistics, pretrained=True).class_weight[3:] == [1.0, 1.0]
-    caution = choose_segmentation(statistics, pretrained=True).cautions(statistics)[0]
+    caution = choose_segmentation(statistics, pretrained=True).list_cautions(statistics)[0]
     assert caution.startswith("2 of 5 classes have no pixel")
 
 
@@ -217,5 +217,5 @@ def test_real_data(shared_data, tmp_path, name, classes, iterations):
     choices = choose_segmentation(statistics, pretrained=True)
     assert (len(statistics.classes), choices.schedule.length) == (classes, iterations)
     assert not write(statistics, tmp_path / "leaf.py").errors
-    leaf = name_config(statistics, choices.schedule, Backbone(None))
+    leaf = name_config(statistics, choices.schedule, BackboneChoice(None))
     assert leaf.parts[:2] == ("own_configs", name)

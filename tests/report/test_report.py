@@ -39,8 +39,8 @@ def run_folder(path, name, end=0.5, metric="coco/segm_mAP", **settings):
 
 def test_a_folder_is_read(tmp_path):
     run = read_run(run_folder(tmp_path, "one"))
-    assert run.curve("loss")[0] == list(range(1, 31)) and run.curve("loss")[1][0] == 2.0
-    assert run.metric("segm_mAP") == ([10, 20, 30], pytest.approx([1 / 6, 1 / 3, 0.5]))
+    assert run.get_curve("loss")[0] == list(range(1, 31)) and run.get_curve("loss")[1][0] == 2.0
+    assert run.get_metric("segm_mAP") == ([10, 20, 30], pytest.approx([1 / 6, 1 / 3, 0.5]))
     assert run.headline == ("segm_mAP", "mask AP", 1) and run.checkpoint is None
     assert run.environment == {"Python": "3.11.7", "PyTorch": "2.9.0", "seed": "4"}
     (run.path / "epoch_3.pth").touch()
@@ -63,14 +63,14 @@ def test_a_resumed_run_is_one_curve_and_cut_lines_are_left_out(tmp_path):
     rows = [json.dumps(dict(step=step, loss=1.0)) for step in range(21, 41)]
     (later / "scalars.json").write_text("\n".join(rows) + '\n{"step": 41, "lo')
     run = read_run(path)
-    assert run.curve("loss")[0] == list(range(1, 41)) and run.curve("loss")[1][20] == 1.0
+    assert run.get_curve("loss")[0] == list(range(1, 41)) and run.get_curve("loss")[1][20] == 1.0
     assert run.cut_lines == 1
     page = write_report([path], tmp_path / "page.html").read_text()
     assert "1 lines of its log were cut short" in page
 
 
 def test_folders_without_a_run(tmp_path):
-    with pytest.raises(ReportError, match="is no work folder of a run"):
+    with pytest.raises(ReportError, match="is not the work folder of a run"):
         read_run(tmp_path)
     path = run_folder(tmp_path, "one")
     (path / "20260101_000000/vis_data/scalars.json").write_text("")
@@ -108,7 +108,7 @@ def test_two_runs_are_compared(tmp_path):
     elsewhere = dict(dataset=dict(data_root="elsewhere"))
     third = run_folder(tmp_path, "third", val_dataloader=elsewhere)
     page = write_report([one, third], tmp_path / "page.html").read_text()
-    assert "validated on different images, so their figures do not compare" in page
+    assert "validated on different images, so their metrics cannot be compared" in page
 
 
 def image(image_id, objects):

@@ -1,1 +1,1 @@
-"""The neck study: trainings compared with one another."""
+"""The neck study: trainings with different necks, compared with each other."""

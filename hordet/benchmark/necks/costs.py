@@ -1,9 +1,10 @@
-"""What the models of the neck study cost: parameters, multiply-adds, milliseconds in turns."""
+"""Costs of the models of the neck study: parameters, multiply-adds, milliseconds."""
 
 import copy
 import platform
 import statistics
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +12,41 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from hordet.benchmark.complexity import count
+from hordet.benchmark.complexity import count_forward
 from hordet.benchmark.necks.plan import SETTINGS, Training
 from hordet.benchmark.necks.recipe import make_config
-from hordet.benchmark.roofline import time_call
+from hordet.benchmark.roofline import compute_spread, time_call
 from hordet.registry import MODELS
 
 WARM_UP = 3
 
 
-def measure(
+def measure_costs(
     trainings: Iterable[Training], root: Path, threads: int, repeats: int
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Count and time the part of each model that its neck can change.
+    """Count and time the part of each model that depends on the neck.
 
-    That is backbone and neck in detection, whose heads are the same for all; in segmentation the
-    head as well. A turn is one forward of every model, in the order of the trainings, so a busy
-    neighbor slows all of them alike.
+    In detection that is backbone and neck, because all heads are the same; in segmentation also the
+    head. A turn is one forward pass of every model, so other programs on the machine slow down all
+    models equally.
 
     Args:
-        trainings: Whose models; the seeds of a candidate share one.
-        root: The repository, which has `configs`.
-        threads: Of torch.
-        repeats: Turns.
+        trainings: Trainings of the models; all seeds of a variant share one model.
+        root: Folder of the repository, with `configs`.
+        threads: Number of threads of torch.
+        repeats: Number of turns.
 
     Returns:
-        A row a model: candidate, parameters, multiply-adds (torch's counter: convolutions and
-        matrix products) and FFT of one image, median milliseconds, and their spread (half the
-        distance between the quartiles). And how these were taken.
+        A row for each model: variant, parameters, multiply-adds (torch's counter: convolutions and
+        matrix products) and FFT for one image, median milliseconds, and their spread (half the
+        distance between the quartiles). And how these were measured.
     """
     torch.set_num_threads(threads)
-    models = {training.candidate: build_part(training, root) for training in trainings}
-    rows = []
+    models = {training.variant: build_part(training, root) for training in trainings}
+    rows: list[dict[str, Any]] = []
     for (dataset, backbone, neck), model in models.items():
-        # The counter leaves its notes in the modules.
-        cost = count(copy.deepcopy(model).to("meta"), (3, *SETTINGS[dataset].image))
+        # A copy, because the counter adds attributes to the modules.
+        cost = count_forward(copy.deepcopy(model).to("meta"), (3, *SETTINGS[dataset].image))
         rows.append(
             dict(
                 dataset=dataset,
@@ -56,27 +57,33 @@ def measure(
                 fft=cost.fft,
             )
         )
-    times: list[list[float]] = [[] for _ in rows]
+    times: list[list[float]] = [[] for _ in rows]  # milliseconds
     for turn in range(WARM_UP + repeats):
-        for row, model, seconds in zip(rows, models.values(), times, strict=True):
+        for row, model, milliseconds in zip(rows, models.values(), times, strict=True):
             image = torch.zeros(1, 3, *SETTINGS[row["dataset"]].image)
             with torch.no_grad():
-                taken, _ = time_call(lambda model=model, x=image: model(x), "cpu")
+                taken, _ = time_call(partial(model, image), "cpu")
             if turn >= WARM_UP:
-                seconds.append(1000 * taken)
-    for row, seconds in zip(rows, times, strict=True):
-        low, _, high = statistics.quantiles(seconds, n=4)
-        row.update(milliseconds=statistics.median(seconds), spread=(high - low) / 2)
-    timing = dict(threads=threads, repeats=repeats, processor=_processor(), torch=torch.__version__)
+                milliseconds.append(1000 * taken)
+    for row, milliseconds in zip(rows, times, strict=True):
+        row.update(
+            milliseconds=statistics.median(milliseconds), spread=compute_spread(milliseconds)
+        )
+    timing = dict(
+        threads=threads, repeats=repeats, processor=_name_processor(), torch=torch.__version__
+    )
     return rows, timing
 
 
 def build_part(training: Training, root: Path) -> nn.Module:
-    """Build backbone, neck and, in segmentation, head of a training's model: image -> their output.
+    """Build the backbone, the neck and, in segmentation, the head of a training's model.
 
     Args:
-        training: Which.
-        root: The repository, which has `configs`.
+        training: The training.
+        root: Folder of the repository, with `configs`.
+
+    Returns:
+        A module that takes an image.
     """
     cfg = make_config(training, root)
     cfg.model.backbone.init_cfg = None
@@ -87,8 +94,8 @@ def build_part(training: Training, root: Path) -> nn.Module:
     return nn.Sequential(*parts).eval()
 
 
-def _processor() -> str:
-    """Return the processor's name, as far as the system tells it."""
+def _name_processor() -> str:
+    """Return the name of the processor, as far as the system tells it."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text().splitlines() if file.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

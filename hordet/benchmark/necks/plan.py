@@ -1,4 +1,4 @@
-"""What the neck study compares: data sets, backbones, necks, seeds; and one equal, short budget."""
+"""The plan of the neck study: data sets, backbones, necks, seeds, and one equal short budget."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from hordet.errors import ConfigError, did_you_mean
 SEEDS = (0, 1, 2)
 BACKBONES = ("efficientnet-lite0", "hornet-nano")
 
-# Every neck gets the same widths, levels and norm; see `hordet.benchmark.necks.recipe`.
+# All necks have the same widths, levels and norm; see `hordet.benchmark.necks.recipe`.
 NECKS: dict[str, dict[str, Any]] = {
     "FPN": dict(type="mmdet.FPN"),
     "PAFPN": dict(  # that of the paper; see hordet.necks.topologies
@@ -28,7 +28,7 @@ NECKS: dict[str, dict[str, Any]] = {
     "HorFPN-GF": dict(type="hordet.HorFPN", spatial="gf"),
     "HorBiFPN": dict(type="hordet.GraphFPN", stack_times=3, fusion="gnconv"),
 }
-# The question of the initialization, with the norm of the study and without, as published.
+# Other initializations of HorFPN, with the norm of the study and without it, as published.
 STARTS = {
     f"{neck} {' '.join(f'{key}={value}' for key, value in options.items())}": NECKS[neck] | options
     for neck in ("HorFPN-7x7", "HorFPN-GF")
@@ -38,7 +38,7 @@ STARTS = {
         dict(norm_cfg=None, init="official"),
     )
 }
-# UperNet's own heads, which hold an FPN: no neck in front.
+# Heads of UperNet, which contain an FPN, so they have no neck before them.
 HEADS: dict[str, dict[str, Any]] = {
     "UPerHead": dict(type="UPerHead"),
     "HorUPerHead-7x7": dict(type="hordet.HorUPerHead"),
@@ -47,17 +47,17 @@ HEADS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Setting:
-    """How a data set is trained and scored.
+class DatasetSettings:
+    """How models are trained and scored on a data set.
 
     Attributes:
-        leaves: Config by backbone, below `configs/`.
-        options: Dotted keys that override the leaf's: the budget.
-        metric: Headline, as `hordet.engine.runner.headline` calls it.
-        image: (H, W) of most test images as the model sees them.
+        configs: Config for each backbone, below `configs/`.
+        options: Dotted keys that override the config's: the budget.
+        metric: Headline metric, by its title in `hordet.evaluation.headline.HEADLINES`.
+        image: (H, W) of most test images at the input of the model.
     """
 
-    leaves: dict[str, str]
+    configs: dict[str, str]
     options: dict[str, Any]
     metric: str
     image: tuple[int, int]
@@ -65,22 +65,22 @@ class Setting:
 
 SETTINGS = MappingProxyType(
     {
-        "nuclei": Setting(
-            leaves={
+        "nuclei": DatasetSettings(
+            configs={
                 "efficientnet-lite0": "nuclei/mask-rcnn_efficientnet-lite0_horfpn_5e.py",
                 "hornet-nano": "nuclei/mask-rcnn_hornet-nano_horfpn_14e.py",
             },
             options={
                 "train_cfg.max_epochs": 3,
                 "train_cfg.val_interval": 3,
-                # The same figures in a fraction of the time.
+                # The same metrics in a fraction of the time.
                 "model.roi_head.mask_head.type": "hordet.RleMaskHead",
             },
             metric="mask AP",
             image=(384, 384),
         ),
-        "camvid": Setting(
-            leaves={
+        "camvid": DatasetSettings(
+            configs={
                 "efficientnet-lite0": "camvid/upernet_efficientnet-lite0_horuperhead_0.5k.py",
                 "hornet-nano": "camvid/upernet_hornet-nano_horuperhead_3k.py",
             },
@@ -92,8 +92,8 @@ SETTINGS = MappingProxyType(
             metric="mIoU",
             image=(180, 240),
         ),
-        "shapes": Setting(
-            leaves={
+        "shapes": DatasetSettings(
+            configs={
                 "efficientnet-lite0": "shapes/mask-rcnn_efficientnet-lite0_horfpn_7e.py",
                 "hornet-nano": "shapes/mask-rcnn_hornet-nano_horfpn_7e.py",
             },
@@ -103,7 +103,7 @@ SETTINGS = MappingProxyType(
         ),
     }
 )
-# In this order: what is asked first, then what is beside it.
+# Data sets, backbones and necks; the main comparison comes first.
 GROUPS = (
     (("nuclei", "camvid"), BACKBONES, NECKS),
     (("nuclei",), ("efficientnet-lite0",), STARTS),
@@ -120,7 +120,7 @@ class Training:
         dataset: A key of `SETTINGS`.
         backbone: One of `BACKBONES`.
         neck: A key of `NECKS`, `STARTS` or `HEADS`.
-        seed: Of weights, data order and augmentation.
+        seed: Seed of weights, data order and augmentation.
     """
 
     dataset: str
@@ -129,24 +129,24 @@ class Training:
     seed: int
 
     def __str__(self) -> str:
-        """Return the name that `select_trainings` knows."""
+        """Return the name that `select_trainings` accepts."""
         return f"{self.dataset}/{self.backbone}/{self.neck}/{self.seed}"
 
     @property
-    def candidate(self) -> tuple[str, str, str]:
-        """What the seeds of one row of the table share."""
+    def variant(self) -> tuple[str, str, str]:
+        """Data set, backbone and neck: what all seeds of one row of the table share."""
         return self.dataset, self.backbone, self.neck
 
 
 def name_comparison(neck: str) -> str:
-    """Return what a neck or head is compared with: FPN, UPerHead, or itself less one option."""
+    """Return what a neck or head is compared with: FPN, UPerHead, or itself without its options."""
     if neck in STARTS:
         return neck.rpartition(" ")[0]
     return next(iter(HEADS if neck in HEADS else NECKS))
 
 
 def list_trainings() -> list[Training]:
-    """Return the trainings in order: seed by seed, so that a part is a whole comparison too."""
+    """Return the trainings in order: seed by seed, so that the first ones compare all necks too."""
     return [
         Training(dataset, backbone, neck, seed)
         for datasets, backbones, necks in GROUPS
@@ -158,7 +158,7 @@ def select_trainings(patterns: Sequence[str] = ()) -> list[Training]:
     """Return the trainings whose name `DATASET/BACKBONE/NECK/SEED` fits one of the patterns.
 
     Args:
-        patterns: Names with `*` for any part, such as `nuclei/*/FPN/*`; none for all trainings.
+        patterns: Names with `*` for any part, such as `nuclei/*/FPN/*`; empty for all trainings.
 
     Raises:
         ConfigError: A pattern fits no training.

@@ -1,4 +1,4 @@
-"""The config of one training of the neck study: a leaf, its neck exchanged, the budget cut."""
+"""The config of a training of the neck study: another neck and a smaller budget."""
 
 from pathlib import Path
 from typing import Any
@@ -8,8 +8,8 @@ from mmengine.config import Config, ConfigDict
 from hordet.benchmark.necks.plan import HEADS, NECKS, SETTINGS, STARTS, Training
 from hordet.engine.runner import read_config
 
-NECK = dict(out_channels=64, num_outs=5, norm_cfg=dict(type="BN"))
-# A training is one process of one thread, and leaves its figures alone.
+NECK: dict[str, Any] = dict(out_channels=64, num_outs=5, norm_cfg=dict(type="BN"))
+# A training is one process with one thread, and writes no checkpoints.
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 ALONE: dict[str, Any] = {
     **{f"{loader}.num_workers": 0 for loader in _LOADERS},
@@ -22,23 +22,22 @@ ALONE: dict[str, Any] = {
 def make_config(training: Training, root: Path, tiny: bool = False) -> Config:
     """Return the config of a training.
 
-    - Detection: the leaf's Mask R-CNN, with the training's neck.
-    - Segmentation: the training's neck under one simple head for all, `hordet.ESegHead`: the
-      weighted sum of the five levels at stride 4, one 3x3 convolution, the classifier; no auxiliary
-      head.
-      UperNet's own heads have an FPN inside, so a neck cannot be exchanged in front of them.
-    - One of `HEADS`: the leaf's UperNet with this head.
+    - Detection: the config's Mask R-CNN, with the training's neck.
+    - Segmentation: the training's neck under one simple head for all necks, `hordet.ESegHead`: the
+      weighted sum of the five levels at stride 4, one 3x3 convolution, and the classifier; there is
+      no auxiliary head. UperNet's own heads contain an FPN, so they cannot compare necks.
+    - One of `HEADS`: the config's UperNet with this head.
 
     Args:
-        training: Which.
-        root: The repository, which has `configs`.
-        tiny: A dry run; see `hordet.config.tiny.make_tiny`.
+        training: The training.
+        root: Folder of the repository, with `configs`.
+        tiny: Whether to make a dry run; see `hordet.config.tiny.make_tiny`.
 
     Raises:
         ConfigError: As `hordet.engine.runner.read_config`.
     """
     setting = SETTINGS[training.dataset]
-    path = root / "configs" / setting.leaves[training.backbone]
+    path = root / "configs" / setting.configs[training.backbone]
     cfg = read_config(path, options={**ALONE, **setting.options}, tiny=tiny)
     model = cfg.model
     if training.neck in HEADS:
@@ -49,13 +48,13 @@ def make_config(training: Training, root: Path, tiny: bool = False) -> Config:
     neck = {**NECK, **(NECKS | STARTS)[training.neck], "in_channels": list(in_channels)}
     model.neck = ConfigDict(neck)
     if segmentation:
-        model.decode_head = _simple_head(model.decode_head)
+        model.decode_head = _make_simple_head(model.decode_head)
         model.auxiliary_head = None
     return cfg
 
 
-def _simple_head(head: ConfigDict) -> ConfigDict:
-    """Return the head that all necks share, with the classes and losses of the leaf's."""
+def _make_simple_head(head: ConfigDict) -> ConfigDict:
+    """Return the head that all necks share, with the classes and losses of the config's head."""
     kept = {key: head[key] for key in ("num_classes", "align_corners", "loss_decode", "norm_cfg")}
     width, levels = NECK["out_channels"], NECK["num_outs"]
     return ConfigDict(

@@ -1,15 +1,15 @@
-"""The neck study as a table and as a plot: mean and spread over the seeds, beside the costs."""
+"""The neck study as a table and a plot: mean and spread over the seeds, and costs."""
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from hordet.benchmark.markdown import format_table
 from hordet.benchmark.necks.plan import NECKS, SETTINGS, list_trainings, name_comparison
-from hordet.benchmark.necks.results import Results, read_training
+from hordet.benchmark.necks.results import StudyResults, read_training
+from hordet.benchmark.table import TableRow, format_table
 from hordet.errors import ConfigError
 
 NOTE = """\
@@ -41,17 +41,17 @@ RULE = ("---", "---:", "---:", "---:", "---", "---:", "---:", "---:")
 
 
 @dataclass(frozen=True)
-class NeckRow:
-    """A candidate's accuracy and costs.
+class NeckRow(TableRow):
+    """The accuracy and cost of one neck on one data set and backbone.
 
     Attributes:
         dataset: A key of `SETTINGS`.
-        backbone: Its name.
-        neck: Its name.
-        metric: Which accuracy.
-        accuracy: By seed, from 0 to 1.
-        difference: To the neck that it is compared with, by seed, where both are known.
-        cost: Its row of `hordet.benchmark.necks.costs.measure`; empty where not measured.
+        backbone: Name of the backbone.
+        neck: Name of the neck.
+        metric: The metric of the accuracy.
+        accuracy: Accuracy by seed, from 0 to 1.
+        difference: Difference to the neck that it is compared with, by seed, if both are known.
+        cost: Its row of `hordet.benchmark.necks.costs.measure_costs`; empty if not measured.
     """
 
     dataset: str
@@ -70,44 +70,46 @@ class NeckRow:
     @property
     def deviation(self) -> float:
         """Standard deviation of the accuracy; 0 for one seed."""
-        return _deviation(self.accuracy.values())
+        return _compute_deviation(self.accuracy.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """Return every number, for JSON."""
-        return {**asdict(self), "mean": self.mean, "deviation": self.deviation}
+        """Return all numbers of the row, for JSON."""
+        return {**super().as_dict(), "mean": self.mean, "deviation": self.deviation}
 
 
-def _deviation(values: Iterable[float]) -> float:
+def _compute_deviation(values: Iterable[float]) -> float:
     values = list(values)
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def build_rows(results: Results) -> list[NeckRow]:
-    """Return a row for each candidate that was trained at least once, by data set and backbone."""
+def build_rows(results: StudyResults) -> list[NeckRow]:
+    """Return a row for each variant with at least one training, by data set and backbone."""
     found = {read_training(record): record["metrics"] for record in results.trainings}
     costs = {(row["dataset"], row["backbone"], row["neck"]): row for row in results.costs}
     accuracy: dict[tuple[str, str, str], dict[int, float]] = {}
     for training in list_trainings():
         if training in found:
-            of_seed = accuracy.setdefault(training.candidate, {})
+            of_seed = accuracy.setdefault(training.variant, {})
             of_seed[training.seed] = found[training][SETTINGS[training.dataset].metric]
     rows = []
-    for candidate, of_seed in accuracy.items():
-        dataset, backbone, neck = candidate
+    for variant, of_seed in accuracy.items():
+        dataset, backbone, neck = variant
         other = accuracy.get((dataset, backbone, name_comparison(neck)), {})
         difference = {seed: of_seed[seed] - other[seed] for seed in of_seed if seed in other}
         metric = SETTINGS[dataset].metric
-        rows.append(NeckRow(*candidate, metric, of_seed, difference, costs.get(candidate, {})))
+        rows.append(NeckRow(*variant, metric, of_seed, difference, costs.get(variant, {})))
     return sorted(rows, key=lambda row: ([*SETTINGS].index(row.dataset), row.backbone))
 
 
-def format_markdown(rows: Sequence[NeckRow], results: Results, plot: str | None = None) -> str:
-    """Write the table as Markdown, a part a data set and backbone.
+def format_neck_table(
+    rows: Sequence[NeckRow], results: StudyResults, plot: str | None = None
+) -> str:
+    """Return the table as Markdown, one section for each data set and backbone.
 
     Args:
-        rows: Of `build_rows`.
-        results: Of which.
-        plot: The image of `draw_plot`, as the page links to it; None shows none.
+        rows: From `build_rows`.
+        results: The results from which the rows were built.
+        plot: The image of `draw_neck_plot`, as the page links to it; None shows none.
     """
     timing = TIMED.format(**results.timing) if results.timing else NOT_TIMED
     budget = "\n".join(f"- {name}: {words}" for name, words in results.budget.items())
@@ -120,20 +122,20 @@ def format_markdown(rows: Sequence[NeckRow], results: Results, plot: str | None 
         lines += [
             f"## {dataset}, {backbone}",
             "",
-            *format_table(header, RULE, *map(_cells, group)),
+            *format_table(header, RULE, *map(_format_cells, group)),
             "",
         ]
     return "\n".join(lines)
 
 
-def _cells(row: NeckRow) -> list[str]:
-    """Write the cells of a row."""
+def _format_cells(row: NeckRow) -> list[str]:
+    """Return the cells of a row."""
     difference, to = "", name_comparison(row.neck)
     if row.difference and to != row.neck:
         mean = statistics.fmean(row.difference.values())
-        difference = _with_spread(f"{mean:+.3f}", row.difference.values())
+        difference = _format_mean(f"{mean:+.3f}", row.difference.values())
     cells = [row.neck, str(len(row.accuracy))]
-    cells.append(_with_spread(f"{row.mean:.3f}", row.accuracy.values()))
+    cells.append(_format_mean(f"{row.mean:.3f}", row.accuracy.values()))
     cells += [difference, to if difference else ""]
     cost = row.cost
     if not cost:
@@ -144,17 +146,17 @@ def _cells(row: NeckRow) -> list[str]:
     return [*cells, f"{cost['milliseconds']:.1f} ± {cost['spread']:.1f}"]
 
 
-def _with_spread(mean: str, values: Iterable[float]) -> str:
-    """Write a mean, and the standard deviation where there is one."""
+def _format_mean(mean: str, values: Iterable[float]) -> str:
+    """Return a mean with the standard deviation of its values, if there are several."""
     values = list(values)
-    return f"{mean} ± {_deviation(values):.3f}" if len(values) > 1 else mean
+    return f"{mean} ± {_compute_deviation(values):.3f}" if len(values) > 1 else mean
 
 
-def draw_plot(rows: Sequence[NeckRow], path: Path) -> None:
-    """Draw accuracy against latency with both spreads, a panel a data set and backbone.
+def draw_neck_plot(rows: Sequence[NeckRow], path: Path) -> None:
+    """Draw accuracy over latency with both spreads, one panel for each data set and backbone.
 
     Args:
-        rows: Of `build_rows`; those of `NECKS` are drawn.
+        rows: From `build_rows`; those of `NECKS` are drawn.
         path: A PNG file.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The file of the neck study, from which it goes on, on whichever machine."""
+"""The results file of the neck study, from which the study continues, on any machine."""
 
 import json
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ TINY = "dry run"
 
 
 def describe_budget(tiny: bool = False) -> dict[str, str]:
-    """Return in words what every training of a data set has in common.
+    """Return a description of the budget that all trainings on a data set have.
 
     Args:
-        tiny: Of a dry run.
+        tiny: Whether it is a dry run.
     """
     if tiny:
         return dict.fromkeys(SETTINGS, TINY)
@@ -26,29 +26,29 @@ def describe_budget(tiny: bool = False) -> dict[str, str]:
     }
 
 
-class Results:
-    """What was measured so far, in a JSON file with one line a training.
+class StudyResults:
+    """The results so far, in a JSON file with one line for each training.
 
-    The file is written anew beside its place and renamed after each training, so a kill leaves the
-    one before.
+    After each training the file is written under a temporary name and renamed, so a kill does not
+    damage it.
 
     Args:
-        path: The file; it need not be there yet.
+        path: The file; it need not exist yet.
         tiny: Whether it is of dry runs.
 
     Attributes:
         budget: As `describe_budget` returns it.
-        trainings: A record a training; see `add`.
-        costs: As `set_costs` takes them.
-        timing: Likewise.
+        trainings: One record for each training; see `add`.
+        costs: See `set_costs`.
+        timing: See `set_costs`.
 
     Raises:
-        ConfigError: The file cannot be read, or is of another budget, whose figures must not stand
-            beside those of this one.
+        ConfigError: The file cannot be read, or has another budget, so its results cannot be
+            compared with new ones.
     """
 
     def __init__(self, path: Path, tiny: bool = False) -> None:
-        """Read the file, if it is there."""
+        """Read the file, if it exists."""
         self.path = path
         self.budget = describe_budget(tiny)
         self._read()
@@ -63,44 +63,44 @@ class Results:
             content = json.loads(self.path.read_text())
             made_with, self.trainings = content["budget"], content["trainings"]
             self.costs, self.timing = content["costs"], content["timing"]
-            self.done()
+            self.find_done()
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigError(
-                f"{self.path} is no file of the neck study ({type(error).__name__}: {error}); "
-                "bring back an earlier version of it, or name another file with --results"
+                f"{self.path} is not a file of the neck study ({type(error).__name__}: {error}); "
+                "restore an earlier version of it, or name another file with --results"
             ) from error
         if made_with != self.budget:
             raise ConfigError(
                 f"{self.path} was made with the budget {made_with}, and this is {self.budget}: "
-                "their figures cannot be compared; name another file with --results"
+                "their results cannot be compared; name another file with --results"
             )
 
-    def done(self) -> set[Training]:
-        """Return the trainings whose figures are there."""
+    def find_done(self) -> set[Training]:
+        """Return the trainings that have results."""
         return {read_training(record) for record in self.trainings}
 
-    def missing(self, trainings: Sequence[Training]) -> list[Training]:
-        """Return those of `trainings` whose figures are not there, in their order."""
-        done = self.done()
+    def find_missing(self, trainings: Sequence[Training]) -> list[Training]:
+        """Return those of `trainings` that have no results, in their order."""
+        done = self.find_done()
         return [training for training in trainings if training not in done]
 
     def add(self, record: dict[str, Any]) -> None:
-        """Write the figures of a training.
+        """Write the results of a training.
 
         Args:
-            record: dataset, backbone, neck, seed, metrics, and what else is known.
+            record: The training's dataset, backbone, neck and seed, its metrics, and more.
         """
-        self._read()  # a second run may have added its own
-        if read_training(record) not in self.done():
+        self._read()  # another process may have added results
+        if read_training(record) not in self.find_done():
             self.trainings.append(record)
             self._write()
 
     def set_costs(self, costs: list[dict[str, Any]], timing: dict[str, Any]) -> None:
-        """Write costs in place of those measured before.
+        """Replace the costs.
 
         Args:
-            costs: Of each model; see `hordet.benchmark.necks.costs.measure`.
-            timing: How they were timed, and on what.
+            costs: Costs of each model, from `hordet.benchmark.necks.costs.measure_costs`.
+            timing: How and on which machine they were timed.
         """
         self._read()
         self.costs, self.timing = costs, timing
@@ -108,20 +108,20 @@ class Results:
 
     def _write(self) -> None:
         parts = dict(
-            describe_budget=json.dumps(self.budget),
+            budget=json.dumps(self.budget),
             timing=json.dumps(self.timing),
-            costs=_lines(self.costs),
-            trainings=_lines(self.trainings),
+            costs=_format_lines(self.costs),
+            trainings=_format_lines(self.trainings),
         )
         text = ",\n".join(f' "{key}": {part}' for key, part in parts.items())
         write_whole(self.path, f"{{\n{text}\n}}\n")
 
 
-def _lines(records: list[dict[str, Any]]) -> str:
-    """Return JSON with a line a record, so that a version's difference is what was measured."""
+def _format_lines(records: list[dict[str, Any]]) -> str:
+    """Return JSON with one line for each record, so that diffs show new records."""
     return "[" + ",".join(f"\n  {json.dumps(record)}" for record in records) + "]"
 
 
 def read_training(record: dict[str, Any]) -> Training:
-    """Return the training whose figures these are."""
+    """Return the training of a record."""
     return Training(*(record[key] for key in ("dataset", "backbone", "neck", "seed")))

@@ -1,4 +1,4 @@
-"""Running the trainings of the neck study: each a process of one thread, several at a time."""
+"""Runs the trainings of the neck study: each in a process with one thread, several at a time."""
 
 import multiprocessing
 import os
@@ -24,17 +24,20 @@ from hordet.ops.upstream import silence_warnings
 OUTPUT = "output.txt"
 
 
-def train(training: Training, root: Path, work_dir: Path, tiny: bool = False) -> dict[str, Any]:
-    """Train one training in this process, on one thread.
+def run_training(
+    training: Training, root: Path, work_dir: Path, tiny: bool = False
+) -> dict[str, Any]:
+    """Run one training in this process, on one thread.
 
     Args:
-        training: Which.
-        root: The repository, which has `configs`.
-        work_dir: Its logs go to the folder of its name below.
-        tiny: A dry run.
+        training: The training.
+        root: Folder of the repository, with `configs`.
+        work_dir: Folder of all trainings; the logs go to a folder in it with the training's name.
+        tiny: Whether to make a dry run.
 
     Returns:
-        The training, its metrics from 0 to 1, iterations, processor seconds, version of torch.
+        The record of the training: its fields, metrics from 0 to 1, iterations, seconds of
+        processor time, and version of torch.
     """
     start = time.process_time()
     torch.set_num_threads(1)
@@ -51,23 +54,24 @@ def train(training: Training, root: Path, work_dir: Path, tiny: bool = False) ->
     }
 
 
-def train_all(
+def run_trainings(
     trainings: Sequence[Training], jobs: int, root: Path, work_dir: Path, tiny: bool = False
 ) -> Iterator[tuple[Training, dict[str, Any] | str]]:
-    """Train trainings, each in a process of its own.
+    """Run trainings, each in a process of its own.
 
     Args:
-        trainings: Which, in the order in which they start.
-        jobs: Processes at a time.
-        root: As for `train`.
-        work_dir: As for `train`; what a training prints goes to `OUTPUT` in its folder.
-        tiny: As for `train`.
+        trainings: The trainings, in the order in which they start.
+        jobs: Number of processes at a time.
+        root: As for `run_training`.
+        work_dir: As for `run_training`; the output of a training goes to `OUTPUT` in its folder.
+        tiny: As for `run_training`.
 
     Yields:
-        Each training as it ends, with what `train` returns, or with what went wrong.
+        Each training as it ends, with the record of `run_training` or a message on its failure.
 
     Raises:
-        ConfigError: A training failed for a reason that the user can put right, which others share.
+        ConfigError: A training failed for a reason that the user can correct, and that would stop
+            the others too.
     """
     context = multiprocessing.get_context("spawn")
     waiting, running = list(trainings), dict[Any, tuple[Training, SpawnProcess]]()
@@ -79,23 +83,23 @@ def train_all(
                 arguments = (theirs, training, root, work_dir, tiny)
                 process = context.Process(target=_serve, args=arguments, daemon=True)
                 process.start()
-                theirs.close()  # so that the other end's is the last one
+                theirs.close()  # so that the pipe ends with the process
                 running[ours] = training, process
-            for ours in wait(list(running)):
-                training, process = running.pop(ours)
-                yield training, _answer(ours, process)
+            for ready in wait(list(running)):
+                training, process = running.pop(ready)
+                yield training, _receive(ready, process)
     finally:
         for _, process in running.values():
             process.terminate()
 
 
-def _answer(ours: Any, process: SpawnProcess) -> dict[str, Any] | str:
-    """Return what a process sent, or how it ended."""
+def _receive(ours: Any, process: SpawnProcess) -> dict[str, Any] | str:
+    """Return the record or message that a process sent, or how it ended."""
     try:
         kind, content = ours.recv()
     except EOFError:
         process.join()
-        return f"its process ended with exit code {process.exitcode} (-9: perhaps without memory)"
+        return f"its process ended with exit code {process.exitcode} (-9: perhaps memory was short)"
     process.join()
     if kind == "stop":
         raise ConfigError(content)
@@ -103,7 +107,7 @@ def _answer(ours: Any, process: SpawnProcess) -> dict[str, Any] | str:
 
 
 def _serve(theirs: Connection, training: Training, root: Path, work_dir: Path, tiny: bool) -> None:
-    """Train a training, its words in a file, and send what comes of it."""
+    """Run a training with its output in a file, and send the record or a message."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     folder = work_dir / str(training)
     try:
@@ -112,9 +116,9 @@ def _serve(theirs: Connection, training: Training, root: Path, work_dir: Path, t
             for stream in (sys.stdout, sys.stderr):
                 os.dup2(file.fileno(), stream.fileno())
         silence_warnings()
-        theirs.send(("record", train(training, root, work_dir, tiny)))
+        theirs.send(("record", run_training(training, root, work_dir, tiny)))
     except Exception as error:
-        # What the user can put right stops the study; one model that diverges does not.
+        # An error that the user can correct stops the study; a model that diverges does not.
         if isinstance(error, UserError) and not isinstance(error, NotFiniteError):
             theirs.send(("stop", f"{training}: {error}"))
             return
@@ -123,6 +127,8 @@ def _serve(theirs: Connection, training: Training, root: Path, work_dir: Path, t
 
 
 def _end_with_parent() -> None:
-    """Wait for the end of the process that started this one, and end with it."""
-    multiprocessing.parent_process().join()
+    """End this process when the process that started it ends."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this process was started by `run_trainings`
+    parent.join()
     os._exit(1)

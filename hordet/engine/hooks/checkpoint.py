@@ -125,7 +125,7 @@ class CheckpointHook(hooks.CheckpointHook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Hand a resumed run's position and random state to the training loop."""
-        go_on = getattr(runner.train_loop, "go_on_at", None) if runner._resume else None
+        go_on = getattr(runner.train_loop, "resume_at", None) if runner._resume else None
         if go_on is None or POSITION not in checkpoint:
             return
         states = checkpoint[RANDOM_STATES]
@@ -172,7 +172,7 @@ class CheckpointHook(hooks.CheckpointHook):
 
     def _save_best_checkpoint(self, runner: Runner, metrics: dict[str, float]) -> None:
         """Write the new best before the one before goes."""
-        with self._queue.removals_last():
+        with self._queue.defer_removals():
             super()._save_best_checkpoint(runner, metrics)
 
     def _write(self, runner: Runner, path: str, meta: dict) -> None:
@@ -239,7 +239,7 @@ def _state_beyond_mmengine(runner: Runner, validated: bool, iteration: int) -> d
     if not hasattr(loop, "position"):
         return {}
     state = {
-        POSITION: loop.position(validated),
+        POSITION: loop.get_position(validated),
         RANDOM_STATES: all_gather_object(loop.get_random_state(validated)),
     }
     counts = getattr(runner.optim_wrapper, "_accumulative_counts", 1)

@@ -1,4 +1,4 @@
-"""The neck study: what it compares, that it goes on where it was, that its figures are right."""
+"""The neck study: its trainings, that it continues from its file, and its table."""
 
 import json
 import os
@@ -22,13 +22,13 @@ from hordet.benchmark.necks.plan import (
     select_trainings,
 )
 from hordet.benchmark.necks.recipe import make_config
-from hordet.benchmark.necks.results import Results
-from hordet.benchmark.necks.trainings import OUTPUT, train_all
+from hordet.benchmark.necks.results import StudyResults
+from hordet.benchmark.necks.trainings import OUTPUT, run_trainings
 from hordet.config.load import load_config
 from hordet.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
-PIECE = Training("camvid", "hornet-nano", "FPN", 0)
+TRAINING = Training("camvid", "hornet-nano", "FPN", 0)
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
@@ -58,7 +58,7 @@ def test_a_part_of_the_study_is_a_comparison():
 
 def test_selection():
     assert select_trainings() == list_trainings()
-    assert select_trainings(["camvid/hornet-nano/FPN/0"]) == [PIECE]
+    assert select_trainings(["camvid/hornet-nano/FPN/0"]) == [TRAINING]
     chosen = select_trainings(["nuclei/*/HorFPN-7x7/*", "*/FPN/2"])
     assert len(chosen) == 6 + 6 and chosen == [p for p in list_trainings() if p in chosen]
     with pytest.raises(ConfigError, match=r"'nuclei/hornet-nano/FPM/0'; did you mean 'nuclei/horn"):
@@ -83,7 +83,7 @@ def test_trainings_differ_in_their_neck_alone(dataset, backbone):
     ("neck", "leaf"),
     [("PAFPN", "pafpn"), ("BiFPN", "bifpn"), ("HorFPN-7x7", "horfpn"), ("HorBiFPN", "horbifpn")],
 )
-def test_necks_are_those_of_the_leaves(neck, leaf):
+def test_necks_are_those_of_the_configs(neck, leaf):
     leaf = load_config(ROOT / f"configs/shapes/mask-rcnn_hornet-nano_{leaf}_7e.py")
     cfg = make_config(Training("shapes", "hornet-nano", neck, 0), ROOT)
     assert cfg.model.to_dict() == leaf.model.to_dict()
@@ -100,23 +100,26 @@ def test_heads_and_starts():
     assert (neck.spatial, neck.norm_cfg, neck.init) == ("gf", None, "official")
 
 
-def test_what_is_in_the_file_is_not_run_again(tmp_path):
+def test_trainings_with_results_are_not_run_again(tmp_path):
     path = tmp_path / "new" / "necks.json"
     trainings = list_trainings()
-    first = Results(path)
-    assert first.missing(trainings) == trainings and not path.exists()
+    first = StudyResults(path)
+    assert first.find_missing(trainings) == trainings and not path.exists()
     first.add(record("FPN", 0, 0.25))
-    second = Results(path)
+    second = StudyResults(path)
     second.add(record("HorFPN-GF", 1, 0.5))
     first.add(record("BiFPN", 2, 0.75))  # it knew nothing of the second's
     first.add(record("BiFPN", 2, 0.1))
-    again = Results(path)
+    again = StudyResults(path)
     assert [r["metrics"]["mask AP"] for r in again.trainings] == [0.25, 0.5, 0.75]
-    missing = again.missing(trainings)
+    missing = again.find_missing(trainings)
     assert len(missing) == len(trainings) - 3 and missing == [p for p in trainings if p in missing]
     again.set_costs([dict(neck="FPN")], dict(threads=1))
-    assert (Results(path).costs, Results(path).timing) == ([{"neck": "FPN"}], {"threads": 1})
-    assert len(Results(path).trainings) == 3
+    assert (StudyResults(path).costs, StudyResults(path).timing) == (
+        [{"neck": "FPN"}],
+        {"threads": 1},
+    )
+    assert len(StudyResults(path).trainings) == 3
     # A line a training, and nothing but the file.
     assert sum('"seed"' in line for line in path.read_text().splitlines()) == 3
     assert os.listdir(path.parent) == ["necks.json"]
@@ -124,20 +127,20 @@ def test_what_is_in_the_file_is_not_run_again(tmp_path):
 
 def test_wrong_files(tmp_path):
     path = tmp_path / "necks.json"
-    Results(path, tiny=True).add(record("FPN", 0, 0.25))
+    StudyResults(path, tiny=True).add(record("FPN", 0, 0.25))
     with pytest.raises(ConfigError, match="with the budget.*cannot be compared.*--results"):
-        Results(path)
+        StudyResults(path)
     for text in (path.read_text()[:-20], "[]", '{"budget": {}}'):
         path.write_text(text)
-        with pytest.raises(ConfigError, match="is no file of the neck study .*--results"):
-            Results(path, tiny=True)
+        with pytest.raises(ConfigError, match="is not a file of the neck study .*--results"):
+            StudyResults(path, tiny=True)
         assert path.read_text() == text
 
 
 @pytest.fixture
-def figures(tmp_path):
+def study(tmp_path):
     """Three seeds of FPN and HorFPN on nuclei, two of PAFPN, one of FPN on CamVid; some costs."""
-    results = Results(tmp_path / "necks.json")
+    results = StudyResults(tmp_path / "necks.json")
     accuracy = {"FPN": (0.40, 0.43, 0.42), "HorFPN-7x7": (0.45, 0.44, 0.46), "PAFPN": (0.41, 0.47)}
     for neck, values in accuracy.items():
         for seed, value in enumerate(values):
@@ -151,8 +154,8 @@ def figures(tmp_path):
     return results, accuracy
 
 
-def test_table(figures):
-    results, accuracy = figures
+def test_table(study):
+    results, accuracy = study
     rows = report.build_rows(results)
     assert [(row.dataset, row.neck) for row in rows] == [
         ("nuclei", "FPN"),
@@ -167,7 +170,7 @@ def test_table(figures):
         gain = values - np.array(accuracy["FPN"])[: len(values)]
         assert [*row.difference.values()] == pytest.approx(gain)
     assert json.loads(json.dumps(rows[1].as_dict()))["mean"] == pytest.approx(0.44)
-    table = report.format_markdown(rows, results)
+    table = report.format_neck_table(rows, results)
     # Means 1.25 / 3, 0.44, 1.35 / 3; deviations of the differences (0.05, 0.01, 0.04): 0.021.
     assert "## nuclei, hornet-nano\n\n| neck or head | seeds | mask AP | difference |" in table
     assert "| FPN | 3 | 0.417 ± 0.015 |  |  | 1.23 | 2.00 | 12.3 ± 0.6 |" in table
@@ -177,19 +180,19 @@ def test_table(figures):
     assert "*Measured here, small data*" in table and "2\nthreads of a processor" in table
 
 
-def test_plot(figures, tmp_path):
-    results, _ = figures
-    report.draw_plot(report.build_rows(results), tmp_path / "plot.png")
+def test_plot(study, tmp_path):
+    results, _ = study
+    report.draw_neck_plot(report.build_rows(results), tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
     results.set_costs([], {})
     with pytest.raises(ConfigError, match="nothing to plot.*--costs"):
-        report.draw_plot(report.build_rows(results), tmp_path / "none.png")
-    assert "not measured yet" in report.format_markdown(report.build_rows(results), results)
+        report.draw_neck_plot(report.build_rows(results), tmp_path / "none.png")
+    assert "not measured yet" in report.format_neck_table(report.build_rows(results), results)
 
 
 def test_costs():
     trainings = [Training("nuclei", "hornet-nano", neck, 0) for neck in ("FPN", "HorFPN-7x7")]
-    fpn, horfpn = costs.measure([*trainings, trainings[0]], ROOT, threads=1, repeats=2)[0]
+    fpn, horfpn = costs.measure_costs([*trainings, trainings[0]], ROOT, threads=1, repeats=2)[0]
     # Four levels of 64 -> 64 channels: a 3x3 convolution, or proj_in to 32 + 32 + 64, depthwise
     # 7x7 on 96, 32 -> 64, proj_out.
     pixels = 96**2 + 48**2 + 24**2 + 12**2
@@ -211,20 +214,20 @@ class Deadly:
 
 def test_failures_are_told_and_the_others_go_on(tmp_path):
     unknown = Training("camvid", "hornet-nano", "FPM", 0)
-    (found,) = train_all([unknown], 1, ROOT, tmp_path)
+    (found,) = run_trainings([unknown], 1, ROOT, tmp_path)
     assert found[0] == unknown and found[1].startswith("KeyError: 'FPM' (see ")
     assert "Traceback" in (tmp_path / str(unknown) / OUTPUT).read_text()
-    words = "its process ended with exit code 3 (-9: perhaps without memory)"
-    found = train_all([PIECE, unknown], 1, Deadly(), tmp_path)
-    assert list(found) == [(PIECE, words), (unknown, words)]
+    words = "its process ended with exit code 3 (-9: perhaps memory was short)"
+    found = run_trainings([TRAINING, unknown], 1, Deadly(), tmp_path)
+    assert list(found) == [(TRAINING, words), (unknown, words)]
     with pytest.raises(ConfigError, match="camvid/hornet-nano/FPN/0: no config file at"):
-        list(train_all([PIECE, unknown], 1, tmp_path, tmp_path))
+        list(run_trainings([TRAINING, unknown], 1, tmp_path, tmp_path))
 
 
 @pytest.fixture
 def command(tmp_path):
     """The command of a dry run in a folder of the test."""
-    name = str(PIECE)
+    name = str(TRAINING)
     return [sys.executable, str(ROOT / "tools/benchmark.py"), "necks", name, "--tiny", "--jobs=1"]
 
 
@@ -240,13 +243,13 @@ def test_the_tool_goes_on_where_it_was(command, tmp_path):
         return result
 
     first = run()
-    assert f"1 of 1: {PIECE}: mIoU 0." in first.stderr
+    assert f"1 of 1: {TRAINING}: mIoU 0." in first.stderr
     text = (tmp_path / "docs" / "necks.json").read_text()
     (training,) = json.loads(text)["trainings"]
     assert training["iterations"] == 4 and training["seed"] == 0
     assert set(training["metrics"]) == {"mIoU", "aAcc", "mAcc"}
     assert f"| FPN | 1 | {training['metrics']['mIoU']:.3f} |" in first.stdout
-    output = tmp_path / "work_dirs/necks" / str(PIECE) / OUTPUT
+    output = tmp_path / "work_dirs/necks" / str(TRAINING) / OUTPUT
     assert "iteration 4/4  loss " in output.read_text()
     output.unlink()
     second = run()
@@ -259,7 +262,7 @@ def test_the_tool_goes_on_where_it_was(command, tmp_path):
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are read from /proc")
 def test_trainings_end_with_a_killed_study(command, tmp_path):
     study = subprocess.Popen(command, cwd=tmp_path)
-    output = tmp_path / "work_dirs/necks" / str(PIECE) / OUTPUT
+    output = tmp_path / "work_dirs/necks" / str(TRAINING) / OUTPUT
     while not output.exists():
         assert study.poll() is None
         time.sleep(0.1)
