@@ -18,8 +18,8 @@ from mmengine.runner import Runner
 from mmengine.visualization import Visualizer
 from torch.utils.data import Dataset
 
-from hordet import checkpoints
 from hordet.checkpoints import find_newest_checkpoint, load_checkpoint
+from hordet.engine.hooks import CheckpointHook
 from hordet.errors import Interrupted
 
 IMAGES, BATCH = 10, 2  # five batches an epoch
@@ -381,4 +381,4 @@ def test_an_infinite_sampler_begins_anywhere():
     again = iter(sampler)
     assert [next(again) for _ in range(3)] == first[2:]
     assert first[2][1].numbers == (0, 0, 0, 2, 1)
-    assert checkpoints.CheckpointHook.priority == "VERY_LOW"
+    assert CheckpointHook.priority == "VERY_LOW"

@@ -13,8 +13,8 @@ from mmengine.structures import InstanceData, PixelData
 from mmseg.structures import SegDataSample
 from pycocotools import mask as coco_mask
 
-from hordet import visualization
 from hordet.engine.hooks import PredictionSheetHook, prediction_sheet
+from hordet.visualization import drawing, panels
 
 CLASSES = ("square", "disc")
 PALETTE = [(255, 0, 0), (0, 0, 255)]
@@ -113,13 +113,13 @@ def color_at(figure, axis, x, y):
 def figures(monkeypatch):
     """Keep every figure that a hook draws."""
     kept = []
-    draw = prediction_sheet.draw_sheet
+    draw = drawing.draw_sheet
 
     def keep(*args):
         kept.append(draw(*args))
         return kept[-1]
 
-    monkeypatch.setattr(prediction_sheet, "draw_sheet", keep)
+    monkeypatch.setattr(drawing, "draw_sheet", keep)
     return kept
 
 
@@ -174,12 +174,10 @@ def test_legend_names_the_largest_and_counts_the_rest(tmp_path):
     path = Dataset(tmp_path, 1).infos[0]["img_path"]
     semantic = np.arange(40).repeat(120).reshape(SIZE)
     semantic[:5] = 7  # over classes 0 to 2, so 37 are left
-    pair = visualization.Pair(
-        0, path, visualization.Panel("t", semantic=semantic), visualization.Panel("p")
-    )
-    classes, colors = visualization.class_colors(dict(classes=[f"c{i}" for i in range(40)]))
+    pair = panels.Pair(0, path, panels.Panel("t", semantic=semantic), panels.Panel("p"))
+    classes, colors = panels.get_class_colors(dict(classes=[f"c{i}" for i in range(40)]))
     assert len(set(colors)) == 40
-    figure = visualization.draw_sheet([pair], classes, colors, "title")
+    figure = drawing.draw_sheet([pair], classes, colors, "title")
     names = [text.get_text() for text in figure.legends[0].get_texts()]
     assert names[0] == "c7"
     assert names[1:30] == [f"c{i}" for i in (*range(4, 7), *range(8, 34))]
@@ -194,16 +192,16 @@ def test_true_objects_of_every_mask_format():
     plain = dict(size=list(SIZE), counts=counts)
     for mask in (SQUARE["mask"], packed, plain):
         info = dict(instances=[dict(SQUARE, mask=mask), dict(SQUARE, ignore_flag=1)])
-        panel = visualization.true_objects(info, SIZE)
+        panel = panels.make_truth_panel(info, SIZE)
         assert panel.boxes.tolist() == [[10, 10, 30, 30]] and panel.labels.tolist() == [0]
         (parts,) = panel.outlines
         assert [cv2.boundingRect(part) for part in parts] == [(10, 10, 20, 20)]
     # A polygon of two points has no area; an annotation without masks has only boxes.
     info = dict(instances=[dict(SQUARE, mask=[[1, 1, 9, 9]])])
-    assert visualization.true_objects(info, SIZE).outlines == [[]]
+    assert panels.make_truth_panel(info, SIZE).outlines == [[]]
     box = dict(bbox=[1, 2, 3, 4], bbox_label=1)
-    assert visualization.true_objects(dict(instances=[box]), SIZE).outlines == []
-    assert len(visualization.true_objects(dict(instances=[]), SIZE).boxes) == 0
+    assert panels.make_truth_panel(dict(instances=[box]), SIZE).outlines == []
+    assert len(panels.make_truth_panel(dict(instances=[]), SIZE).boxes) == 0
 
 
 def test_all_processes_contribute_and_one_writes(tmp_path, figures, monkeypatch):
@@ -267,7 +265,7 @@ def test_real_images_with_crowds(shared_data, tmp_path):
 
 
 def test_classes_of_panoptic_segments_are_shown():
-    truth, prediction = visualization.semantic_panels(panoptic_sample("x.png"))
+    truth, prediction = panels.make_semantic_panels(panoptic_sample("x.png"))
     assert (truth.semantic[:30] == 0).all() and (truth.semantic[30:] == 1).all()
     assert (prediction.semantic[:15] == 0).all() and (prediction.semantic[30:] == 1).all()
     assert (prediction.semantic[15:30] >= len(CLASSES)).all()  # no segment is no class

@@ -1,9 +1,9 @@
-"""`python -m hordet` tells what is there and what is amiss."""
+"""`hordet doctor`, and `python -m hordet` alone, tell what is there and what is amiss."""
 
 import subprocess
 import sys
 
-from hordet import __main__ as health
+from hordet.cli import doctor
 
 
 def test_it_runs_and_all_is_well():
@@ -15,8 +15,8 @@ def test_it_runs_and_all_is_well():
 
 
 def test_a_missing_package_is_a_fault_with_its_cure(monkeypatch, capsys):
-    monkeypatch.setitem(health._PACKAGES, "nosuchmodule", ("nosuchdistribution",))
-    assert health.main() == 1
+    monkeypatch.setitem(doctor._PACKAGES, "nosuchmodule", ("nosuchdistribution",))
+    assert doctor.run(None) == 1
     printed = capsys.readouterr().out
     assert "nosuchmodule not installed" in printed.replace("  ", " ")
     assert "WILL NOT WORK: nosuchmodule cannot be imported" in printed
@@ -24,15 +24,15 @@ def test_a_missing_package_is_a_fault_with_its_cure(monkeypatch, capsys):
 
 
 def test_two_providers_of_one_package_are_a_fault(monkeypatch):
-    monkeypatch.setitem(health._PACKAGES, "numpy", ("numpy", "torch"))
-    _, faults = health.describe()
+    monkeypatch.setitem(doctor._PACKAGES, "numpy", ("numpy", "torch"))
+    _, faults = doctor.describe()
     assert len(faults) == 1 and "overwrite each other" in faults[0]
 
 
 def test_broken_operators_are_a_fault(monkeypatch):
     from hordet.ops import OperatorStatus
 
-    monkeypatch.setattr(health, "status", lambda: OperatorStatus("none", "broken; install mmcv"))
-    lines, faults = health.describe()
+    monkeypatch.setattr(doctor, "status", lambda: OperatorStatus("none", "broken; install mmcv"))
+    lines, faults = doctor.describe()
     assert faults == ["broken; install mmcv"]
     assert any(line.startswith("operators") and "broken" in line for line in lines)
