@@ -31,7 +31,7 @@ def add_trackers(cfg: Config) -> None:
     for name in names:
         if name not in TRACKERS:
             raise ConfigError(
-                f"tracker={name!r} is unknown{did_you_mean(str(name), list(TRACKERS))}; allowed are "
+                f"tracker={name!r} is unknown{did_you_mean(str(name), [*TRACKERS])}; allowed are "
                 f"{', '.join(TRACKERS)}, or a list of them"
             )
         backend, package = TRACKERS[name]
