@@ -31,8 +31,8 @@ def add_trackers(cfg: Config) -> None:
     for name in names:
         if name not in TRACKERS:
             raise ConfigError(
-                f"tracker={name!r} is unknown{did_you_mean(str(name), list(TRACKERS))}; allowed "
-                f"are {', '.join(TRACKERS)}, or a list of them"
+                f"tracker={name!r} is unknown{did_you_mean(str(name), [*TRACKERS])}; allowed are "
+                f"{', '.join(TRACKERS)}, or a list of them"
             )
         backend, package = TRACKERS[name]
         if find_spec(package) is None:

@@ -25,7 +25,7 @@ class DetectionErrors:
 
     Attributes:
         counts: Number of errors of each kind.
-        gains: AP50 that correcting each kind alone would add (the paper's delta AP), 0 to 1.
+        gains: AP50 that correcting only this kind would add (the paper's delta AP), 0 to 1.
         ap50: AP50 with all errors.
         confusion: Number of detections (K + 1, K + 1) of at least CONFUSION_SCORE by true (row) and
             predicted (column) category; the last row is background, the last column missed

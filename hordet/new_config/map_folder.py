@@ -234,7 +234,7 @@ def _count_pixels(
         image = root / split.images / f"{name}{img_suffix}"
         path = root / split.maps / f"{name}{map_suffix}"
         try:
-            with Image.open(image) as header:  # the header alone
+            with Image.open(image) as header:  # reads only the header
                 sizes.append(header.size)
         except OSError as error:
             raise DatasetError(

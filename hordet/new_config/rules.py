@@ -75,7 +75,7 @@ class DetectionChoices:
     schedule: Schedule
 
     def list_cautions(self, statistics: CocoStatistics) -> list[str]:
-        """Return what no number of a config can mend, in words."""
+        """Return warnings on problems of the data that no setting can solve."""
         side = float(np.median(statistics.sides)) * self.enlarged
         words = (
             f"half of the objects have sides below {side:.0f} pixels at {self.scale[0]} x "
@@ -102,7 +102,7 @@ class SegmentationChoices:
     schedule: Schedule
 
     def list_cautions(self, statistics: MapStatistics) -> list[str]:
-        """Return what no number of a config can mend, in words."""
+        """Return warnings on problems of the data that no setting can solve."""
         empty = sum(not number for number in statistics.counts.values())
         words = (
             f"{empty} of {len(statistics.counts)} classes have no pixel in the training maps that "

@@ -165,7 +165,7 @@ def _compare_runs(runs: Sequence[RunFolder]) -> str:
     order = sorted(best, key=lambda item: -best[item])
     lead = best[order[0]] - best[order[1]]
     words = f"{order[0]} is better: best {name} {best[order[0]]:.3f}, {lead:.3f} above {order[1]}."
-    return words + " One run each: seeds alone may differ by a point or two."
+    return words + " Each is one run, and another seed alone may change a metric by a point or two."
 
 
 def _identify_images(dataset: dict[str, Any]) -> str:
