@@ -1,4 +1,4 @@
-"""Small data sets of one's own, drawn into a folder: what tools/new_config.py looks at."""
+"""Small data sets of one's own, drawn into a folder: what hordet new-config looks at."""
 
 import json
 
@@ -7,11 +7,11 @@ from PIL import Image
 
 
 def write_coco(root, splits, categories=((3, "bolt"), (7, "nut")), name="annotations/{}.json"):
-    """Write a COCO data set; `splits` maps a name to (images, boxes of each image)."""
-    for split, (images, boxes) in splits.items():
+    """Write a COCO data set; `splits` maps a name to (count of images, boxes of each)."""
+    for split, (count, boxes) in splits.items():
         (root / split).mkdir(parents=True)
         images, annotations = [], []
-        for number in range(images):
+        for number in range(count):
             image = 10 * number + 1  # ids have gaps
             file = f"{split}_{number}.png"
             # No two images alike: one in both splits would be a fault.

@@ -41,7 +41,7 @@ def test_figures_are_those_of_the_data(bolts):
     statistics = measure_coco(bolts)
     assert statistics.classes == ("bolt", "nut")
     assert statistics.counts == {"bolt": 9, "nut": 9}
-    assert (statistics.train.images, statistics.val.images) == (6, 2)
+    assert (statistics.train.size, statistics.val.size) == (6, 2)
     assert (statistics.train.images, statistics.val.ann_file) == ("train", "annotations/val.json")
     assert sorted(set(statistics.sides)) == [10, 20, 40] and set(statistics.ratios) == {1, 0.25}
     assert set(statistics.long_sides) == {200} and set(statistics.short_sides) == {100}
@@ -80,7 +80,7 @@ def test_small_objects_enlarge_images_and_crowds_keep_more(tmp_path):
     assert not choices.cautions(statistics)
     bound = choose_detection(statistics, pretrained=True, max_side=160)
     assert bound.scale == (160, 96) and bound.crop is None
-    assert "slice_dataset.py" in bound.cautions(statistics)[0]
+    assert "hordet slice" in bound.cautions(statistics)[0]
 
 
 def test_sizes_of_two_orders_get_two_anchors_a_level(bolts):
@@ -210,7 +210,7 @@ def test_missing_and_several_annotation_files(bolts, tmp_path):
     shutil.copy(file, bolts / "annotations" / "train_old.json")
     with pytest.raises(DatasetError, match="several annotation files for train.*--train-ann"):
         measure_coco(bolts)
-    assert measure_coco(bolts, train="annotations/train.json").train.images == 6
+    assert measure_coco(bolts, train="annotations/train.json").train.size == 6
     shutil.rmtree(bolts / "annotations")
     with pytest.raises(DatasetError, match="no COCO annotations of training"):
         measure_coco(bolts)
