@@ -82,7 +82,7 @@ def test_small_objects_enlarge_images_and_crowds_keep_more(tmp_path):
     assert not choices.list_cautions(statistics)
     bound = choose_detection(statistics, pretrained=True, max_side=160)
     assert bound.scale == (160, 96) and bound.crop is None
-    assert "slice_dataset.py" in bound.list_cautions(statistics)[0]
+    assert "hordet slice" in bound.list_cautions(statistics)[0]
 
 
 def test_sizes_of_two_orders_get_two_anchors_a_level(bolts):
