@@ -10,7 +10,6 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
 
 from hordet.checkpoints import CoverageHook
 from hordet.datasets.tolerant import TolerantDataset
@@ -94,8 +93,9 @@ def _variant(cfg: Any) -> list[str]:
 
 def _name(module: nn.Module) -> str:
     """Return the name of a module's class; `fully_shard` writes a prefix before it."""
-    name = type(module).__name__
-    return name.removeprefix("FSDP") if isinstance(module, FSDPModule) else name
+    kinds = [kind.__name__ for kind in type(module).__mro__]
+    # By its name, because torch.distributed.fsdp takes a second to import.
+    return kinds[0].removeprefix("FSDP") if "FSDPModule" in kinds else kinds[0]
 
 
 def _count(number: int) -> str:
