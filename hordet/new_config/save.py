@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from hordet.config.load import load_config
+from hordet.config.names import CONFIGS, PREFIX
 from hordet.datasets.checks.before_training import find_data_faults
 from hordet.datasets.checks.findings import Findings
 from hordet.errors import ConfigError
@@ -13,7 +14,6 @@ from hordet.new_config.rules import Schedule
 from hordet.new_config.text import BackboneChoice
 from hordet.ops.files import write_whole
 
-_BASES = Path(__file__).resolve().parents[2] / "configs" / "_base_"
 _DETECTION = ("models/mask_rcnn_nano.py", "datasets/coco_instance.py", "schedules/scratch.py")
 _SEGMENTATION = ("models/upernet_nano.py", "datasets/ade20k.py", "schedules/scratch_iters.py")
 
@@ -31,19 +31,11 @@ def name_config(
 
 
 def find_bases(statistics: CocoStatistics | MapStatistics, out: Path) -> list[str]:
-    """Return the paths of a config's bases: relative in this checkout, absolute elsewhere.
-
-    Raises:
-        ConfigError: hordet was installed without its base configs.
-    """
-    if not _BASES.is_dir():
-        raise ConfigError(
-            f"there is no {_BASES}: the base configs come with a checkout of hordet. Install the "
-            "checkout by `pip install -e .`"
-        )
+    """Return the bases of a config: paths within the checkout; elsewhere names in the package."""
     names = _DETECTION if isinstance(statistics, CocoStatistics) else _SEGMENTATION
-    inside = out.resolve().is_relative_to(_BASES.parents[1])
-    folder = os.path.relpath(_BASES, out.resolve().parent) if inside else _BASES
+    if not out.resolve().is_relative_to(CONFIGS.parent):
+        return [f"{PREFIX}_base_/{name}" for name in names]
+    folder = os.path.relpath(CONFIGS / "_base_", out.resolve().parent)
     return [Path(folder, name).as_posix() for name in names]
 
 
