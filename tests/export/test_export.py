@@ -1,5 +1,7 @@
 """Exports of small models in ONNX Runtime beside the models, and what is refused."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -73,7 +75,6 @@ def detector(mask=True, classes=3):
     cfg = Config.fromfile("configs/_base_/models/mask_rcnn_nano.py")
     cfg.merge_from_dict(
         {
-            "model.backbone.arch": ARCH,
             "model.neck.in_channels": CHANNELS,
             "model.neck.out_channels": 8,
             "model.rpn_head.in_channels": 8,
@@ -89,6 +90,7 @@ def detector(mask=True, classes=3):
             "model.roi_head.mask_head.num_classes": classes,
         }
     )
+    cfg.model.backbone.arch = ARCH
     if not mask:
         del cfg.model.roi_head["mask_roi_extractor"], cfg.model.roi_head["mask_head"]
     with DefaultScope.overwrite_default_scope("mmdet"):
@@ -106,6 +108,7 @@ def photo(tmp_path_factory):
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", [True, False])
 def test_a_detector_of_any_size(tmp_path, photo, mask):
     model, cfg = detector(mask)
@@ -117,8 +120,8 @@ def test_a_detector_of_any_size(tmp_path, photo, mask):
     assert file.outputs == ["boxes", "scores", "labels", *(["mask_logits"] if mask else [])]
     assert file.metadata["kind"] == "detections" and file.metadata["num_classes"] == 3
 
-    sample = DetDataSample(metainfo=dict(img_shape=(96, 128), ori_shape=(48, 64)))
-    sample.set_metainfo(dict(scale_factor=(2.0, 2.0)))
+    meta = dict(img_shape=(96, 128), ori_shape=(48, 64), scale_factor=(2.0, 2.0))
+    sample = DetDataSample(metainfo=meta)
     images = read_image(model, photo)
     with torch.no_grad():
         want = model.predict(images, [sample.clone()], rescale=True)[0].pred_instances
@@ -130,58 +133,51 @@ def test_a_detector_of_any_size(tmp_path, photo, mask):
     assert not mask or got.masks.shape[1:] == (48, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spatial", ["dw7x7", "gf"])
 def test_a_segmentor_of_any_size(tmp_path, photo, spatial):
     model, cfg = segmentor(spatial)
     path = tmp_path / "model.onnx"
-    rows = export_model(model, cfg, path, ExportSettings(image=photo, labels=True))
-    assert all(row.count is None and row.differences == {"labels": 0.0} for row in rows)
+    rows = export_model(model, cfg, path, ExportSettings(image=photo))
+    assert all(row.count is None and row.worst < 1e-4 for row in rows)
     images = torch.randn(2, 3, 64, 80)
     with torch.no_grad():
-        want = model.encode_decode(images, [dict(img_shape=(64, 80))] * 2).argmax(1)
-    assert (OnnxFile(path)(images)["labels"] == want).float().mean() > 0.999
-
-
-def test_features_by_torch_export(tmp_path, photo):
-    model, cfg = segmentor("gf")
-    settings = ExportSettings(part="features", dynamic=False, transform="fft", image=photo)
-    (row,) = export_model(model, cfg, tmp_path / "features.pt2", settings)
-    assert row.size == (96, 128) and {*row.differences} == {f"level_{i}" for i in range(4)}
-    run = torch.export.load(tmp_path / "features.pt2").module()
-    assert [tuple(level.shape[1:]) for level in run(torch.zeros(1, 3, 96, 128)).values()] == [
-        (8, 24, 32),
-        (16, 12, 16),
-        (32, 6, 8),
-        (64, 3, 4),
-    ]
-
-
-def test_what_cannot_be_exported_is_refused(tmp_path, photo):
-    model, cfg = segmentor("gf")
-    path = tmp_path / "model.onnx"
-    with pytest.raises(ExportError, match=r"allowed are files that end in \.onnx or \.pt2"):
-        export_model(model, cfg, tmp_path / "model.pth", ExportSettings(image=photo))
-    with pytest.raises(ExportError, match="one size only: add --static"):
-        export_model(model, cfg, path, ExportSettings(image=photo, transform="fft"))
-    with pytest.raises(ExportError, match="No file is kept.*--limit"):
-        export_model(model, cfg, path, ExportSettings(image=photo, dynamic=False, limit=0.0))
-    assert not list(tmp_path.iterdir())
-    with pytest.raises(ExportError, match="need a whole segmentor"):
-        build_graph(detector()[0], labels=True)
-    other, _ = detector()
-    other.roi_head.bbox_head.bbox_coder = object()
-    with pytest.raises(ExportError, match="object cannot be exported in a whole detector"):
-        build_graph(other)
-
-
-def test_a_file_of_another_model_is_refused(tmp_path, photo):
-    model, cfg = segmentor("dw7x7")
-    path = tmp_path / "model.onnx"
-    export_model(model, cfg, path, ExportSettings(image=photo, dynamic=False))
+        want = model.encode_decode(images, [dict(img_shape=(64, 80))] * 2)
+    torch.testing.assert_close(OnnxFile(path)(images)["logits"], want, atol=1e-4, rtol=0)
+    with pytest.raises(ExportError, match="does not accept inputs of .*it was made for"):
+        OnnxFile(path)(torch.zeros(1, 4, 64, 64))
     with pytest.raises(ExportError, match="gives logits, and MaskRCNN needs boxes"):
         predict_with(detector()[0], path)
     model.num_classes = 5
     with pytest.raises(ExportError, match="has 3 classes, and the config has 5"):
         predict_with(model, path)
-    with pytest.raises(ExportError, match="does not accept inputs of .*it was made for"):
-        OnnxFile(path)(torch.zeros(1, 3, 64, 64))
+
+
+def test_features_of_any_size_by_torch_export(tmp_path, photo):
+    model, cfg = segmentor("dw7x7")
+    path = tmp_path / "features.pt2"
+    settings = ExportSettings(part="features", image=photo)
+    rows = export_model(model, cfg, path, settings)
+    assert [row.size for row in rows] == [(96, 128), (70, 93), (126, 168)]
+    assert {*rows[0].differences} == {f"level_{i}" for i in range(4)}
+    levels = torch.export.load(path).module()(torch.zeros(2, 3, 160, 64))
+    shapes = [tuple(level.shape) for level in levels.values()]
+    assert shapes == [(2, 8, 40, 16), (2, 16, 20, 8), (2, 32, 10, 4), (2, 64, 5, 2)]
+    with pytest.raises(ExportError, match="No file is kept.*--limit"):
+        export_model(model, cfg, tmp_path / "b.pt2", replace(settings, dynamic=False, limit=-1.0))
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path, photo):
+    model, cfg = segmentor("gf")
+    with pytest.raises(ExportError, match=r"allowed are files that end in \.onnx or \.pt2"):
+        export_model(model, cfg, tmp_path / "model.pth", ExportSettings(image=photo))
+    fft = ExportSettings(image=photo, transform="fft")
+    with pytest.raises(ExportError, match="one size only: add --static"):
+        export_model(model, cfg, tmp_path / "model.onnx", fft)
+    other, _ = detector()
+    with pytest.raises(ExportError, match="need a whole segmentor"):
+        build_graph(other, labels=True)
+    other.roi_head.bbox_head.bbox_coder = None
+    with pytest.raises(ExportError, match="NoneType cannot be exported in a whole detector"):
+        build_graph(other)
