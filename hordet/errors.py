@@ -79,16 +79,16 @@ class DemoError(UserError):
     """Gradio is not installed, or the address cannot be had."""
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Iterable[str], written: Mapping[str, str] | None = None) -> str:
     """Return `; did you mean 'x' or 'y'?` for the nearest names, or nothing.
 
     Args:
         name: What was given.
-        names: What is allowed; a mapping says how to write each.
+        names: What is allowed.
+        written: How to write those that are written otherwise.
     """
-    written = names if isinstance(names, Mapping) else {}
     found = difflib.get_close_matches(name, sorted(names), n=3)
-    hints = " or ".join(repr(written.get(match, match)) for match in found)
+    hints = " or ".join(repr((written or {}).get(match, match)) for match in found)
     return f"; did you mean {hints}?" if found else ""
 
 

@@ -47,7 +47,7 @@ def find_config(word: str | Path) -> Path:
         raise ConfigError(f"{len(found)} configs are named {name!r}: say {' or '.join(found)}")
     beside = [file.name for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
     names = {key: key for key in known} | {file.stem: key for key, file in known.items()}
-    hint = did_you_mean(path.name, beside) or did_you_mean(name, names)
+    hint = did_you_mean(path.name, beside) or did_you_mean(name, names, names)
     raise ConfigError(
         f"no config file at {word}, and no config of hordet has that name"
         f"{hint or '; `hordet configs` lists them'}"
