@@ -267,4 +267,5 @@ def _unknown_type(name: str, scope: str) -> str:
         if hordet is not None and not asked:
             names |= {key: f"hordet.{key}" for key in hordet.names()}
         names |= {key: key for key in (*_names_in(registry), *registry.root.module_dict)}
-    return f"type {name!r} is not registered under {asked or scope!r}{did_you_mean(short, names, names)}"
+    hint = did_you_mean(short, names, names)
+    return f"type {name!r} is not registered under {asked or scope!r}{hint}"
