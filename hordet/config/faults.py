@@ -91,14 +91,14 @@ def find_faults(cfg: dict, asked: Iterable[str] = ()) -> list[str]:
     Returns:
         The faults; empty if there is none.
     """
-    faults = list(_unknown_keys(cfg, set(asked)))
-    faults += _untyped(cfg)
+    faults = list(_find_unknown_keys(cfg, set(asked)))
+    faults += _check_untyped(cfg)
     scope = cfg.get("default_scope") or "mmengine"
     known = list_known_keys()
     for key, value in cfg.items():
         # A file's own variables are merged into the keys that use them, and are checked there.
         if key in known:
-            faults += _walk(value, key, scope)
+            faults += _check_nested(value, key, scope)
     return faults
 
 
@@ -112,18 +112,18 @@ def walk_dicts(value: Any) -> Iterator[dict]:
             yield from walk_dicts(item)
 
 
-def _unknown_keys(cfg: dict, asked: set[str]) -> Iterator[str]:
+def _find_unknown_keys(cfg: dict, asked: set[str]) -> Iterator[str]:
     known = list_known_keys()
     for key in cfg:
         if key in known:
             continue
         if key in asked:
             yield f"{key}: no such key in this config{did_you_mean(key, known | set(cfg) - {key})}"
-        elif match := _misspelled(key, known):
+        elif match := _find_intended_key(key, known):
             yield f"{key}: unknown key; did you mean {match!r}?"
 
 
-def _misspelled(key: str, known: set[str]) -> str | None:
+def _find_intended_key(key: str, known: set[str]) -> str | None:
     """Return the known key that `key` was surely meant to be; a file may have variables as well."""
     for candidate in difflib.get_close_matches(key, sorted(known), n=3, cutoff=0.8):
         ratio = difflib.SequenceMatcher(None, key, candidate).ratio()
@@ -132,7 +132,7 @@ def _misspelled(key: str, known: set[str]) -> str | None:
     return None
 
 
-def _untyped(cfg: dict) -> Iterator[str]:
+def _check_untyped(cfg: dict) -> Iterator[str]:
     """Check the dicts that need no `type`, for mmengine knows what they are."""
     loader = set(inspect.signature(DataLoader.__init__).parameters)
     loader |= {"dataset", "sampler", "batch_sampler", "num_batch_per_epoch"}
@@ -148,11 +148,11 @@ def _untyped(cfg: dict) -> Iterator[str]:
                 yield f"{key}.{name}: unknown key{did_you_mean(name, allowed)}"
 
 
-def _walk(value: Any, path: str, scope: str) -> Iterator[str]:
+def _check_nested(value: Any, path: str, scope: str) -> Iterator[str]:
     """Check `value` and all in it."""
     if isinstance(value, (list, tuple)):
         for index, item in enumerate(value):
-            yield from _walk(item, f"{path}.{index}", scope)
+            yield from _check_nested(item, f"{path}.{index}", scope)
     if not isinstance(value, dict):
         return
     scope = value.get("_scope_") or scope
@@ -161,7 +161,7 @@ def _walk(value: Any, path: str, scope: str) -> Iterator[str]:
             return
         yield from _check_typed(value, path, scope)
     for key, item in value.items():
-        yield from _walk(item, f"{path}.{key}", scope)
+        yield from _check_nested(item, f"{path}.{key}", scope)
 
 
 def _check_typed(value: dict, path: str, scope: str) -> Iterator[str]:
@@ -182,19 +182,19 @@ def _check_typed(value: dict, path: str, scope: str) -> Iterator[str]:
     yield from faults
     # A word that its owner reads, such as `nms` or `bilinear`, is no class name.
     if not faults and ("." in kind or kind[:1].isupper()):
-        yield f"{path}.type: {_unknown_type(kind, scope)}"
+        yield f"{path}.type: {_describe_unknown_type(kind, scope)}"
 
 
 @cache
 def list_registered_names(scope: str) -> frozenset[str]:
     """Return the names of all that the registries of a package hold."""
     names: set[str] = set()
-    for registry in _registries(scope):
-        names |= _names_in(registry) | registry.root.module_dict.keys()
+    for registry in _list_registries(scope):
+        names |= _list_names(registry) | registry.root.module_dict.keys()
     return frozenset(names)
 
 
-def _names_in(registry: Registry) -> set[str]:
+def _list_names(registry: Registry) -> set[str]:
     """Return the names of a registry; hordet's imports no module for that."""
     if isinstance(registry, RoomRegistry):
         return registry.names()
@@ -216,7 +216,7 @@ def find_meanings(name: str, path: str, scope: str) -> Iterator[Any]:
     if "." in name:
         scope, _, name = name.rpartition(".")
         if "." in scope or scope == "torch":  # a full path, such as torch.optim.AdamW
-            found = _imported(scope, name)
+            found = _import_name(scope, name)
             if found:
                 yield found
             return
@@ -224,24 +224,24 @@ def find_meanings(name: str, path: str, scope: str) -> Iterator[Any]:
             return
     key = path.partition(".")[0]
     expected = next((roots for word, roots in _LOOKED_UP.items() if word in key), ())
-    registries = _registries(scope)
+    registries = _list_registries(scope)
     near = [registry for registry in registries if registry.root in expected]
     far = [registry for registry in registries if registry.root not in expected]
-    yield from _registered(name, near)
-    found = _imported("mmcv.ops", name)  # mmdet looks its `roi_layer` up there
+    yield from _look_up(name, near)
+    found = _import_name("mmcv.ops", name)  # mmdet looks its `roi_layer` up there
     if found is not None:
         yield found
-    yield from _registered(name, far)
+    yield from _look_up(name, far)
 
 
-def _registered(name: str, registries: Iterable[Registry]) -> Iterator[Any]:
+def _look_up(name: str, registries: Iterable[Registry]) -> Iterator[Any]:
     for registry in registries:
         found = registry.get(name)
         if found is not None:
             yield found
 
 
-def _registries(scope: str) -> list[Registry]:
+def _list_registries(scope: str) -> list[Registry]:
     """Return every kind of registry under a scope, or mmengine's own where the scope has none."""
     try:
         importlib.import_module(f"{scope}.registry")
@@ -250,22 +250,22 @@ def _registries(scope: str) -> list[Registry]:
     return [root.children.get(scope, root) for root in _ROOTS]
 
 
-def _imported(module: str, name: str) -> Any:
+def _import_name(module: str, name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name, None)
     except ImportError:
         return None
 
 
-def _unknown_type(name: str, scope: str) -> str:
+def _describe_unknown_type(name: str, scope: str) -> str:
     asked, _, short = name.rpartition(".")
     if asked and importlib.util.find_spec(asked.partition(".")[0]) is None:
         return f"type {name!r} needs the package {asked!r}, which is not installed"
     names: dict[str, str] = {}
-    for registry in _registries(asked or scope):
+    for registry in _list_registries(asked or scope):
         hordet = registry.root.children.get("hordet")
         if hordet is not None and not asked:
             names |= {key: f"hordet.{key}" for key in hordet.names()}
-        names |= {key: key for key in (*_names_in(registry), *registry.root.module_dict)}
+        names |= {key: key for key in (*_list_names(registry), *registry.root.module_dict)}
     hint = did_you_mean(short, names, names)
     return f"type {name!r} is not registered under {asked or scope!r}{hint}"

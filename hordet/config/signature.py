@@ -15,7 +15,7 @@ def get_keywords(owner: Callable) -> frozenset[str] | None:
         owner: A class or a function.
     """
     if not inspect.isclass(owner):
-        names, catch_all = _named(owner)
+        names, catch_all = _read_signature(owner)
         return None if catch_all else names
     result: set[str] = set()
     for base in inspect.getmro(owner):
@@ -24,20 +24,20 @@ def get_keywords(owner: Callable) -> frozenset[str] | None:
             continue
         if base is object:
             return frozenset(result)
-        names, catch_all = _named(initializer)
+        names, catch_all = _read_signature(initializer)
         if names is None:
             return None
         result |= names
         if catch_all is None:
             return frozenset(result)
-        taken = _taken_from(initializer, catch_all, base.__name__)
+        taken = _find_taken_keys(initializer, catch_all, base.__name__)
         if taken is None:
             return None
         result |= taken
     return None
 
 
-def _named(function: Callable) -> tuple[frozenset[str] | None, str | None]:
+def _read_signature(function: Callable) -> tuple[frozenset[str] | None, str | None]:
     """Return the keywords that a signature names (None: unknown), and its `**kwargs` by name."""
     if hasattr(function, "__wrapped__"):  # a decorator may rename keywords
         return None, None
@@ -50,7 +50,7 @@ def _named(function: Callable) -> tuple[frozenset[str] | None, str | None]:
     return frozenset(names - {"self", "cls"}), catch_all[0] if catch_all else None
 
 
-def _taken_from(function: Callable, name: str, owner: str) -> set[str] | None:
+def _find_taken_keys(function: Callable, name: str, owner: str) -> set[str] | None:
     """Return the keys that `owner.__init__` reads from `**name` before handing it to its base.
 
     None if it does anything else with it: then what it takes cannot be decided.
@@ -64,30 +64,34 @@ def _taken_from(function: Callable, name: str, owner: str) -> set[str] | None:
     for node in ast.walk(tree):
         key: ast.AST | None = None
         if isinstance(node, ast.Call):
-            if any(k.arg is None and _is(k.value, name) for k in node.keywords):
-                handed_on += _calls_next_base(node.func, owner)
-            elif isinstance(node.func, ast.Attribute) and _is(node.func.value, name) and node.args:
+            if any(k.arg is None and _is_name(k.value, name) for k in node.keywords):
+                handed_on += _is_call_of_base(node.func, owner)
+            elif (
+                isinstance(node.func, ast.Attribute)
+                and _is_name(node.func.value, name)
+                and node.args
+            ):
                 key = node.args[0]
-        elif isinstance(node, ast.Subscript) and _is(node.value, name):
+        elif isinstance(node, ast.Subscript) and _is_name(node.value, name):
             key = node.slice
-        elif isinstance(node, ast.Compare) and any(_is(c, name) for c in node.comparators):
+        elif isinstance(node, ast.Compare) and any(_is_name(c, name) for c in node.comparators):
             key = node.left
         if isinstance(key, ast.Constant):
             keys.add(str(key.value))
             understood += 1
-    used = sum(_is(node, name) for node in ast.walk(tree))
+    used = sum(_is_name(node, name) for node in ast.walk(tree))
     return keys if handed_on and handed_on + understood == used else None
 
 
-def _is(node: ast.AST, name: str) -> bool:
+def _is_name(node: ast.AST, name: str) -> bool:
     return isinstance(node, ast.Name) and node.id == name
 
 
-def _calls_next_base(function: ast.AST, owner: str) -> bool:
+def _is_call_of_base(function: ast.AST, owner: str) -> bool:
     """Tell `super().__init__` and `super(owner, self).__init__` from other calls."""
     if not (isinstance(function, ast.Attribute) and function.attr == "__init__"):
         return False
     call = function.value
-    if not (isinstance(call, ast.Call) and _is(call.func, "super")):
+    if not (isinstance(call, ast.Call) and _is_name(call.func, "super")):
         return False
-    return not call.args or _is(call.args[0], owner)
+    return not call.args or _is_name(call.args[0], owner)

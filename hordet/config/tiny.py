@@ -48,7 +48,7 @@ def make_tiny(cfg: Config) -> Config:
         ValueError: Its data are neither mmdet's detection nor mmseg's segmentation data sets.
     """
     cfg = copy.deepcopy(cfg)
-    _stand_in_data(cfg)
+    _replace_data(cfg)
     _shorten(cfg)
     _drop_absent_weights(cfg.model)
     if cfg.get("load_from") and not split_sha256(cfg.load_from)[0].is_file():
@@ -67,7 +67,7 @@ def make_tiny(cfg: Config) -> Config:
     return cfg
 
 
-def _stand_in_data(cfg: Config) -> None:
+def _replace_data(cfg: Config) -> None:
     """Put generated images in place of every data set, and their truth into the evaluators."""
     for key, evaluator in zip(LOADERS, (None, *EVALUATORS), strict=True):
         loader = cfg.get(key)
@@ -79,18 +79,18 @@ def _stand_in_data(cfg: Config) -> None:
             loader.batch_size = BATCH_SIZE
         loader.persistent_workers = False
         loader.pop("prefetch_factor", None)
-        for leaf in walk_datasets(loader.dataset):
-            root = _stand_in(leaf, split, cfg.get("default_scope", "mmengine"))
+        for dataset in walk_datasets(loader.dataset):
+            root = _replace_dataset(dataset, split, cfg.get("default_scope", "mmengine"))
         for wrapper in walk_dicts(loader.dataset):
             if "times" in wrapper:
                 wrapper["times"] = 1
         for metric in list_metrics(cfg.get(evaluator)) if evaluator else ():
-            _stand_in_metric(metric, leaf, root)
+            _replace_truth(metric, dataset, root)
 
 
-def _stand_in(leaf: ConfigDict, split: str, scope: str) -> Path:
+def _replace_dataset(dataset: ConfigDict, split: str, scope: str) -> Path:
     """Change a data set's config in place, keeping its classes and pipeline; return the root."""
-    kind = resolve_dataset_class(leaf, scope)
+    kind = resolve_dataset_class(dataset, scope)
     detection = is_kind_of(kind, "mmdet.BaseDetDataset")
     panoptic = is_kind_of(kind, "mmdet.CocoPanopticDataset")
     if not detection and not is_kind_of(kind, "mmseg.BaseSegDataset"):
@@ -98,9 +98,9 @@ def _stand_in(leaf: ConfigDict, split: str, scope: str) -> Path:
             f"no stand-in for the data of {kind.__name__}: a dry run knows mmdet's box, mask and "
             "panoptic data sets and mmseg's data sets"
         )
-    metainfo = {"classes": ("object",), **read_metainfo(leaf, scope)}
+    metainfo = {"classes": ("object",), **read_metainfo(dataset, scope)}
     classes = metainfo["classes"]
-    reduce = reduces_zero_label(leaf, scope)
+    reduce = reduces_zero_label(dataset, scope)
     drawn = classes if detection or reduce else classes[1:]
     root = ensure_shapes(
         num_train=TRAIN_IMAGES,
@@ -109,28 +109,30 @@ def _stand_in(leaf: ConfigDict, split: str, scope: str) -> Path:
         classes=metainfo["thing_classes"] if panoptic else drawn[:MAX_CLASSES] or classes,
         stuff=metainfo["stuff_classes"] if panoptic else (),
     )
-    kept = {key: leaf[key] for key in ("pipeline", "test_mode", "filter_cfg") if key in leaf}
-    leaf.clear()
-    leaf.update(metainfo=metainfo, data_root=str(root), **kept)
+    kept = {key: dataset[key] for key in ("pipeline", "test_mode", "filter_cfg") if key in dataset}
+    dataset.clear()
+    dataset.update(metainfo=metainfo, data_root=str(root), **kept)
     if panoptic:
-        leaf.update(type="mmdet.CocoPanopticDataset", ann_file=f"annotations/panoptic_{split}.json")
-        leaf.update(data_prefix=dict(img=split, seg=f"annotations/panoptic_{split}"))
+        dataset.update(
+            type="mmdet.CocoPanopticDataset", ann_file=f"annotations/panoptic_{split}.json"
+        )
+        dataset.update(data_prefix=dict(img=split, seg=f"annotations/panoptic_{split}"))
     elif detection:
-        leaf.update(type="mmdet.CocoDataset", ann_file=f"annotations/instances_{split}.json")
-        leaf.update(data_prefix=dict(img=split))
+        dataset.update(type="mmdet.CocoDataset", ann_file=f"annotations/instances_{split}.json")
+        dataset.update(data_prefix=dict(img=split))
     else:
-        leaf.pop("filter_cfg", None)
-        leaf.update(type="mmseg.BaseSegDataset", img_suffix=".png", seg_map_suffix=".png")
-        leaf.update(reduce_zero_label=reduce)
-        leaf.update(data_prefix=dict(img_path=split, seg_map_path=f"labels/{split}"))
+        dataset.pop("filter_cfg", None)
+        dataset.update(type="mmseg.BaseSegDataset", img_suffix=".png", seg_map_suffix=".png")
+        dataset.update(reduce_zero_label=reduce)
+        dataset.update(data_prefix=dict(img_path=split, seg_map_path=f"labels/{split}"))
     return root
 
 
-def _stand_in_metric(metric: ConfigDict, leaf: ConfigDict, root: Path) -> None:
+def _replace_truth(metric: ConfigDict, dataset: ConfigDict, root: Path) -> None:
     """Point a metric at the stand-in's truth; metrics of special formats become the plain one."""
     name = str(metric["type"]).rpartition(".")[2]
     metric.pop("format_only", None)
-    if leaf["type"] == "mmseg.BaseSegDataset":
+    if dataset["type"] == "mmseg.BaseSegDataset":
         if not name.endswith("IoUMetric"):
             metric.clear()
             metric.update(type="hordet.IoUMetric", iou_metrics=["mIoU"])
@@ -140,7 +142,7 @@ def _stand_in_metric(metric: ConfigDict, leaf: ConfigDict, root: Path) -> None:
         metric["seg_prefix"] = str(root / "annotations" / "panoptic_val")
         return
     if not name.endswith("CocoMetric"):
-        masks = any(step.get("with_mask") for step in walk_dicts(leaf["pipeline"]))
+        masks = any(step.get("with_mask") for step in walk_dicts(dataset["pipeline"]))
         metric.clear()
         metric.update(type="hordet.CocoMetric", metric=["bbox", "segm"] if masks else ["bbox"])
     metric["ann_file"] = str(root / "annotations" / "instances_val.json")

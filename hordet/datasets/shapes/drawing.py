@@ -11,45 +11,45 @@ import cv2
 import numpy as np
 
 
-def _arc(radius: float, start: float = 0, stop: float = 360, points: int = 48) -> np.ndarray:
-    """Points on a circle around the origin from `start` to before `stop` (degrees), (points, 2)."""
+def _make_arc(radius: float, start: float = 0, stop: float = 360, points: int = 48) -> np.ndarray:
+    """Return points of a circle around the origin, from `start` to `stop` degrees, (points, 2)."""
     angles = np.radians(np.linspace(start, stop, points, endpoint=False))
     return radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
 
 
-def _box(half_width: float, half_height: float) -> np.ndarray:
-    """A rectangle around the origin, (4, 2)."""
+def _make_box(half_width: float, half_height: float) -> np.ndarray:
+    """Return a rectangle around the origin, (4, 2)."""
     return np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * np.array([half_width, half_height])
 
 
-def _star() -> np.ndarray:
-    """A star of five points, (10, 2)."""
-    return _arc(1, points=10) * np.where(np.arange(10) % 2, 0.45, 1)[:, None]
+def _make_star() -> np.ndarray:
+    """Return a star of five points, (10, 2)."""
+    return _make_arc(1, points=10) * np.where(np.arange(10) % 2, 0.45, 1)[:, None]
 
 
-def _cross() -> np.ndarray:
-    """A cross of four equal arms, (12, 2)."""
+def _make_cross() -> np.ndarray:
+    """Return a cross of four equal arms, (12, 2)."""
     arm = np.array([[0.94, -0.32], [0.94, 0.32], [0.32, 0.32]])
     quarter_turn = np.array([[0, 1], [-1, 0]])
     return np.concatenate([arm @ np.linalg.matrix_power(quarter_turn, k) for k in range(4)])
 
 
-def _crescent() -> np.ndarray:
-    """A moon: an outer arc and, backwards, an inner one between the same two horns, (64, 2)."""
-    outer = _arc(1, 45, 315, points=40)
-    inner = _arc(0.715, 278.6, 81.4, points=24) + np.array([0.6, 0])
+def _make_crescent() -> np.ndarray:
+    """Return a moon: an outer arc and, backwards, an inner one between the same horns, (64, 2)."""
+    outer = _make_arc(1, 45, 315, points=40)
+    inner = _make_arc(0.715, 278.6, 81.4, points=24) + np.array([0.6, 0])
     return np.concatenate([outer, inner])
 
 
 OUTLINES: dict[str, list[np.ndarray]] = {
-    "circle": [_arc(0.9)],
-    "square": [_box(0.75, 0.75)],
-    "triangle": [_arc(1, points=3)],
-    "star": [_star()],
-    "ring": [_arc(0.95), _arc(0.5)],
-    "cross": [_cross()],
-    "crescent": [_crescent()],
-    "bar": [_box(1, 0.24)],
+    "circle": [_make_arc(0.9)],
+    "square": [_make_box(0.75, 0.75)],
+    "triangle": [_make_arc(1, points=3)],
+    "star": [_make_star()],
+    "ring": [_make_arc(0.95), _make_arc(0.5)],
+    "cross": [_make_cross()],
+    "crescent": [_make_crescent()],
+    "bar": [_make_box(1, 0.24)],
 }
 """Name -> closed polylines, each (n, 2), in the unit circle, filled by the even-odd rule."""
 
@@ -105,7 +105,7 @@ def draw(
     Returns:
         The image, its map of objects and their classes.
     """
-    canvas = _background(rng, size)
+    canvas = _draw_background(rng, size)
     objects = np.zeros(size, np.uint8)
     full_areas: list[int] = []
     labels: list[int] = []
@@ -113,15 +113,15 @@ def draw(
         if len(labels) == num_objects:
             break
         label = int(rng.integers(num_classes))
-        alpha, full_area = _outline_alpha(rng, label, size)
+        alpha, full_area = _place_outline(rng, label, size)
         mask = alpha > 0.5
         trial = np.where(mask, len(labels) + 1, objects).astype(np.uint8)
         visible = np.bincount(trial.ravel(), minlength=len(labels) + 2)[1:]
         areas = np.array([*full_areas, full_area])
         if (visible < MIN_VISIBLE * areas).any() or visible.min() < MIN_VISIBLE_PIXELS:
             continue
-        color = _color(rng, canvas[mask].mean(axis=0), label, num_classes)
-        fill = _texture(rng, color, size)
+        color = _choose_color(rng, canvas[mask].mean(axis=0), label, num_classes)
+        fill = _draw_texture(rng, color, size)
         canvas += alpha[..., None] * (fill - canvas)
         objects = trial
         full_areas.append(full_area)
@@ -130,10 +130,10 @@ def draw(
     return Drawing(np.clip(np.rint(canvas), 0, 255).astype(np.uint8), objects, labels)
 
 
-def _outline_alpha(
+def _place_outline(
     rng: np.random.Generator, label: int, size: tuple[int, int]
 ) -> tuple[np.ndarray, int]:
-    """A shape at a random place, size, turn and stretch.
+    """Put a shape at a random place, of random size, turn and stretch.
 
     Returns:
         Its anti-aliased cover, (height, width), in [0, 1], and its area in pixels as though the
@@ -156,10 +156,10 @@ def _outline_alpha(
     return cover.astype(np.float32) / 255, int(areas[0] - sum(areas[1:]))
 
 
-def _color(
+def _choose_color(
     rng: np.random.Generator, behind: np.ndarray, label: int, num_classes: int
 ) -> np.ndarray:
-    """A color, (3,), as far from the mean color `behind` the object as its contrast asks."""
+    """Choose a color, (3,), as far from the mean color `behind` the object as its contrast asks."""
     nearest, farthest = LOW_CONTRAST if rng.random() < LOW_CONTRAST_ODDS else CONTRAST
     best, best_miss = behind, np.inf
     for _ in range(20):
@@ -180,17 +180,17 @@ def _color(
     return best
 
 
-def _background(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Two colors mingled by smooth noise, over them a texture, (height, width, 3), float32."""
+def _draw_background(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Mix two colors by smooth noise, with a texture over them, (height, width, 3), float32."""
     first, second = rng.uniform(40, 215, (2, 1)) + rng.uniform(-TINT, TINT, (2, 3))
     second = first + 0.5 * (second - first)
-    blend = _smooth_noise(rng, size, cells=int(rng.integers(2, 7)))[..., None]
-    mingled = first + blend * (second - first)
-    return (mingled + _texture(rng, np.zeros(3), size)).astype(np.float32)
+    blend = _draw_noise(rng, size, cells=int(rng.integers(2, 7)))[..., None]
+    mixed = first + blend * (second - first)
+    return (mixed + _draw_texture(rng, np.zeros(3), size)).astype(np.float32)
 
 
-def _texture(rng: np.random.Generator, color: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A color with a slope of light and one of: nothing, stripes, dots, blotches, grain.
+def _draw_texture(rng: np.random.Generator, color: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Draw a color with a slope of light and one of: nothing, stripes, dots, blotches, grain.
 
     Returns:
         (height, width, 3), float32, not clipped.
@@ -207,7 +207,7 @@ def _texture(rng: np.random.Generator, color: np.ndarray, size: tuple[int, int])
     elif kind == "dots":
         pattern = np.sin(2 * np.pi * across / period) * np.sin(2 * np.pi * along / period)
     elif kind == "blotches":
-        pattern = 2 * _smooth_noise(rng, size, cells=max(4, min(size) // 8)) - 1
+        pattern = 2 * _draw_noise(rng, size, cells=max(4, min(size) // 8)) - 1
     elif kind == "grain":
         pattern = rng.normal(0, 0.6, size)
     else:
@@ -216,7 +216,7 @@ def _texture(rng: np.random.Generator, color: np.ndarray, size: tuple[int, int])
     return (color + (light + strength * pattern)[..., None]).astype(np.float32)
 
 
-def _smooth_noise(rng: np.random.Generator, size: tuple[int, int], cells: int) -> np.ndarray:
-    """Noise of about `cells` blotches along each side, (height, width), in [0, 1]."""
+def _draw_noise(rng: np.random.Generator, size: tuple[int, int], cells: int) -> np.ndarray:
+    """Draw noise of about `cells` blotches along each side, (height, width), in [0, 1]."""
     grid = rng.random((cells, cells)).astype(np.float32)
     return np.clip(cv2.resize(grid, size[::-1], interpolation=cv2.INTER_CUBIC), 0, 1)

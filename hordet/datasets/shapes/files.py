@@ -166,7 +166,7 @@ def _write_png(path: Path, image: np.ndarray) -> None:
 
 
 def describe_mask(mask: np.ndarray) -> dict:
-    """The bbox, area and segmentation of a mask in COCO's terms.
+    """Return the bbox, area and segmentation of a mask in COCO's terms.
 
     Args:
         mask: (height, width), bool, not empty.
@@ -176,7 +176,7 @@ def describe_mask(mask: np.ndarray) -> dict:
         polygon holds the mask to the pixel, compressed RLE otherwise (several parts, or a hole).
     """
     rle = coco_mask.encode(np.asfortranarray(mask, np.uint8))
-    polygon = _border_polygon(mask)
+    polygon = _trace_border(mask)
     # Every vertex lies on a corner of a pixel, so the polygon must give back the very mask.
     if polygon and coco_mask.frPyObjects([polygon], *mask.shape)[0]["counts"] == rle["counts"]:
         segmentation: list | dict = [polygon]
@@ -186,8 +186,8 @@ def describe_mask(mask: np.ndarray) -> dict:
     return dict(bbox=bbox, area=float(coco_mask.area(rle)), segmentation=segmentation)
 
 
-def _border_polygon(mask: np.ndarray) -> list[float]:
-    """The outer border of a mask in one part, along the edges of its pixels: x1, y1, x2, y2, ...
+def _trace_border(mask: np.ndarray) -> list[float]:
+    """Trace the outer border of a mask in one part, along pixels' edges: x1, y1, x2, y2, ...
 
     Returns:
         The polygon, or an empty list if the mask has several parts or a hole.

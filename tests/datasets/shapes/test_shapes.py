@@ -114,7 +114,7 @@ def test_hue_tells_apart_classes_that_share_a_shape():
     behind = np.full(3, 128.0)
 
     def mean_color(label):
-        return np.mean([drawing._color(rng, behind, label, 24) for _ in range(40)], axis=0)
+        return np.mean([drawing._choose_color(rng, behind, label, 24) for _ in range(40)], axis=0)
 
     first, second, third = (mean_color(label) for label in (0, 8, 16))
     for one, other in ((first, second), (first, third), (second, third)):
