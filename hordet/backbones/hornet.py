@@ -21,6 +21,8 @@ class HorNet(hornet.HorNet, BaseModule):
         options: Those of `hordet.hornet.HorNet`.
     """
 
+    _is_init: bool  # of BaseModule
+
     def __init__(
         self, *arguments: Any, init_cfg: dict[str, Any] | None = None, **options: Any
     ) -> None:

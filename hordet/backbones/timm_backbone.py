@@ -103,7 +103,7 @@ class TimmBackbone(WrappedBackbone):
         self._freeze_stages()
         self.train()
 
-    def _create(self) -> nn.Module:
+    def _create(self) -> Any:
         """Build timm's model, for images of any size where it has that option."""
         import timm
 
@@ -129,7 +129,7 @@ class TimmBackbone(WrappedBackbone):
             ) from error
         return model
 
-    def _only_size(self, model: nn.Module) -> tuple[int, int] | None:
+    def _only_size(self, model: Any) -> tuple[int, int] | None:
         """Return the one size (H, W) of image that a model takes, or None if it takes others."""
         settings = model.pretrained_cfg
         if not settings.get("fixed_input_size") or self.model_kwargs.get("dynamic_img_size"):

@@ -75,7 +75,7 @@ class TorchvisionBackbone(WrappedBackbone):
     def _probe(model: nn.Module) -> dict[str, torch.Size]:
         """Return the shape (1, C, H, W) of the output of each module that makes a map, by name."""
         shapes: dict[str, torch.Size] = {}
-        probe = copy.deepcopy(model).to("meta").eval()
+        probe: Any = copy.deepcopy(model).to("meta").eval()
         parent, prefix = (
             (probe.features, "features.") if hasattr(probe, "features") else (probe, "")
         )

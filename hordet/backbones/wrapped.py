@@ -24,7 +24,8 @@ class WrappedBackbone(BaseModule):
         init_cfg: None, or dict(type='Pretrained', checkpoint=...).
     """
 
-    model: nn.Module
+    model: Any  # a module, whose methods are its library's
+    _is_init: bool  # of BaseModule
     out_channels: tuple[int, ...]
 
     def __init__(self, model_name: str, norm_eval: bool, init_cfg: dict[str, Any] | None) -> None:

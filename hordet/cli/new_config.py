@@ -9,6 +9,7 @@ written, but training would refuse the data, as said.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from hordet.cli.arguments import number_from
 
@@ -63,6 +64,9 @@ def run(given: argparse.Namespace) -> int:
     if given.weights and not there:
         raise ConfigError(f"there is no file of weights {weights}. To fetch them:\n{FETCH}")
     backbone = own.BackboneChoice(weights if there else None)
+    statistics: Any
+    choose: Any
+    write: Any
     if given.coco:
         statistics = own.measure_coco(given.coco, given.train_ann, given.val_ann, given.hold_out)
         choose, write = own.choose_detection, own.write_detection_config

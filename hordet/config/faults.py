@@ -136,8 +136,11 @@ def _check_untyped(cfg: dict) -> Iterator[str]:
     """Check the dicts that need no `type`, for mmengine knows what they are."""
     loader = set(inspect.signature(DataLoader.__init__).parameters)
     loader |= {"dataset", "sampler", "batch_sampler", "num_batch_per_epoch"}
-    loops = get_keywords(EpochBasedTrainLoop) | get_keywords(IterBasedTrainLoop) | {"by_epoch"}
-    wrapper = get_keywords(OptimWrapper) | {"constructor", "paramwise_cfg"}
+    loops, wrapper = {"by_epoch"}, {"constructor", "paramwise_cfg"}
+    loops |= (get_keywords(EpochBasedTrainLoop) or set()) | (
+        get_keywords(IterBasedTrainLoop) or set()
+    )
+    wrapper |= get_keywords(OptimWrapper) or set()
     tables = {**dict.fromkeys(_DATALOADERS, loader), "train_cfg": loops, "optim_wrapper": wrapper}
     tables["randomness"] = set(inspect.signature(Runner.set_randomness).parameters)
     tables["auto_scale_lr"] = {"enable", "base_batch_size"}

@@ -114,7 +114,9 @@ class _Object:
         x, y, end, low = self.box
         if x >= right or y >= bottom or end <= left or low <= top:
             return "outside", None
-        kept = {k: self.annotation[k] for k in ("category_id", "iscrowd") if k in self.annotation}
+        kept: dict[str, Any] = {
+            k: self.annotation[k] for k in ("category_id", "iscrowd") if k in self.annotation
+        }
         if x >= left and y >= top and end <= right and low <= bottom:
             box = [x - left, y - top, end - x, low - y]
             kept |= dict(bbox=box, area=self.annotation["area"])
@@ -141,7 +143,7 @@ class _Object:
     @cached_property
     def mask_area(self) -> int:
         """The pixels of the mask."""
-        return int(np.count_nonzero(self.mask))
+        return 0 if self.mask is None else int(np.count_nonzero(self.mask))
 
     def _segmentation(self, place: Place, cut: bool = False) -> dict[str, Any]:
         """Return the key `segmentation` of the annotation in a patch; nothing without a mask."""

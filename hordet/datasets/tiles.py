@@ -46,4 +46,4 @@ class Tiles:
             overlap_height_ratio=self.overlap_ratio,
             overlap_width_ratio=self.overlap_ratio,
         )
-        return [tuple(box) for box in boxes]
+        return [(left, top, right, bottom) for left, top, right, bottom in boxes]

@@ -202,14 +202,15 @@ def slice_images(cfg: Config) -> None:
             "crop_size=..., stride=...)"
         )
     options = {"type": "hordet.SlicedDetector", **cfg.get("sliced_model", {})}
-    stand_in = nn.Identity()
+    stand_in: Any = nn.Identity()
     stand_in.test_step = None
     try:  # before minutes go into building
         MODELS.build(dict(options, module=stand_in, pipeline=[]))
     except (TypeError, ValueError) as error:
         raise ConfigError(f"sliced_model: {error}") from error
     dataset = cfg.test_dataloader.dataset
-    loading, preparing = [], []
+    loading: list[dict] = []
+    preparing: list[dict] = []
     for step in dataset.pipeline:
         loads = str(step["type"]).rpartition(".")[2].startswith("Load")
         (loading if loads else preparing).append(step)

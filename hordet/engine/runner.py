@@ -11,7 +11,6 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import FlexibleRunner, Runner
-from torch import nn
 
 from hordet import checkpoints
 from hordet.config.load import load_config
@@ -118,7 +117,7 @@ def build_test_runner(
     return _build_runner(cfg, minimum_share=1.0, verbose=verbose)
 
 
-def load_model(cfg: Config, checkpoint: str | Path) -> nn.Module:
+def load_model(cfg: Config, checkpoint: str | Path) -> Any:
     """Build a config's model on the CPU and fill it from a checkpoint; no code in it is run.
 
     Args:

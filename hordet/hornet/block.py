@@ -1,5 +1,7 @@
 """The block that HorNet repeats."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -47,11 +49,11 @@ class Block(nn.Module):
         self.act = RecomputedGELU()
         self.pwconv2 = PointwiseLinear(4 * channels, channels)
         self.drop_path = DropPath(drop_path)
+        self.gamma1: nn.Parameter | None = None
+        self.gamma2: nn.Parameter | None = None
         if layer_scale_init_value > 0:
             self.gamma1 = nn.Parameter(torch.full((channels,), layer_scale_init_value))
             self.gamma2 = nn.Parameter(torch.full((channels,), layer_scale_init_value))
-        else:
-            self.gamma1 = self.gamma2 = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Add both branches to a feature map: (N, C, H, W) -> (N, C, H, W).
@@ -72,7 +74,8 @@ class Block(nn.Module):
         """Fold the layer scales into the layers before them; for inference, not undone."""
         if self.gamma1 is None or self.gamma2 is None:
             return
-        for layer, gamma in ((self.gnconv.proj_out, self.gamma1), (self.pwconv2, self.gamma2)):
+        layers: tuple[Any, ...] = (self.gnconv.proj_out, self.pwconv2)
+        for layer, gamma in zip(layers, (self.gamma1, self.gamma2), strict=True):
             layer.weight.mul_(gamma.view(-1, *[1] * (layer.weight.ndim - 1)))
             layer.bias.mul_(gamma)
         self.gamma1 = self.gamma2 = None

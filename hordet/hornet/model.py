@@ -104,8 +104,8 @@ class HorNet(nn.Module):
 
         first_gf = len(depths) - 2 if spatial == "gf" else len(depths)
         drop_step = drop_path_rate / max(sum(depths) - 1, 1)
-        self.downsample_layers = nn.ModuleList()
-        self.stages = nn.ModuleList()
+        self.downsample_layers: Any = nn.ModuleList()
+        self.stages: Any = nn.ModuleList()
         for i, width in enumerate(channels):
             if i == 0:
                 down = [nn.Conv2d(in_channels, width, 4, stride=4), LayerNorm2d(width)]

@@ -11,6 +11,7 @@ from timm.models import FeatureInfo, register_model
 
 from hordet.hornet.architectures import ARCHITECTURES
 from hordet.hornet.model import HorNet
+from hordet.layers.gnconv import Spatial
 
 __all__: list[str] = []
 
@@ -18,7 +19,7 @@ __all__: list[str] = []
 def _create(
     name: str,
     arch: str,
-    spatial: str,
+    spatial: Spatial,
     pretrained: bool = False,
     features_only: bool = False,
     in_chans: int = 3,
@@ -40,12 +41,12 @@ def _create(
             f"timm has no weights of {name}; leave pretrained out and give checkpoint_path=FILE, "
             "or use hordet.hornet.HorNet.from_pretrained(FOLDER)"
         )
-    model = HorNet(arch, spatial, in_channels=in_chans, out_indices=out_indices, **options)
+    model: Any = HorNet(arch, spatial, in_channels=in_chans, out_indices=out_indices, **options)
     model.feature_info = FeatureInfo(model.feature_info, tuple(out_indices))
     return model
 
 
-def _register(arch: str, spatial: str, ending: str) -> None:
+def _register(arch: str, spatial: Spatial, ending: str) -> None:
     def entry_point(**options: Any) -> HorNet:
         return _create(entry_point.__name__, arch, spatial, **options)
 

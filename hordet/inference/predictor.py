@@ -11,7 +11,6 @@ from mmcv.transforms import Compose
 from mmengine.config import Config
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import nn
 
 from hordet.engine.runner import load_model, read_config
 from hordet.errors import ConfigError, DatasetError
@@ -38,7 +37,7 @@ class Predictor:
         reduce_zero_label: Whether label files of its data count classes from 1, as ADE20K's.
     """
 
-    def __init__(self, model: nn.Module, cfg: Config, metainfo: dict[str, Any]) -> None:
+    def __init__(self, model: Any, cfg: Config, metainfo: dict[str, Any]) -> None:
         """Take a model that has its weights and is on its device; `from_config` makes one.
 
         Args:
@@ -176,8 +175,8 @@ class Predictor:
         """Take an answer out of a data sample."""
         if self.is_semantic:
             labels = get_predicted_classes(sample)
-            labels = np.where(labels < len(self.classes), labels, NO_CLASS).astype(np.uint8)
-            return ClassMap(labels, self.classes)
+            known = np.where(labels < len(self.classes), labels, NO_CLASS).astype(np.uint8)
+            return ClassMap(known, self.classes)
         found = sample.pred_instances.cpu()
         size = tuple(sample.metainfo["ori_shape"][:2])
         labels = found.labels.numpy()
@@ -201,7 +200,7 @@ class Predictor:
         )
 
 
-def _is_panoptic(model: nn.Module) -> bool:
+def _is_panoptic(model: Any) -> bool:
     """Tell whether a model of mmdet answers panoptic segments rather than objects."""
     if is_kind_of(type(model), "mmdet.MaskFormer"):  # and Mask2Former
         return not (model.test_cfg or {}).get("instance_on", False)

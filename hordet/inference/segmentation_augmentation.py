@@ -42,13 +42,13 @@ class SegTTAModel(MmsegSegTTAModel):
         """Predict one image from its views."""
         first, last = views[0][1], views[-1][1]
         size = first.metainfo["ori_shape"][:2]
-        largest = max((image.shape[1:] for image, _ in views), key=lambda shape: shape.numel())
+        largest = max((image.shape[-2:] for image, _ in views), key=lambda shape: shape.numel())
         banded = isinstance(self.module, EncoderDecoder)
         banded = banded and self.module.test_cfg.get("mode") == "slide"
         if banded and not self.module.fits(largest, size):
-            classes = self._in_bands(views, largest, size)
+            classes = self._in_bands(views, (largest[0], largest[1]), size)
         else:
-            total: Tensor | float = 0.0
+            total: Any = 0.0
             for image, sample in views:
                 made = self.module.test_step({"inputs": [image], "data_samples": [sample]})[0]
                 total = total + self._probability(made.seg_logits.data)
@@ -67,7 +67,7 @@ class SegTTAModel(MmsegSegTTAModel):
         size: tuple[int, int],
     ) -> Tensor:
         """Return the classes (H, W) of an image whose maps are beyond the limit."""
-        model = self.module
+        model: Any = self.module
         classes: Tensor | None = None
         prepared = [
             model.data_preprocessor({"inputs": [image], "data_samples": [sample]}, False)
@@ -84,10 +84,12 @@ class SegTTAModel(MmsegSegTTAModel):
                             total = logits.new_zeros(len(logits), *shape)
                         rows = slice(place.top - band.top, place.bottom - band.top)
                         total[:, rows] += self._probability(logits)
+                assert total is not None  # there is a view
                 if classes is None:
                     classes = torch.empty(size, dtype=torch.long, device=total.device)
                 decided = self._decide(total / len(views))
                 classes[band.top : band.bottom, band.left : band.right] = decided
+        assert classes is not None
         return classes
 
     def _bands(self, strip: Rectangle) -> Iterator[Rectangle]:

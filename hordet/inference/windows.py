@@ -87,6 +87,7 @@ def window_rows(
             buffer[:, first % height :, place][:, :turn] += part[:, :turn]
             if turn < height:
                 buffer[:, : height - turn, place] += part[:, turn:]
+        assert buffer is not None  # each row has a window
         finished = spans[index + 1][0] if index + 1 < len(spans) else last
         piece = max(1, PIECE // (buffer.element_size() * buffer[:, 0].numel()))
         for begin in range(first, finished, piece):

@@ -130,7 +130,7 @@ class GraphFPN(BaseModule):
         gn_cfg = dict(order=order, spatial=spatial, kernel_size=kernel_size, gf_size=gf_size)
 
         # Each from the map below it; only the first of them finds another width than its own.
-        self.extra_levels = nn.ModuleList()
+        self.extra_levels: Any = nn.ModuleList()
         for extra in range(num_outs - len(self.used_levels)):
             last = self.in_channels[self.used_levels[-1]]
             steps = [] if extra else [build_projection(last, out_channels, norm)]
@@ -160,7 +160,7 @@ class GraphFPN(BaseModule):
                 upsample_cfg=dict(upsample_cfg),
             )
 
-        self.cells = nn.ModuleList(
+        self.cells: Any = nn.ModuleList(
             nn.ModuleDict({node.name: build(node, {} if repeat else backbone) for node in nodes})
             for repeat in range(stack_times)
         )

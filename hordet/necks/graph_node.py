@@ -43,7 +43,7 @@ class GraphNode(nn.Module):
         """Keep the parts."""
         super().__init__()
         self.inputs = tuple(inputs)
-        self.edges = nn.ModuleList(edges)
+        self.edges: Any = nn.ModuleList(edges)
         self.combine = combine
         self.fusion = fusion
         self.upsample_cfg = upsample_cfg

@@ -238,7 +238,7 @@ def _add_late_entries(root: ModuleType) -> None:
 _unchecked: list[Callable] = []  # functions that need not ask the compiler before it is imported
 
 
-def _skip_dynamo_checks(module: ModuleType) -> None:
+def _skip_dynamo_checks(module: Any) -> None:
     """Let torch's optimizers be built without the compiler, while nothing is compiled.
 
     torch 2.14 keeps the compiler from looking into some of its functions (`_disable_dynamo`): the
@@ -260,7 +260,7 @@ def _skip_dynamo_checks(module: ModuleType) -> None:
     module._disable_dynamo = disable_dynamo
 
 
-def _step_without_dynamo(module: ModuleType) -> None:
+def _step_without_dynamo(module: Any) -> None:
     """Let an optimizer step without the compiler, while nothing is compiled.
 
     torch 2.14 wraps each `step` to keep a compiled one apart (`_use_grad_for_differentiable`), and
@@ -291,7 +291,7 @@ def _restore_dynamo_checks() -> None:
 
 
 # What is done to a module once it has run.
-_AFTER: dict[str, Callable[[ModuleType], None]] = {
+_AFTER: dict[str, Callable[[Any], None]] = {
     "mmengine.registry.root": _add_late_entries,
     "torch._compile": _skip_dynamo_checks,
     "torch.optim.optimizer": _step_without_dynamo,

@@ -62,6 +62,8 @@ class CheckpointHook(hooks.CheckpointHook):
         self._state: dict = {}
         self._meta: dict = {}
 
+    backend_args: dict | None  # of mmengine's hook
+
     def before_train(self, runner: Runner) -> None:
         """Listen to signals, find the backend, and remove what an earlier kill left unfinished."""
         folder = Path(runner.work_dir)

@@ -116,7 +116,7 @@ class FiniteLossHook(Hook):
         gradients = [p.grad for p in parameters if p.grad is not None]
         if not gradients:
             return
-        total = get_total_norm(gradients)
+        total: Any = get_total_norm(gradients)
         if is_shard(total):  # of gradients that are split among processes
             total = total.full_tensor()
         wrong = torch.logical_not(torch.isfinite(total)).float()
@@ -153,8 +153,9 @@ class FiniteLossHook(Hook):
         """Run the batch forward again, and name the first module whose output is not finite."""
         if any(map(is_shard, _plain(runner.model).parameters())):
             return "unknown, for a model split among processes is not run again by one of them"
+        assert self._before is not None  # it is set before each iteration
         after = get_random_state()
-        set_random_state(self._before[0])  # type: ignore[index]
+        set_random_state(self._before[0])
         try:
             found = find_first_not_finite(_plain(runner.model), data_batch)
         except Exception as error:  # it must not hide what it explains
@@ -195,7 +196,7 @@ class FiniteLossHook(Hook):
         return str(folder / name)
 
 
-def _plain(model: nn.Module) -> nn.Module:
+def _plain(model: Any) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 

@@ -29,13 +29,14 @@ def find_first_not_finite(model: nn.Module, data_batch: Any) -> str | None:
         for name, module in model.named_modules()
         if name and not name.startswith("data_preprocessor")
     ]
+    runnable: Any = model
     try:
         with torch.no_grad():
-            data = model.data_preprocessor(data_batch, True)
+            data = runnable.data_preprocessor(data_batch, True)
             inputs = data.get("inputs") if isinstance(data, dict) else data
             if any(not torch.isfinite(each).all() for each in _tensors(inputs)):
                 return "the images themselves"
-            model._run_forward(data, mode="loss")
+            runnable._run_forward(data, mode="loss")
     finally:
         for handle in handles:
             handle.remove()
