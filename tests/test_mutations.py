@@ -1,52 +1,164 @@
-"""The parity tests notice what they are there for: each mutation of the maths makes them fail."""
+"""The tests notice what they are there for: each mutation of the maths makes a named one fail.
 
+A mutation changes the syntax tree of one function, so that it survives other names of local
+variables and another format.
+"""
+
+import ast
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+PARITY = "tests/test_parity.py::test_parity"
+MEMORY = "tests/layers/test_recompute.py::test_training_keeps_less_in_memory"
+
+
+class Mutation(NamedTuple):
+    """What is changed, and which test must fail.
+
+    `change` takes each node of the function and returns another, or None to leave it.
+    """
+
+    file: str
+    function: str
+    change: Callable[[ast.AST], ast.AST | None]
+    test: str = PARITY
+    chosen: str = "gnconv or glf or gnmod or block"
+
+
+def source(node):
+    return ast.unparse(node)
+
+
+def expression(text):
+    return ast.parse(text, mode="eval").body
+
+
+def drop_scale(node):
+    return ast.Constant(1.0) if source(node) == "self.scale" else None
+
+
+def drop_layer_scale(node):
+    return ast.Constant(None) if source(node) == "self.gamma1" else None
+
+
+def is_call(node, method):
+    return (
+        isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == method
+    )
+
+
+def put_halves_one_after_the_other(node):
+    if not is_call(node, "flatten"):
+        return None
+    return expression(f"{source(node.func.value)}.transpose(-2, -1).flatten(-2)")
+
+
+def reverse_gates(node):
+    if not is_call(node, "split"):
+        return None
+    return expression(f"{source(node.func.value)}.split(self.dims[::-1], dim=1)[::-1]")
+
+
+def leave_corners(node):
+    if not (isinstance(node, ast.keyword) and node.arg == "align_corners"):
+        return None
+    return ast.keyword("align_corners", ast.Constant(False))
+
+
+def note_nothing(node):
+    return ast.Pass() if isinstance(node, ast.If) else None
+
+
 MUTATIONS = {
-    "none": None,
-    "scale dropped": ("gnconv.py", "self.dwconv(q, self.scale)", "self.dwconv(q)"),
-    "halves not interleaved": (
-        "global_filter.py",
-        "halves.flatten(-2)",
-        "halves.transpose(-2, -1).flatten(-2)",
+    "scale dropped": Mutation("layers/gnconv.py", "GnConv.forward", drop_scale),
+    "gate order reversed": Mutation("layers/gnconv.py", "GnConv.forward", reverse_gates),
+    "halves not interleaved": Mutation(
+        "layers/global_filter.py", "GlobalLocalFilter.forward", put_halves_one_after_the_other
     ),
-    "gate order reversed": (
-        "gnconv.py",
-        "split(self.dims, dim=1)",
-        "split(self.dims[::-1], dim=1)[::-1]",
+    "filter resized without aligned corners": Mutation(
+        "layers/global_filter.py", "GlobalLocalFilter._resize", leave_corners
     ),
-    "filter resized without aligned corners": (
-        "global_filter.py",
-        "align_corners=True",
-        "align_corners=False",
+    "layer scale dropped": Mutation("hornet/block.py", "Block.forward", drop_layer_scale),
+    "nothing recomputed": Mutation(
+        "layers/recompute.py", "make_recomputable", note_nothing, MEMORY, "float32"
     ),
 }
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS)
-def test_parity_notices(mutation, tmp_path):
+class Mutator(ast.NodeTransformer):
+    """Applies a change to each node of a function and counts what it changed."""
+
+    def __init__(self, change):
+        self.change, self.count = change, 0
+
+    def visit(self, node):
+        changed = self.change(node)
+        if changed is None:
+            return self.generic_visit(node)
+        self.count += 1
+        return changed
+
+
+def find(tree, name):
+    """Return the definition of a function by its dotted name."""
+    for part in name.split("."):
+        tree = next(node for node in tree.body if getattr(node, "name", None) == part)
+    return tree
+
+
+def mutate(text, mutation):
+    """Return the source of a module with one function changed."""
+    tree = ast.parse(text)
+    mutator = Mutator(mutation.change)
+    function = find(tree, mutation.function)
+    function.body = [mutator.visit(statement) for statement in function.body]
+    assert mutator.count == 1, f"{mutation.function} has {mutator.count} places for this mutation"
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """Copy the package and its tests; return the folder and what runs a test there."""
     shutil.copytree(ROOT / "hordet", tmp_path / "hordet")
     shutil.copytree(ROOT / "tests", tmp_path / "tests")
-    if MUTATIONS[mutation]:
-        name, old, new = MUTATIONS[mutation]
-        path = tmp_path / "hordet" / "layers" / name
-        assert path.read_text().count(old) == 1
-        path.write_text(path.read_text().replace(old, new))
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_parity.py",
-         "-k", "test_parity and (gnconv or glf or gnmod)"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(tmp_path), "HORDET_SHARED": str(tmp_path / "none")},
-        capture_output=True,
-        text=True,
-    )  # fmt: skip
-    assert " passed" in run.stdout, run.stdout + run.stderr
-    assert run.returncode == (1 if MUTATIONS[mutation] else 0), run.stdout
-    assert (" failed" in run.stdout) == bool(MUTATIONS[mutation])
+    folders = [str(tmp_path), str(tmp_path / "tests"), str(tmp_path / "tests" / "references")]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
+    env["HORDET_SHARED"] = str(tmp_path / "none")
+
+    def run(test, chosen):
+        words = ["-m", "pytest", "-q", "-x", "-n0", "-p", "no:cacheprovider", test, "-k", chosen]
+        return subprocess.run(
+            [sys.executable, *words], cwd=tmp_path, env=env, capture_output=True, text=True
+        )
+
+    return tmp_path, run
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_mutation_fails(name, copy):
+    folder, run = copy
+    mutation = MUTATIONS[name]
+    path = folder / "hordet" / mutation.file
+    path.write_text(mutate(path.read_text(), mutation))
+    result = run(mutation.test, mutation.chosen)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert f"FAILED {mutation.test}" in result.stdout, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("test", "chosen"), {(m.test, m.chosen): None for m in MUTATIONS.values()}, ids=str
+)
+def test_without_a_mutation_they_pass(test, chosen, copy):
+    result = copy[1](test, chosen)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert " passed" in result.stdout

@@ -93,7 +93,7 @@ def build_topology(
     if isinstance(topology, str):
         if topology not in TOPOLOGIES:
             raise ValueError(
-                f"got topology={topology!r}{did_you_mean(topology, TOPOLOGIES)}; allowed are "
+                f"got topology={topology!r}{did_you_mean(topology, list(TOPOLOGIES))}; allowed are "
                 f"{', '.join(map(repr, TOPOLOGIES))}, or a list of nodes."
             )
         return TOPOLOGIES[topology](num_levels)

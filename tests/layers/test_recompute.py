@@ -41,43 +41,42 @@ def test_gradients_are_those_of_the_plain_equations(spatial):
         torch.testing.assert_close(got, want, rtol=2e-4, atol=2e-5 * want.abs().max().item())
 
 
-# Prints by how many MB a forward pass of six blocks raises the process's resident peak.
-PEAK = """
-import contextlib, ctypes, gc, sys, torch
+# Prints how many MB of the process's memory six blocks hold between forward and backward pass.
+HELD = """
+import ctypes, gc, sys, torch
 from hordet.hornet import HorNet
 
-def read(key):
-    return int(next(line for line in open("/proc/self/status") if line.startswith(key)).split()[1])
+def measure():
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    lines = open("/proc/self/status")
+    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
+
+def forward(size):
+    with torch.autocast("cpu", torch.bfloat16, enabled=sys.argv[1] == "autocast"):
+        return model(torch.randn(1, 3, size, size))[0]
 
 torch.set_num_threads(1)
 torch.manual_seed(0)
 arch = dict(base_channels=32, depths=(6,), orders=(3,))
-model = HorNet(arch, out_indices=(0,), layer_scale_init_value=0.5, with_cp="with_cp" in sys.argv)
-autocast = torch.autocast("cpu", torch.bfloat16, enabled="autocast" in sys.argv)
-
-def step(size):
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    before = read("VmRSS")
-    with autocast:
-        out = model(torch.randn(1, 3, size, size))[0]
-    print((read("VmHWM") - before) / 1024)
-    out.sum().backward()
-
-step(64)  # what the first pass sets up
-step(512)
+with_cp = sys.argv[1] == "with_cp"
+model = HorNet(arch, out_indices=(0,), layer_scale_init_value=0.5, with_cp=with_cp)
+forward(256).sum().backward()  # what the first pass sets up
+before = measure()
+out = forward(256)
+print(measure() - before)
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says how much")
 @pytest.mark.parametrize(
     ("mode", "limit"),
-    # Measured: 184, 103 and 104 MB; where the hooks held what they replaced, 251, 251 and 137.
-    [("float32", 215), ("with_cp", 170), ("autocast", 120)],
+    # Measured: 37, 5 and 19 MB; where the hooks held what they replaced, 60, 60 and 30.
+    [("float32", 48), ("with_cp", 30), ("autocast", 24)],
 )
 def test_training_keeps_less_in_memory(mode, limit):
     """The process's own memory: hooks that count what is kept do not see what they hold."""
-    run = [sys.executable, "-c", PEAK, mode]
+    run = [sys.executable, "-c", HELD, mode]
     out = subprocess.run(run, capture_output=True, text=True, check=True).stdout
     assert float(out.split()[-1]) < limit
 
