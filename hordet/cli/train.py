@@ -23,7 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="go on from the newest whole checkpoint of the work folder, or from this one",
     )
     add("--force", action="store_true", help="train in a work folder that another run holds, too")
-    add("--amp", action="store_true", help="mixed precision (bfloat16 on a CPU)")
+    add(
+        "--amp",
+        nargs="?",
+        const="auto",
+        default=False,
+        choices=("auto", "bfloat16", "float16"),
+        help="mixed precision (default of --amp: bfloat16, or float16 on a GPU without it)",
+    )
     add("--seed", type=int, help="seed of weights, data order and augmentation")
     add(
         "--auto-scale-lr",

@@ -16,7 +16,7 @@ from hordet.errors import ConfigError, DatasetError
 from hordet.ops.upstream import find_configs_of_packages
 
 # Types by the names that configs in older work folders give them, and by those of today.
-_RENAMED = {"hordet.amp.CpuAmpOptimWrapper": "hordet.CpuAmpOptimWrapper"}
+_RENAMED = {"hordet.amp.CpuAmpOptimWrapper": "hordet.Bfloat16OptimWrapper"}
 
 
 def load_config(

@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "amp": ["CpuAmpOptimWrapper"],
+        "amp": ["Bfloat16OptimWrapper"],
         "layer_decay": ["LayerDecayOptimWrapperConstructor"],
         "loops": ["EpochBasedTrainLoop", "IterBasedTrainLoop"],
         "sharding": ["FullyShardedStrategy"],

@@ -31,23 +31,35 @@ def compile_regions(model: nn.Module) -> int:
         The number of compiled regions.
 
     Raises:
-        CompilerError: There is no C++ compiler, which torch.compile needs on a CPU.
+        CompilerError: There is no C++ compiler, which torch.compile needs on a CPU, or no C
+            compiler, which Triton needs on a GPU.
     """
-    compiler = os.environ.get("CXX", "g++")
-    if not torch.cuda.is_available() and shutil.which(compiler) is None:
-        raise CompilerError(
-            f"compile_regions=True needs a C++ compiler, and none is found as {compiler!r}: "
-            "install g++ (such as by `apt-get install g++`), name another in the variable CXX, or "
-            "remove compile_regions; the model computes the same without it."
-        )
+    _require_compiler()
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, KINDS)
     regions = [module for module in model.modules() if isinstance(module, (Block, GnFusion))]
     # Without it the compiler sorts the symbolic strides of a region's output, which fails in
     # training on square images ("cannot determine truth value of Relational").
-    options = {"strict_output_strides": True}
+    known = "strict_output_strides" in torch._inductor.list_options()  # since torch 2.14
+    options = {"strict_output_strides": True} if known else None
     for region in regions:
         region.compile(dynamic=True, options=options)
     return len(regions)
+
+
+def _require_compiler() -> None:
+    """Check that the compiler which `torch.compile` calls is there."""
+    language, variable, names = "C++", "CXX", ("g++",)
+    if torch.cuda.is_available():
+        language, variable, names = "C", "CC", ("gcc", "clang")
+    names = (os.environ[variable],) if variable in os.environ else names
+    if any(map(shutil.which, names)):
+        return
+    raise CompilerError(
+        f"compile_regions=True needs a {language} compiler, and none is found as "
+        f"{' or '.join(map(repr, names))}: install one (such as by `apt-get install g++`), name "
+        f"another in the variable {variable}, or remove compile_regions; the model computes the "
+        "same without it."
+    )
 
 
 def switch_to_deploy(model: nn.Module) -> nn.Module:

@@ -79,7 +79,7 @@ def prepare_training(
     cfg: Config,
     *,
     resume: str | None = None,
-    amp: bool = False,
+    amp: bool | str = False,
     seed: int | None = None,
     auto_scale_lr: bool = False,
 ) -> None:
@@ -88,22 +88,18 @@ def prepare_training(
     Args:
         cfg: From `hordet.engine.runner.read_config`; changed in place.
         resume: 'auto' for the latest checkpoint of the work folder, or a checkpoint file.
-        amp: Mixed precision: float16 with loss scaling on CUDA, bfloat16 on a CPU.
+        amp: Mixed precision: 'bfloat16', or 'float16' with a scaled loss (CUDA alone). True or
+            'auto': bfloat16 unless the GPU has none.
         seed: Seed of weights, data order and augmentation.
         auto_scale_lr: Scale the learning rate by the images that all processes take a step,
             over the config's `auto_scale_lr.base_batch_size`.
 
     Raises:
-        ConfigError: There is no such base, or a tracker is missing.
+        ConfigError: There is no such base or precision, or a tracker is missing.
         CheckpointError: A file to resume from is missing.
     """
     if amp:
-        wrapper = cfg.optim_wrapper
-        if torch.cuda.is_available():
-            wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
-        else:
-            wrapper.type = "hordet.CpuAmpOptimWrapper"
-            wrapper.pop("loss_scale", None)
+        _mix_precision(cfg.optim_wrapper, amp)
     if seed is not None:
         cfg.randomness = {**(cfg.get("randomness") or {}), "seed": seed}
     if auto_scale_lr:
@@ -116,6 +112,23 @@ def prepare_training(
     add_trackers(cfg)
     if resume is not None:
         _resume(cfg, resume)
+
+
+def _mix_precision(wrapper: ConfigDict, amp: bool | str) -> None:
+    """Make an optimizer wrapper train in mixed precision."""
+    cuda = torch.cuda.is_available()
+    if amp in (True, "auto"):
+        amp = "float16" if cuda and not torch.cuda.is_bf16_supported() else "bfloat16"
+    if amp not in ("bfloat16", "float16"):
+        raise ConfigError(f"got amp={amp!r}; allowed are 'auto', 'bfloat16' and 'float16'")
+    if amp == "float16":
+        if not cuda:
+            raise ConfigError("--amp float16 needs a CUDA device; --amp bfloat16 runs anywhere")
+        wrapper.update(type="AmpOptimWrapper", dtype="float16", loss_scale="dynamic")
+        return
+    wrapper.type = "hordet.Bfloat16OptimWrapper"
+    for key in ("dtype", "loss_scale"):  # of AmpOptimWrapper
+        wrapper.pop(key, None)
 
 
 def _resume(cfg: Config, source: str) -> None:

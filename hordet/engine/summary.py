@@ -13,7 +13,7 @@ from torch import nn
 
 from hordet.checkpoints import CoverageHook
 from hordet.datasets.tolerant import TolerantDataset
-from hordet.engine.amp import CpuAmpOptimWrapper
+from hordet.engine.amp import Bfloat16OptimWrapper
 
 # Keys of a backbone's config that tell its variant, by which people call it.
 _VARIANTS = ("arch", "model_name", "depth")
@@ -155,7 +155,7 @@ def _describe_optimizer(wrapper: Any) -> str:
 
 
 def _precision(wrapper: Any) -> str:
-    if isinstance(wrapper, CpuAmpOptimWrapper):
+    if isinstance(wrapper, Bfloat16OptimWrapper):
         return "mixed precision (bfloat16)"
     if isinstance(wrapper, AmpOptimWrapper):
         dtype = str(wrapper.cast_dtype or torch.float16).removeprefix("torch.")

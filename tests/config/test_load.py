@@ -195,7 +195,7 @@ def test_values_of_options():
 
 def test_types_of_older_work_folders_have_their_names_of_today(child):
     path = child("optim_wrapper = dict(type='hordet.amp.CpuAmpOptimWrapper')")
-    assert load_config(path).optim_wrapper.type == "hordet.CpuAmpOptimWrapper"
+    assert load_config(path).optim_wrapper.type == "hordet.Bfloat16OptimWrapper"
 
 
 def test_files_that_cannot_be_read(tmp_path):

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
 from hordet.engine import runner as run
 from hordet.engine.amp import Float32Hook, keep_float32
+from hordet.engine.prepare import prepare_training
+from hordet.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -17,13 +20,40 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 def test_amp_on_a_cpu_is_bfloat16():
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    wrapper = OPTIM_WRAPPERS.build({"type": "hordet.CpuAmpOptimWrapper", "optimizer": optimizer})
+    wrapper = OPTIM_WRAPPERS.build({"type": "hordet.Bfloat16OptimWrapper", "optimizer": optimizer})
     before = model.weight.clone()
     with wrapper.optim_context(model):
         output = model(torch.ones(1, 2))
     assert output.dtype == torch.bfloat16 and model.weight.dtype == torch.float32
     wrapper.update_params(output.float().sum())
     assert not torch.equal(before, model.weight)
+
+
+@pytest.mark.parametrize(
+    ("amp", "cuda", "bfloat16", "expected"),
+    [
+        ("auto", False, False, "hordet.Bfloat16OptimWrapper"),
+        ("auto", True, True, "hordet.Bfloat16OptimWrapper"),
+        ("auto", True, False, "AmpOptimWrapper"),
+        ("float16", True, True, "AmpOptimWrapper"),
+        ("bfloat16", True, True, "hordet.Bfloat16OptimWrapper"),
+    ],
+)
+def test_the_precision_of_a_device(monkeypatch, amp, cuda, bfloat16, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bfloat16)
+    cfg = Config(dict(optim_wrapper=dict(type="AmpOptimWrapper", loss_scale=512.0)))
+    prepare_training(cfg, amp=amp)
+    assert cfg.optim_wrapper.type == expected
+    assert cfg.optim_wrapper.get("loss_scale") == (
+        "dynamic" if expected == "AmpOptimWrapper" else None
+    )
+
+
+def test_float16_without_a_gpu_is_an_error_with_the_cure(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="float16 needs a CUDA device; --amp bfloat16"):
+        prepare_training(Config(dict(optim_wrapper=dict(type="OptimWrapper"))), amp="float16")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,26 @@ def test_no_compiler_is_an_error_with_the_cure(monkeypatch):
         compiled.compile_regions(model())
 
 
+def test_no_compiler_for_a_gpu_is_an_error_too(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    with pytest.raises(compiled.CompilerError, match="a C compiler.*'no-such-compiler'.*CC"):
+        compiled.compile_regions(model())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_option_of_a_newer_torch_is_left_out_before(monkeypatch, known):
+    """torch.compile refuses options that it does not know; strict_output_strides is of 2.14."""
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    options = ["strict_output_strides"] if known else ["max_autotune"]
+    monkeypatch.setattr(torch._inductor, "list_options", lambda: options)
+    given = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **kwargs: given.append(kwargs))
+    compiled.compile_regions(model())
+    wanted = {"strict_output_strides": True} if known else None
+    assert given and all(each == dict(dynamic=True, options=wanted) for each in given)
+
+
 def test_regions_and_state_dict(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
     net = model()

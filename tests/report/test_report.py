@@ -53,7 +53,7 @@ def test_a_folder_is_read(tmp_path):
 def test_an_older_run_has_the_names_of_today(tmp_path):
     wrapper = dict(type="hordet.amp.CpuAmpOptimWrapper", optimizer=dict(type="SGD", lr=0.1))
     run = read_run(run_folder(tmp_path, "old", optim_wrapper=wrapper))
-    assert run.config.optim_wrapper.type == "hordet.CpuAmpOptimWrapper"
+    assert run.config.optim_wrapper.type == "hordet.Bfloat16OptimWrapper"
 
 
 def test_a_resumed_run_is_one_curve_and_cut_lines_are_left_out(tmp_path):

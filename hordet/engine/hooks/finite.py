@@ -99,7 +99,8 @@ class FiniteLossHook(Hook):
         advice = (
             "Look at these images and their annotations first; then resume with a lower learning "
             "rate, with optim_wrapper.clip_grad=dict(max_norm=1.0) (gnConv multiplies its gates), "
-            "or without --amp. FiniteLossHook's skip=K leaves out up to K such steps."
+            "or in another precision (--amp bfloat16, or without --amp). FiniteLossHook's skip=K "
+            "leaves out up to K such steps."
         )
         raise NotFiniteError(f"{message}\n  state before it: {saved}\n{advice}")
 
@@ -112,6 +113,10 @@ class FiniteLossHook(Hook):
 
         Without gradients an optimizer moves neither weights nor its own averages.
         """
+        # A fused optimizer gets the verdict of the loss scaler (`GradScaler.step`), and leaves a
+        # step out by itself; the scaler then lowers its scale. Others are not even called.
+        if getattr(optimizer, "found_inf", None) is not None:
+            return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
         if not gradients:

@@ -1,5 +1,7 @@
 """A loss that is not a number stops the run and says where it came from."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -114,3 +116,25 @@ def test_is_silent_while_all_is_well(toy_run):
     runner = toy_run([FiniteLossHook()])
     runner.train()
     assert runner.iter == 8
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_loss_scaler_leaves_its_step_out_by_itself(fused):
+    """An overflow of the scaled loss is no fault of the run: the scale falls, and training goes on.
+
+    A fused AdamW is called nevertheless, with the verdict of the scaler.
+    """
+    weight = torch.nn.Parameter(torch.ones(4))
+    optimizer = torch.optim.AdamW([weight], lr=0.1, fused=fused)
+    hook = FiniteLossHook()
+    optimizer.register_step_pre_hook(partial(hook._guard, {weight: "weight"}))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+    for overflow in (True, False):
+        before, scale = weight.detach().clone(), scaler.get_scale()
+        scaler.scale((weight * (8 if overflow else 1)).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        assert hook._wrong is None
+        assert torch.equal(before, weight) == overflow
+        assert (scaler.get_scale() < scale) == overflow
