@@ -2,7 +2,7 @@
 
 import argparse
 import importlib.util
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 from mmengine.config import Config, DictAction
 from mmengine.utils import import_modules_from_strings
 
+from hordet.config.allowed import close_doors, find_dangers
 from hordet.config.faults import find_faults
 from hordet.config.names import find_config
-from hordet.config.safe import find_code, find_foreign_types
+from hordet.config.safe import read_data
 from hordet.errors import ConfigError, did_you_mean
 
 
@@ -31,7 +32,8 @@ def load_config(
             one of the configs here, from any folder, such as `_base_ = 'hordet::coco/NAME.py'`.
         options: Dotted keys and their values, such as `{'model.neck.num_outs': 5}`.
         tiny: Turn the config into a dry run of seconds; see `hordet.config.tiny.make_tiny`.
-        safe: Refuse a config that holds more than data, before anything of it is run.
+        safe: Evaluate the config as data, never run it, and refuse names that might run anything,
+            in the file and in `options`; for the rest of the process mmengine imports no types.
 
     Returns:
         The merged config. Keys of the file that nothing reads are its own variables.
@@ -42,24 +44,26 @@ def load_config(
     """
     path = find_config(path)
     if safe:
-        _refuse(path, find_code(path))
+        close_doors()
     try:
         with _configs_of_packages():
-            cfg = Config.fromfile(path, import_custom_modules=not safe)
+            cfg = read_data(path) if safe else Config.fromfile(path)
+    except ConfigError:
+        raise
     except Exception as error:  # whatever a Python file can raise
         message = f"{type(error).__name__}: {error}"
         raise ConfigError(f"{path} cannot be read as a config: {message}") from error
     own_keys = set(cfg)
-    if safe:
-        _refuse(path, find_foreign_types(dict(cfg.items())))
-        if cfg.get("custom_imports"):
-            import_modules_from_strings(**cfg.custom_imports)
     options = options or {}
     for key, value in options.items():
         try:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
             raise ConfigError(f"option {key}={value!r} fits nowhere in {path}: {error}") from error
+    if safe:
+        _refuse_dangers(path, dict(cfg.items()))
+        if cfg.get("custom_imports"):
+            import_modules_from_strings(**cfg.custom_imports)
     asked = {key.split(".")[0] for key in options} - own_keys
     faults = find_faults(cfg, asked)
     if faults:
@@ -77,11 +81,11 @@ def load_config(
     return cfg
 
 
-def _refuse(path: Path, found: Iterable[str]) -> None:
-    found = list(found)
-    if found:
+def _refuse_dangers(path: Path, cfg: dict) -> None:
+    if found := list(find_dangers(cfg)):
         raise ConfigError(
             "\n  ".join([f"{path} holds more than data, which --safe-config refuses:", *found])
+            + "\nCorrect them; if you trust whoever wrote the file, leave out --safe-config"
         )
 
 

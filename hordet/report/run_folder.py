@@ -9,7 +9,9 @@ from typing import Any
 
 from mmengine.config import Config
 
-from hordet.errors import ReportError
+from hordet.config.allowed import find_dangers
+from hordet.config.safe import read_data
+from hordet.errors import ConfigError, ReportError
 
 # Metrics by which a run is judged, the first that it has; their names, and what divides them.
 HEADLINES = {
@@ -19,6 +21,8 @@ HEADLINES = {
     "PQ": ("PQ", 100),
 }
 _NESTED = (dict, list, tuple)
+# Settings that a report sets itself, or does not use.
+_OWN = ("launcher", "tracker", "vis_backends", "visualizer", "work_dir")
 _ENVIRONMENT = ("Python", "PyTorch", "TorchVision", "MMEngine", "CUDA available", "GPU 0", "seed")
 
 
@@ -34,6 +38,7 @@ class RunFolder:
         validations: Logged validations in order: `step` and metrics.
         environment: Versions and devices.
         checkpoint: The best checkpoint by the config's metric, or else the last.
+        dangers: What the config names that might run anything; a report builds nothing then.
         cut_lines: Lines of the logs that were cut short, and are left out.
     """
 
@@ -45,6 +50,7 @@ class RunFolder:
     environment: dict[str, str] = field(default_factory=dict)
     checkpoint: Path | None = None
     cut_lines: int = 0
+    dangers: list[str] = field(default_factory=list)
 
     def curve(self, key: str) -> tuple[list[float], list[float]]:
         """Return the steps and values of what was logged in training."""
@@ -77,7 +83,7 @@ def read_run(path: str | Path) -> RunFolder:
         path: The folder, with one subfolder of logs for each start of the run.
 
     Raises:
-        ReportError: It is no work folder, or nothing was logged yet.
+        ReportError: It is no work folder, its config is more than data, or nothing was logged yet.
     """
     path = Path(path)
     sessions = sorted(folder.parent for folder in path.glob("*/vis_data"))
@@ -87,7 +93,16 @@ def read_run(path: str | Path) -> RunFolder:
             f"{path} is no work folder of a run: it has no */vis_data/config.py. Give the folder "
             "that tools/train.py wrote to (--work-dir)."
         )
-    run = RunFolder(path, path.resolve().name, Config.fromfile(configs[-1]))
+    try:
+        # A dumped config is data; a work folder may come from anybody.
+        config = read_data(configs[-1])
+    except ConfigError as error:
+        words = str(error).partition("\nWrite")[0]
+        raise ReportError(
+            words.replace("--safe-config refuses", "a report does not read")
+        ) from error
+    run = RunFolder(path, path.resolve().name, config)
+    run.dangers = list(find_dangers({k: v for k, v in config.items() if k not in _OWN}))
     for session in sessions:
         rows, cut = _rows(session / "vis_data/scalars.json")
         run.cut_lines += cut
