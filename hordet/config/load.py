@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,10 @@ def load_config(
             raise ConfigError(f"option {key}={value!r} fits nowhere in {path}: {error}") from error
     if safe:
         _refuse_dangers(path, dict(cfg.items()))
-        if cfg.get("custom_imports"):
-            import_modules_from_strings(**cfg.custom_imports)
+        try:
+            import_modules_from_strings(**(cfg.get("custom_imports") or {"imports": None}))
+        except (ImportError, TypeError) as error:
+            raise ConfigError(f"{path}: custom_imports: {error}") from error
     asked = {key.split(".")[0] for key in options} - own_keys
     faults = find_faults(cfg, asked)
     if faults:
@@ -82,7 +85,7 @@ def load_config(
 
 
 def _refuse_dangers(path: Path, cfg: dict) -> None:
-    if found := list(find_dangers(cfg)):
+    if found := list(islice(find_dangers(cfg), 20)):
         raise ConfigError(
             "\n  ".join([f"{path} holds more than data, which --safe-config refuses:", *found])
             + "\nCorrect them; if you trust whoever wrote the file, leave out --safe-config"

@@ -41,7 +41,9 @@ _SCALARS = (bool, int, float, str, type(None))
 _CONTAINERS = (dict, ConfigDict, list, tuple, set)
 _FUNCTIONS = ("dict", "enumerate", "float", "int", "len", "list", "range", "set", "str", "sum",
               "tuple")  # fmt: skip
-_SUBSTITUTION = re.compile(r"\{\{['\"]?\s*\$(\w+)\s*:\s*(\S*?)\s*['\"]?\}\}")
+_SUBSTITUTION = re.compile(
+    r"\{\{['\"]?\s{0,9}\$(\w{1,99})\s{0,9}:\s{0,9}([^\s{}]{0,999}?)\s{0,9}['\"]?\}\}"
+)
 _BASE_VALUE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")
 # Faults of a file that make an ordinary Python raise.
 _FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def read_run(path: str | Path) -> RunFolder:
             words.replace("--safe-config refuses", "a report does not read")
         ) from error
     run = RunFolder(path, path.resolve().name, config)
-    run.dangers = list(find_dangers({k: v for k, v in config.items() if k not in _OWN}))
+    run.dangers = list(islice(find_dangers({k: v for k, v in config.items() if k not in _OWN}), 5))
     for session in sessions:
         rows, cut = _rows(session / "vis_data/scalars.json")
         run.cut_lines += cut

@@ -233,6 +233,7 @@ NAMES = {
     "a tracker": "tracker = 'wandb'",
     "a tracker of two": "tracker = ['tensorboard', 'mlflow']",
     "a number as a type": "model = dict(type=3)",
+    "a long scheme": "load_from = 'aaaaaaaaaaaaaaaaaaaaaaaahttp://a'",
 }  # fmt: skip
 # Attacks of READS that happen when mmengine reads the file.
 RUN = ("__import__", "in a list", "in a default", "in a walrus", "in a target", "a base with code",
@@ -378,6 +379,21 @@ def test_full_names_of_dumped_configs():
     assert allowed.resolve("mmdet.models.detectors.MaskRCNN").__name__ == "MaskRCNN"
     assert allowed.resolve("mmdet.models.dense_heads.MaskRCNN") is None
     assert allowed.resolve("MaskRCNN") is None
+
+
+@pytest.mark.parametrize("part", ["lambda ", "a", "__", "_a", "{{$a:", "{{ ", "x:/", "['", "\\\\"])
+def test_a_text_of_a_megabyte_is_no_work(tmp_path, part):
+    """Each regular expression is linear: a quadratic one would take hours."""
+    config, _ = plant(tmp_path, "")
+    config.write_text(f"x = {part * (1_000_000 // len(part))!r}")
+    with contextlib.suppress(ConfigError):
+        load_config(config, safe=True)
+
+
+def test_imports_that_fail_are_told(tmp_path):
+    config, _ = plant(tmp_path, "custom_imports = dict(imports='mmcv.evaluation')")
+    with pytest.raises(ConfigError, match="custom_imports: Failed to import"):
+        load_config(config, safe=True)
 
 
 # Equality with mmengine's own reading.
