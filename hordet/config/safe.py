@@ -561,9 +561,11 @@ class _Module:
             case ast.Call(func=ast.Name(id="dict"), args=args, keywords=keywords) if (
                 not args or keywords and len(args) == 1
             ):
-                keys = [k.arg and ast.Constant(k.arg, lineno=node.lineno) for k in keywords]
-                values = [k.value for k in keywords]
-                return self.make_dict(node, [None] * len(args) + keys, args + values, names)
+                keys: list[ast.expr | None] = [None] * len(args)
+                keys += [
+                    ast.Constant(k.arg, lineno=node.lineno) if k.arg else None for k in keywords
+                ]
+                return self.make_dict(node, keys, [*args, *(k.value for k in keywords)], names)
             case ast.Call(func=ast.Name(id=name), args=[_, *_] as args, keywords=[]) if (
                 name in _FUNCTIONS and not any(isinstance(arg, ast.Starred) for arg in args)
             ):
