@@ -47,6 +47,14 @@ def default_scope():
         DefaultScope._instance_dict.clear()
 
 
+@pytest.fixture(autouse=True)
+def open_doors():
+    """Undo what a safe config closes for the whole process."""
+    yield
+    if "hordet.config.allowed" in sys.modules:
+        sys.modules["hordet.config.allowed"].open_doors()
+
+
 @pytest.fixture
 def shared():
     """The folder of real data and reference numbers; it may be absent."""

@@ -22,8 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the page."""
+    from hordet.config.allowed import close_doors
     from hordet.report.page import write_report
 
+    close_doors()  # a work folder may come from anybody
     out = arguments.out or arguments.work_dirs[0] / "report.html"
     print(write_report(arguments.work_dirs, out, not arguments.no_predictions))
     return 0

@@ -67,7 +67,10 @@ def write_report(folders: Sequence[str | Path], out: str | Path, predictions: bo
         run.name = name
     sections = [_make_section(run, runs[0] if run is not runs[0] else None) for run in runs]
     for section in sections if predictions else ():
-        if section.run.checkpoint is not None:
+        if section.run.dangers:
+            words = "; ".join(section.run.dangers)
+            section.verdicts.append(f"Its model is not built, for its config may run code: {words}")
+        elif section.run.checkpoint is not None:
             _add_predictions(section, predict_validation_images(section.run))
     environment = Environment(
         loader=PackageLoader("hordet.report", "."), autoescape=True, undefined=StrictUndefined

@@ -88,6 +88,7 @@ def predict_validation_images(folder: RunFolder) -> RunPredictions:
     metrics[0]["type"] = names[kind]
     cfg.test_evaluator = metrics[0]
     cfg.log_level = "WARNING"
+    cfg.visualizer = None  # what the run logs to is not for its report
     with TemporaryDirectory() as scratch, contextlib.redirect_stdout(io.StringIO()):
         cfg.work_dir = scratch
         runner = runs.build_test_runner(cfg, folder.checkpoint)

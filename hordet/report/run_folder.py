@@ -4,16 +4,21 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from hordet.config.allowed import find_dangers
 from hordet.config.load import rename_types
-from hordet.errors import ReportError
+from hordet.config.safe import read_data
+from hordet.errors import ConfigError, ReportError
 from hordet.evaluation.headline import HEADLINES, JUDGING_METRICS
 
 _NESTED = (dict, list, tuple)
+# Settings that a report sets itself, or does not use.
+_OWN = ("launcher", "tracker", "vis_backends", "visualizer", "work_dir")
 _ENVIRONMENT = ("Python", "PyTorch", "TorchVision", "MMEngine", "CUDA available", "GPU 0", "seed")
 
 
@@ -29,6 +34,7 @@ class RunFolder:
         validations: Logged validations in order, with `step` and metrics.
         environment: Versions and devices.
         checkpoint: The best checkpoint by the config's metric, or the last; None without any.
+        dangers: What the config names that might run anything; a report builds nothing then.
         cut_lines: Number of log lines that were cut short and are ignored.
     """
 
@@ -40,6 +46,7 @@ class RunFolder:
     environment: dict[str, str] = field(default_factory=dict)
     checkpoint: Path | None = None
     cut_lines: int = 0
+    dangers: list[str] = field(default_factory=list)
 
     def get_curve(self, key: str) -> tuple[list[float], list[float]]:
         """Return the steps and values of a quantity that was logged in training."""
@@ -72,7 +79,8 @@ def read_run(path: str | Path) -> RunFolder:
         path: The folder, with a subfolder of logs for each start of the run.
 
     Raises:
-        ReportError: It is not a work folder, or nothing was logged yet.
+        ReportError: It is not a work folder, its config is more than data, or nothing was logged
+            yet.
     """
     path = Path(path)
     sessions = sorted(folder.parent for folder in path.glob("*/vis_data"))
@@ -82,9 +90,17 @@ def read_run(path: str | Path) -> RunFolder:
             f"{path} is not the work folder of a run: it has no */vis_data/config.py. Give the "
             "folder into which `hordet train` wrote (--work-dir)."
         )
-    config = Config.fromfile(configs[-1])
+    try:
+        # A dumped config is data; a work folder may come from anybody.
+        config = read_data(configs[-1])
+    except ConfigError as error:
+        words = str(error).partition("\nWrite")[0]
+        raise ReportError(
+            words.replace("--safe-config refuses", "a report does not read")
+        ) from error
     rename_types(config)
     run = RunFolder(path, path.resolve().name, config)
+    run.dangers = list(islice(find_dangers({k: v for k, v in config.items() if k not in _OWN}), 5))
     for session in sessions:
         rows, cut = _read_rows(session / "vis_data/scalars.json")
         run.cut_lines += cut

@@ -1,9 +1,15 @@
-"""Checkpoints made to do harm: none runs code, fills the memory, or chooses what is removed."""
+"""Files made to do harm: checkpoints, configs and work folders run no code.
+
+No checkpoint fills the memory or chooses what is removed either. What a safe config refuses stands
+in `tests/config/test_safe.py`; here the command is tried as a whole.
+"""
 
 import argparse
+import json
 import os
 import pickle
 import subprocess
+import sys
 import warnings
 import zipfile
 from types import SimpleNamespace
@@ -11,11 +17,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 
 from hordet.checkpoints import load, load_checkpoint, trust_pickle
+from hordet.config.load import load_config
 from hordet.engine.hooks.checkpoint import _keep_within
-from hordet.errors import CheckpointError
+from hordet.errors import CheckpointError, ReportError
+from hordet.report.page import write_report
+from hordet.report.run_folder import read_run
 
 
 class Calls:
@@ -132,3 +142,97 @@ def test_trust_is_given_in_words_and_warned_of(tmp_path, monkeypatch):
         trust_pickle()
     assert "may run any code of their authors" in str(caught[0].message)
     assert load_checkpoint(tmp_path / "a.pth")["x"] == SimpleNamespace()
+
+
+def work_folder(path, text):
+    """A work folder with a log and a checkpoint, whose config is `text`."""
+    logs = path / "run" / "20260101_000000" / "vis_data"
+    logs.mkdir(parents=True)
+    (logs / "config.py").write_text(text)
+    rows = [dict(step=step, loss=1 / step, lr=0.1) for step in range(1, 9)]
+    rows.append({"step": 8, "coco/segm_mAP": 0.5})
+    (logs / "scalars.json").write_text("\n".join(map(json.dumps, rows)))
+    torch.save({"state_dict": {}}, path / "run" / "iter_8.pth")
+    (path / "run" / "last_checkpoint").write_text("iter_8.pth")
+    return path / "run"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').mkdir({made!r})",
+        "import os\nos.mkdir({made!r})",
+        "dict = eval\nx = dict({made!r})",
+        "model = dict(type='A', x=[open({made!r}, 'w')])",
+        "_base_ = '../../../evil.py'",
+        "x = {{'a': open({made!r}, 'w')}}",
+    ],
+)
+def test_a_work_folder_that_runs_code_has_no_report(tmp_path, text):
+    made = tmp_path / "made"
+    (tmp_path / "evil.py").write_text(f"x = open({str(made)!r}, 'w')")
+    run = work_folder(tmp_path, text.format(made=str(made)))
+    with pytest.raises(ReportError, match="holds more than data, which a report does not read"):
+        write_report([run], tmp_path / "report.html")
+    assert not made.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model = dict(type='subprocess.Popen', args=['mkdir', {made!r}])",
+        "custom_hooks = [dict(type='os.mkdir', path={made!r})]",
+        "val_dataloader = dict(dataset=dict(ann_file='a.pkl'))",
+        "custom_imports = dict(imports=['evil'])",
+    ],
+)
+def test_a_work_folder_that_names_code_has_its_curves_alone(tmp_path, monkeypatch, text):
+    made = tmp_path / "made"
+    (tmp_path / "evil.py").write_text(f"import os; os.mkdir({str(made)!r})")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = work_folder(tmp_path, text.format(made=str(made)))
+    assert read_run(run).checkpoint.name == "iter_8.pth"
+    page = write_report([run], tmp_path / "report.html").read_text()
+    assert "Its model is not built, for its config may run code" in page
+    assert "It learns" in page and not made.exists()
+
+
+def test_a_dumped_config_is_data(tmp_path):
+    """What an ordinary run leaves is read as before, wherever it logged to."""
+    cfg = load_config("shapes/mask-rcnn_hornet-nano_horfpn_7e")
+    cfg.work_dir = "/data/runs/a"
+    cfg.visualizer = dict(type="Visualizer", vis_backends=[dict(type="WandbVisBackend")])
+    run = work_folder(tmp_path, "")
+    dumped = next(run.glob("*/vis_data/config.py"))
+    cfg.dump(dumped)
+    read = read_run(run)
+    assert read.config.to_dict() == Config.fromfile(dumped).to_dict() == cfg.to_dict()
+    assert read.dangers == []
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["train", "evil.py", "--safe-config"], "holds more than data"),
+        (["report", "run"], "which a report does not read"),
+        pytest.param(["test", "evil.py", "a.pth", "--safe-config"], "more than data",
+                     marks=pytest.mark.slow),
+        pytest.param(["train", "named.py", "--safe-config"], "no registered component",
+                     marks=pytest.mark.slow),
+        pytest.param(["train", "plain.py", "--safe-config", "--cfg-options",
+                      "model.type=os.system"], "no registered component",
+                     marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_the_command_runs_nothing(tmp_path, command, words):
+    made = tmp_path / "made"
+    evil = f"dict = eval\nx = dict(\"__import__('os').mkdir({str(made)!r})\")\n"
+    work_folder(tmp_path, evil)
+    (tmp_path / "evil.py").write_text(evil)
+    (tmp_path / "named.py").write_text("model = dict(type='evil.Model')")
+    (tmp_path / "plain.py").write_text("model = dict(type='ResNet')")
+    # The folder is not on the path of modules, as it is for `python -m`.
+    start = [sys.executable, "-c", "from hordet.cli import main; raise SystemExit(main())"]
+    done = subprocess.run([*start, *command], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and words in done.stderr, done.stderr
+    assert not made.exists()
