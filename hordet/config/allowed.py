@@ -19,7 +19,7 @@ import yaml
 from mmengine.fileio.handlers.registry_utils import file_handlers
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from hordet.config.faults import _registries, list_registered_names
+from hordet.config.faults import list_registries, list_registered_names
 from hordet.errors import ConfigError, did_you_mean
 
 # Their components may be types, and they may be scopes.
@@ -64,7 +64,17 @@ REFUSED = {
 # File suffixes that mmengine reads by unpickling, or by a YAML loader that may call Python.
 CODE_SUFFIXES = ("pickle", "pkl", "yaml", "yml")
 # What may stand before `://`: files of the web, of which no pickle is run, and fixed lists of them.
-SCHEMES = ("http", "https", "modelzoo", "open-mmlab", "openmmlab", "timm", "torchvision")
+# hordet:// names data that hordet draws.
+SCHEMES = (
+    "hordet",
+    "http",
+    "https",
+    "modelzoo",
+    "open-mmlab",
+    "openmmlab",
+    "timm",
+    "torchvision",
+)
 BACKENDS = ("disk", "hordet.timed", "http", "local")
 _IMPORTS = {
     *PACKAGES,
@@ -167,7 +177,7 @@ def resolve(name: str) -> Any:
     package = module.partition(".")[0]
     if package not in PACKAGES or module == package or short not in _registered():
         return None
-    for registry in _registries(package):
+    for registry in list_registries(package):
         found = registry.get(short)
         home = getattr(found, "__module__", "")
         if home == module or home.startswith(f"{module}."):

@@ -192,7 +192,7 @@ def _check_typed(value: dict, path: str, scope: str) -> Iterator[str]:
 def list_registered_names(scope: str) -> frozenset[str]:
     """Return the names of all that the registries of a package hold."""
     names: set[str] = set()
-    for registry in _list_registries(scope):
+    for registry in list_registries(scope):
         names |= _list_names(registry) | registry.root.module_dict.keys()
     return frozenset(names)
 
@@ -227,7 +227,7 @@ def find_meanings(name: str, path: str, scope: str) -> Iterator[Any]:
             return
     key = path.partition(".")[0]
     expected = next((roots for word, roots in _LOOKED_UP.items() if word in key), ())
-    registries = _list_registries(scope)
+    registries = list_registries(scope)
     near = [registry for registry in registries if registry.root in expected]
     far = [registry for registry in registries if registry.root not in expected]
     yield from _look_up(name, near)
@@ -244,7 +244,7 @@ def _look_up(name: str, registries: Iterable[Registry]) -> Iterator[Any]:
             yield found
 
 
-def _list_registries(scope: str) -> list[Registry]:
+def list_registries(scope: str) -> list[Registry]:
     """Return every kind of registry under a scope, or mmengine's own where the scope has none."""
     try:
         importlib.import_module(f"{scope}.registry")
@@ -265,7 +265,7 @@ def _describe_unknown_type(name: str, scope: str) -> str:
     if asked and importlib.util.find_spec(asked.partition(".")[0]) is None:
         return f"type {name!r} needs the package {asked!r}, which is not installed"
     names: dict[str, str] = {}
-    for registry in _list_registries(asked or scope):
+    for registry in list_registries(asked or scope):
         hordet = registry.root.children.get("hordet")
         if hordet is not None and not asked:
             names |= {key: f"hordet.{key}" for key in hordet.names()}
