@@ -19,7 +19,7 @@ import yaml
 from mmengine.fileio.handlers.registry_utils import file_handlers
 from mmengine.runner.checkpoint import CheckpointLoader
 
-from hordet.config.faults import list_registries, list_registered_names
+from hordet.config.faults import list_registered_names, list_registries
 from hordet.errors import ConfigError, did_you_mean
 
 # Their components may be types, and they may be scopes.
