@@ -21,7 +21,7 @@ ALLOWED = {
     "heads": "layers ops registry",
     "visualization": "ops",
     "datasets": "errors ops registry",
-    "evaluation": "errors ops registry",
+    "evaluation": "datasets errors ops registry",
     # A dry run needs stand-in images (shapes), and drops weights whose files are not there.
     "config": "checkpoints datasets errors ops registry",
     "engine": "checkpoints config datasets errors evaluation hornet layers ops registry "

@@ -1,6 +1,7 @@
 """Cutting a COCO data set of large images into overlapping patches, for training."""
 
 import json
+import warnings
 from collections import Counter, defaultdict
 from functools import cached_property
 from pathlib import Path
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hordet.datasets.checks.coco import check_coco
+from hordet.datasets.formats.coco import read_coco
 from hordet.datasets.tiles import Tiles
 from hordet.datasets.transforms import LoadImageFromFile
-from hordet.errors import DatasetError
+from hordet.errors import DatasetError, DatasetWarning
 from hordet.ops.files import write_whole
 from hordet.ops.run_lengths import decode_segmentation, encode_mask
 
@@ -56,10 +58,12 @@ def slice_coco(
         if there:
             raise DatasetError(f"{path} is there already. Name another folder to write to.")
     config = dict(ann_file=str(annotations.resolve()), data_prefix=dict(img=str(images.resolve())))
-    faults = check_coco(config, None).errors
-    if faults:
-        raise DatasetError("\n  ".join(["These data cannot be cut:", *faults]))
-    content = json.loads(annotations.read_bytes())
+    found = check_coco(config, None, with_mask=False)
+    if found.errors:
+        raise DatasetError("\n  ".join(["These data cannot be cut:", *found.errors]))
+    for caution in found.warnings:
+        warnings.warn(caution, DatasetWarning, stacklevel=2)
+    content = read_coco(annotations, annotations.parent, folder=images).content
     objects = defaultdict(list)
     for annotation in content["annotations"]:
         objects[annotation["image_id"]].append(annotation)

@@ -4,15 +4,16 @@ What can be seen without decoding an image is checked before the run, by `check_
 faults here show only once a file is read.
 """
 
-from io import BytesIO
+import warnings
 
 import mmcv
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
-from PIL import Image
 
-from hordet.errors import DatasetError
+from hordet.datasets.images import ALLOWED, decode_image
+from hordet.datasets.label_maps import decode_label_map, list_values
+from hordet.errors import DatasetError, DatasetWarning
 from hordet.registry import TRANSFORMS
 
 IGNORED = 255
@@ -20,10 +21,11 @@ IGNORED = 255
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
-    """mmcv's `LoadImageFromFile` with errors that name the file and the cure.
+    """mmcv's `LoadImageFromFile` by the one reader, with errors that name the file and the cure.
 
     Sets `img` (height, width, 3) BGR uint8, `img_shape` and `ori_shape` (height, width). The
-    options are mmcv's.
+    options are mmcv's; with another `color_type` or `imdecode_backend` than the default, mmcv
+    decodes.
     """
 
     def transform(self, results: dict) -> dict | None:
@@ -39,31 +41,78 @@ class LoadImageFromFile(mmcv.transforms.LoadImageFromFile):
         Raises:
             DatasetError: The file is missing, cannot be decoded, or is of another size than its
                 annotations.
+
+        Warns:
+            DatasetWarning: Once a process for each kind: the image is nearly black, or of floats.
         """
+        try:
+            loaded = self._load(results)
+        except DatasetError:
+            if self.ignore_empty:
+                return None
+            raise
+        if "instances" in results:
+            recorded = (results["height"], results["width"])
+            if tuple(loaded["ori_shape"]) != recorded:
+                raise DatasetError(
+                    f"The image {results['img_path']} is {_size(loaded['ori_shape'])}, but its "
+                    f"annotations were made for {_size(recorded)} (width x height). Use the "
+                    "original image, or correct `width` and `height` in the annotation file."
+                )
+        return loaded
+
+    def _load(self, results: dict) -> dict:
         path = results["img_path"]
         try:
-            loaded = super().transform(results)
+            if (self.color_type, self.imdecode_backend) != ("color", "cv2"):
+                loaded = super().transform(results)
+                if loaded is None:  # with ignore_empty
+                    raise DatasetError("cannot be read")
+                return loaded
+            content = fileio.get(path, backend_args=self.backend_args)
+            pixels, notes = decode_image(content)
+        except DatasetError as error:
+            raise DatasetError(
+                f"Cannot decode the image {path}: it {error}. It must be a whole JPEG, PNG or "
+                f"other file that OpenCV or Pillow reads, of {ALLOWED}: fetch it again or export "
+                "it so, or take it out of the annotation file."
+            ) from error
         except OSError as error:
             raise DatasetError(
                 f"Cannot read the image {path}: {error}. Check data_root and data_prefix of its "
                 "data set, and that the file is there and may be read."
             ) from error
         except Exception as error:
-            # The decoding backends share no type of error; whatever they raise, the file is bad.
+            # mmcv's other backends share no type of error; whatever they raise, the file is bad.
             raise DatasetError(
-                f"Cannot decode the image {path}: {str(error).strip()}. It must be a whole JPEG, "
-                "PNG or other file that OpenCV reads: fetch it again, or take it out of the "
-                "annotation file."
+                f"Cannot decode the image {path} by {self.imdecode_backend}: {str(error).strip()}. "
+                "Fetch it again, or leave out imdecode_backend and color_type."
             ) from error
-        if loaded is not None and "instances" in results:
-            recorded = (results["height"], results["width"])
-            if tuple(loaded["ori_shape"]) != recorded:
-                raise DatasetError(
-                    f"The image {path} is {_size(loaded['ori_shape'])}, but its annotations were "
-                    f"made for {_size(recorded)} (width x height). Use the original image, or "
-                    "correct `width` and `height` in the annotation file."
-                )
-        return loaded
+        for note in notes:
+            warn_once(note, path)
+        results["img"] = pixels.astype(np.float32) if self.to_float32 else pixels
+        results["img_shape"] = results["ori_shape"] = pixels.shape[:2]
+        return results
+
+
+_SAID: set[str] = set()
+
+
+def warn_once(note: str, path: str) -> None:
+    """Warn of a kind of image the first time that this process reads one.
+
+    Args:
+        note: Of `decode_image`.
+        path: The image.
+    """
+    kind = note.partition("(")[0]
+    if kind not in _SAID:
+        _SAID.add(kind)
+        warnings.warn(
+            f"Images such as {path} {note}. This is said once; hordet check counts them.",
+            DatasetWarning,
+            stacklevel=4,
+        )
 
 
 @TRANSFORMS.register_module()
@@ -123,19 +172,9 @@ class LoadSegAnnotations(BaseTransform):
                 "seg_map_suffix of its data set, and that the file is there and may be read."
             ) from error
         try:
-            # Pillow keeps the indices of a PNG with a palette, where OpenCV turns them to colors.
-            values = np.array(Image.open(BytesIO(content)))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DatasetError(
-                f"Cannot decode the label map {path}: {error}. It must be a whole PNG of one "
-                "channel: fetch or export it again."
-            ) from error
-        if values.ndim != 2:
-            raise DatasetError(
-                f"The label map {path} has {values.shape[-1]} channels. It must have one, holding "
-                "class indices: export indices, not colors."
-            )
-        return values.astype(np.int64)
+            return decode_label_map(content, path)
+        except DatasetError as error:
+            raise DatasetError(f"The label map {path} {error}") from error
 
     def _to_classes(self, values: np.ndarray, results: dict) -> np.ndarray:
         """Map the values of a file to classes, (height, width) uint8."""
@@ -148,7 +187,7 @@ class LoadSegAnnotations(BaseTransform):
         if not allowed.all():
             wrong = np.unique(values[~allowed])
             raise DatasetError(
-                f"The label map {results['seg_map_path']} holds {_list_values(wrong)}, but with "
+                f"The label map {results['seg_map_path']} holds {list_values(wrong)}, but with "
                 f"{known} classes and reduce_zero_label={reduce_zero_label} the values are "
                 f"{first} to {first + known - 1}, and {IGNORED}"
                 + (
@@ -180,9 +219,3 @@ class LoadSegAnnotations(BaseTransform):
 def _size(shape: tuple[int, ...]) -> str:
     """'640x480' for (480, 640)."""
     return f"{shape[1]}x{shape[0]}"
-
-
-def _list_values(values: np.ndarray) -> str:
-    """'value 7' or 'values 7, 8, ...' for up to eight of the values."""
-    shown = ", ".join(str(value) for value in values[:8]) + (", ..." if len(values) > 8 else "")
-    return f"value{'s' if len(values) > 1 else ''} {shown}"

@@ -13,6 +13,7 @@ from mmengine.utils.dl_utils import set_multi_processing
 from torch.distributed import PrefixStore
 
 from hordet.datasets.checks.before_training import check_datasets
+from hordet.datasets.plain_copies import use_copies
 from hordet.datasets.shapes.cache import draw_missing_shapes
 from hordet.errors import DatasetError, LostProcessError, UserError
 
@@ -90,24 +91,29 @@ def explain_lost_processes() -> Iterator[None]:
 
 
 def check_data(cfg: Config) -> None:
-    """Draw and check the data in one process a machine; the others wait and learn of its faults.
+    """Draw and check the data in one process a machine; the others wait and learn what it found.
 
     Args:
         cfg: The config, with its `launcher`; processes that are not connected yet are connected.
+            Annotation files that mmdet cannot read as they are give way to plain copies.
 
     Raises:
         DatasetError: The data of any machine do not fit the config; raised in every process.
     """
     connect_processes(cfg)
     failure: Exception | None = None
-    if not is_distributed() or int(os.environ.get("LOCAL_RANK", get_rank())) == 0:
+    copies: dict[str, str] = {}
+    local_rank = int(os.environ.get("LOCAL_RANK", get_rank())) if is_distributed() else 0
+    if local_rank == 0:
         try:
             draw_missing_shapes(cfg)
-            check_datasets(cfg)
+            copies = check_datasets(cfg)
         except Exception as error:  # after any error the others must not wait forever
             failure = error
-    messages = all_gather_object(str(failure) if failure else None)
+    found = all_gather_object((str(failure) if failure else None, copies))
     if failure:
         raise failure
-    for message in filter(None, messages):
-        raise DatasetError(message)
+    for message, _ in found:
+        if message:
+            raise DatasetError(message)
+    use_copies(cfg, found[max(0, get_rank() - local_rank)][1])  # of this machine

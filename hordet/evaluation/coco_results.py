@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hordet.errors import EvaluationError, list_first
+from hordet.datasets.checks.entries import find_category_faults
+from hordet.datasets.formats.coco import CocoFile, is_box, is_id, read_coco, read_json
+from hordet.errors import DatasetError, EvaluationError, list_first
 from hordet.ops.run_lengths import encode_mask
 
 
@@ -156,14 +158,39 @@ def read_truth(path: str | Path) -> dict[str, Any]:
     Raises:
         EvaluationError: The file cannot be read, is cut short or is not an annotation file.
     """
-    truth = _read_json(path)
-    keys = ("images", "annotations", "categories")
-    if not isinstance(truth, dict) or not all(isinstance(truth.get(key), list) for key in keys):
-        raise EvaluationError(
-            f"{path} is not a COCO annotation file: it must be an object with the lists "
-            f"{', '.join(keys)}."
+    path = Path(path)
+    if not path.is_file():
+        raise EvaluationError(f"Cannot read {path}: there is no such file.")
+    try:
+        file = read_coco(path, path.parent)
+    except DatasetError as error:
+        raise EvaluationError(str(error)) from error
+    faults = [*find_category_faults(path, file.categories), *_id_faults(file)]
+    if faults:
+        raise EvaluationError(" ".join(faults))
+    return file.content
+
+
+def _id_faults(file: CocoFile) -> Iterator[str]:
+    """Ids must be whole numbers, and objects need what is scored."""
+    for part, keys in (
+        ("images", ("id",)),
+        ("annotations", ("id", "image_id", "category_id")),
+    ):
+        items = file.content[part]
+        wrong = [i for i in items if not all(is_id(i.get(key)) for key in keys)]
+        if wrong:
+            shown = ", ".join(f"{key}={wrong[0].get(key)!r}" for key in keys)
+            yield (
+                f"{len(wrong)} of {len(items)} {part} of {file.path} lack a whole number as "
+                f"{' or '.join(keys)}: {shown}. Number them, in the results likewise."
+            )
+    boxless = [a["id"] for a in file.annotations if not is_box(a.get("bbox"))]
+    if boxless:
+        yield (
+            f"{len(boxless)} of {len(file.annotations)} annotations of {file.path} have no bbox of "
+            f"four numbers: ids {boxless[:5]}. Correct them or take them out."
         )
-    return truth
 
 
 def read_results(path: str | Path, truth: dict[str, Any], iou_type: str) -> list[ImageResult]:
@@ -209,14 +236,9 @@ def read_results(path: str | Path, truth: dict[str, Any], iou_type: str) -> list
 
 def _read_json(path: str | Path) -> Any:
     try:
-        return json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise EvaluationError(f"Cannot read {path}: {error}.") from error
-    except ValueError as error:
-        raise EvaluationError(
-            f"{path} is not a complete JSON file ({error}); it was probably cut short. Write it "
-            "again."
-        ) from error
+        return read_json(Path(path))[0]
+    except DatasetError as error:
+        raise EvaluationError(str(error)) from error
 
 
 def check_ids(image_ids: Iterable[int], known: Mapping[int, Any] | Sequence[int]) -> None:
@@ -235,7 +257,12 @@ def check_ids(image_ids: Iterable[int], known: Mapping[int, Any] | Sequence[int]
 
 def _make_result(image: dict[str, Any], items: list[dict], iou_type: str) -> ImageResult:
     """Make the result of an image from COCO's result dicts."""
-    size = (image["height"], image["width"])
+    size = (image.get("height"), image.get("width"))
+    if iou_type == "segm" and None in size:
+        raise EvaluationError(
+            f"image {image['id']} of the annotation file has no height and width, which masks need."
+            " Write them."
+        )
     masks = None
     boxes = np.zeros((len(items), 4))
     if iou_type == "segm":

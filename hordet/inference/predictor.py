@@ -10,8 +10,10 @@ import torch
 from mmcv.transforms import Compose
 from mmengine.config import Config
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from hordet.datasets.images import ALLOWED, convert_array, convert_image
+from hordet.datasets.transforms import warn_once
 from hordet.engine.runner import load_model, read_config
 from hordet.errors import ConfigError, DatasetError
 from hordet.evaluation.coco_results import encode_masks
@@ -101,20 +103,23 @@ class Predictor:
         """
         try:
             return self._loader.transform({"img_path": str(path)})["img"].astype(np.uint8)
-        except Exception as error:  # the decoding backends share no type of error
-            cause = error.__cause__ if isinstance(error, DatasetError) else error
+        except DatasetError as error:
+            cause = error.__cause__
             if isinstance(cause, OSError) and cause.strerror:
                 raise DatasetError(f"cannot read {path}: {cause.strerror}") from error
-            raise DatasetError(
-                f"{path} is no image, or is cut short. Allowed are whole files of JPEG, PNG, "
-                "WebP, BMP, TIFF and others that OpenCV reads: fetch or export it again"
-            ) from error
+            if isinstance(cause, DatasetError):
+                raise DatasetError(
+                    f"{path} {cause}. Allowed are whole files of JPEG, PNG, WebP, BMP, TIFF and "
+                    f"others that OpenCV or Pillow reads, of {ALLOWED}: fetch or export it again"
+                ) from error
+            raise
 
     def __call__(self, image: ImageLike) -> Prediction:
         """Predict one image.
 
         Args:
-            image: A file, an array (H, W, 3) blue-green-red, or an image of Pillow.
+            image: A file, an array (H, W, 3) blue-green-red or (H, W) gray, of uint8, uint16 or
+                float of 0 to 1, or an image of Pillow.
 
         Returns:
             `Instances` (boxes, masks, labels, scores) or a `ClassMap`, in pixels of the image.
@@ -151,21 +156,16 @@ class Predictor:
         """Return what the pipeline's loader would, for an image from anywhere."""
         if isinstance(image, str | Path):
             pixels = self.read(image)
-        elif isinstance(image, Image.Image):
-            pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))[..., ::-1]
         else:
-            pixels = np.asarray(image)
-            if (
-                pixels.ndim != 3
-                or pixels.shape[2] != 3
-                or pixels.dtype != np.uint8
-                or not pixels.size
-            ):
-                raise DatasetError(
-                    f"got an array {pixels.shape} of {pixels.dtype}; allowed is (H, W, 3) of "
-                    "uint8, "
-                    "blue, green, red as of OpenCV. Convert it, such as by cv2.cvtColor"
-                )
+            of_pillow = isinstance(image, Image.Image)
+            convert = convert_image if of_pillow else convert_array
+            try:
+                pixels, notes = convert(image if of_pillow else np.asarray(image))
+            except DatasetError as error:
+                got = "image of Pillow" if of_pillow else "array (blue, green, red, as of OpenCV)"
+                raise DatasetError(f"got an {got} that {error}. Convert it") from error
+            for note in notes:
+                warn_once(note, "this one")
         if self._loader.to_float32:
             pixels = pixels.astype(np.float32)
         size = pixels.shape[:2]

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from hordet.datasets.checks.entries import find_category_faults
 from hordet.datasets.formats.coco import (
-    find_category_faults,
     find_missing_files,
+    has_mask,
     is_number,
+    is_size,
     read_coco,
 )
 from hordet.errors import DatasetError, list_first
@@ -151,20 +153,29 @@ def _choose_file(root: Path, files: list[Path], split: str, named: str | None) -
 
 
 def _read_split(root: Path, file: Path, split: str) -> CocoSplit:
-    content = read_coco(root / file, root, scored=True)
-    if isinstance(content, str):
-        raise DatasetError(content.replace("Correct ann_file.", f"Correct --{split}-ann."))
-    names = [image.get("file_name") for image in content["images"]]
-    whole = all(
-        isinstance(name, str) and is_number(image.get("width")) and is_number(image.get("height"))
-        for name, image in zip(names, content["images"], strict=True)
-    )
-    if not names or not whole:
+    try:
+        content = read_coco(root / file, root).content
+        names = [image.get("file_name") for image in content["images"]]
+        if not names or not all(isinstance(name, str) for name in names):
+            raise DatasetError(
+                f"{root / file} lists {len(names)} images; it must list one or more, each with "
+                "file_name. Export it again."
+            )
+        folder = _find_image_folder(root, file, names, split)
+        # Sizes that the file lacks are in the images.
+        content = read_coco(root / file, root, folder=root / folder).content
+    except DatasetError as error:
+        words = str(error).replace("Correct ann_file.", f"Correct --{split}-ann.")
+        raise DatasetError(words) from error
+    lacking = [
+        i for i in content["images"] if not (is_size(i.get("width")) and is_size(i.get("height")))
+    ]
+    if lacking:
         raise DatasetError(
-            f"{root / file} lists {len(names)} images; it must list one or more, each with "
-            "file_name, width and height. Export it again."
+            f"{len(lacking)} of {len(names)} images of {root / file} have no width and height in "
+            f"whole pixels: {list_first(lacking, 3)}. Write them."
         )
-    return CocoSplit(file.as_posix(), _find_image_folder(root, file, names, split), content)
+    return CocoSplit(file.as_posix(), folder, content)
 
 
 def _find_image_folder(root: Path, file: Path, names: list[str], split: str) -> str:
@@ -201,12 +212,12 @@ def _hold_out(whole: CocoSplit, share: float) -> tuple[CocoSplit, CocoSplit, dic
 
 def _statistics(root: Path, train: CocoSplit, val: CocoSplit, held_out: dict) -> CocoStatistics:
     categories = train.content["categories"]
-    faults = list(find_category_faults(root / train.ann_file, categories, None))
+    faults = list(find_category_faults(root / train.ann_file, categories))
     classes = tuple(item.get("name") for item in categories)
     if not classes:
         faults.append(f"{root / train.ann_file} has no categories. Write them, with id and name.")
     if not faults:
-        faults += find_category_faults(root / val.ann_file, val.content["categories"], classes)
+        faults += find_category_faults(root / val.ann_file, val.content["categories"])
     if faults:
         raise DatasetError(" ".join(faults))
     objects = [a for a in train.content["annotations"] if not a.get("iscrowd") and _has_box(a)]
@@ -236,7 +247,7 @@ def _statistics(root: Path, train: CocoSplit, val: CocoSplit, held_out: dict) ->
         ratios=sides[:, 1] / sides[:, 0],
         most_objects=max(max(per_image.values()), crowd),
         median_objects=round(float(np.median(list(per_image.values())))),
-        with_mask=all(a.get("segmentation") for a in everything if not a.get("iscrowd")),
+        with_mask=all(has_mask(a) for a in everything if not a.get("iscrowd")),
         held_out=held_out,
     )
 

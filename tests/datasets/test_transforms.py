@@ -124,7 +124,7 @@ def test_a_map_that_cannot_be_decoded(tmp_path):
     path = tmp_path / "labels.png"
     for content in (b"no image", path.read_bytes()[:50]):
         path.write_bytes(content)
-        with pytest.raises(DatasetError, match=r"Cannot decode the label map .*labels\.png"):
+        with pytest.raises(DatasetError, match=r"The label map .*labels\.png cannot be decoded"):
             LoadSegAnnotations(num_classes=3)(results)
 
 

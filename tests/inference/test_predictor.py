@@ -149,8 +149,10 @@ def test_what_is_refused(detector, segmentor, detect, tmp_path):
         build(device="gpu")
     with pytest.raises(CheckpointError, match="is of another model"):
         Predictor.from_config(detector.config, segmentor.checkpoint)
-    with pytest.raises(DatasetError, match=r"got an array \(4, 4\) of float64; allowed is"):
-        detect(np.zeros((4, 4)))
+    with pytest.raises(DatasetError, match=r"got an array .* is \(4, 4, 2\) of uint8; allowed is"):
+        detect(np.zeros((4, 4, 2), np.uint8))
+    with pytest.raises(DatasetError, match="has float values of 0 to 255 .*Scale it"):
+        detect(np.linspace(0, 255, 16).reshape(4, 4))
     with pytest.raises(DatasetError, match=r"cannot read .*none\.jpg: No such file"):
         detect(tmp_path / "none.jpg")
     (tmp_path / "text.jpg").write_text("no image")

@@ -8,9 +8,10 @@ import inspect
 import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from hordet.datasets.checks.coco import check_coco
+from hordet.datasets.checks.coco import check_coco, loads_masks
 from hordet.datasets.checks.findings import Findings
 from hordet.datasets.classes import read_metainfo, resolve_dataset_class
 from hordet.datasets.formats.panoptic import check_panoptic
@@ -19,8 +20,12 @@ from hordet.errors import DatasetError, DatasetWarning, list_first
 from hordet.registry import is_kind_of
 
 
-def check_datasets(cfg: dict) -> None:
+def check_datasets(cfg: dict) -> dict[str, str]:
     """Check a config's data before a run, as `find_data_faults` does.
+
+    Returns:
+        The copies of annotation files that the run must read: for
+        `hordet.datasets.plain_copies.use_copies`.
 
     Raises:
         DatasetError: Something is missing or wrong; the message lists all faults.
@@ -35,9 +40,22 @@ def check_datasets(cfg: dict) -> None:
         count = "a fault" if len(found.errors) == 1 else f"{len(found.errors)} faults"
         lines = "\n".join(f"- {text}" for text in found.errors)
         raise DatasetError(f"The data have {count}:\n{lines}")
+    return found.copies
 
 
-def find_data_faults(cfg: dict) -> Findings:
+@dataclass
+class DataFindings(Findings):
+    """What a check of all data sets of a config found.
+
+    Attributes:
+        copies: Path of the plain copy of an annotation file that a run must read, by the place of
+            its data set: loader and number, as in 'val_dataloader 0'.
+    """
+
+    copies: dict[str, str] = field(default_factory=dict)
+
+
+def find_data_faults(cfg: dict) -> DataFindings:
     """Check the data sets and annotation files of a config's loaders and evaluators.
 
     Knows mmdet's COCO data sets, of instances and panoptic, and mmseg's data sets, also within
@@ -49,6 +67,7 @@ def find_data_faults(cfg: dict) -> Findings:
     Returns:
         What is wrong, each fault once.
     """
+    copies: dict[str, str] = {}
     # As a key, each message stands once, though val and test usually read the same files.
     errors: dict[str, None] = {}
     cautions: dict[str, None] = {}
@@ -57,7 +76,7 @@ def find_data_faults(cfg: dict) -> Findings:
             continue
         metrics = list_metrics(cfg.get(key.replace("dataloader", "evaluator")))
         leaves = list(walk_datasets(cfg[key]["dataset"]))
-        for dataset in leaves:
+        for number, dataset in enumerate(leaves):
             scope = cfg.get("default_scope")
             kind = resolve_dataset_class(dataset, scope)
             if kind is None or "://" in str(dataset.get("data_root")):
@@ -68,9 +87,17 @@ def find_data_faults(cfg: dict) -> Findings:
                 found = Findings(errors=[_no_root(root)])
             elif is_kind_of(kind, "mmdet.CocoDataset"):
                 scored = not any(metric.get("format_only") for metric in metrics)
-                panoptic = is_kind_of(kind, "mmdet.CocoPanopticDataset")
-                check = check_panoptic if panoptic else check_coco
-                found = check(dataset, classes, scored=scored)
+                if is_kind_of(kind, "mmdet.CocoPanopticDataset"):
+                    found = check_panoptic(dataset, classes, scored=scored)
+                else:
+                    # Of several files that train together, none needs all classes.
+                    needed = classes if key == LOADERS[0] and len(leaves) == 1 else ()
+                    masks = loads_masks(dataset.get("pipeline") or []) or _scores_masks(metrics)
+                    found = check_coco(
+                        dataset, classes, scored=scored, needed=needed, with_mask=masks
+                    )
+                if found.copy:
+                    copies[f"{key} {number}"] = found.copy
             elif is_kind_of(kind, "mmseg.BaseSegDataset"):
                 found = Findings(errors=list(_segmentation_faults(dataset, kind, classes)))
             else:
@@ -79,7 +106,12 @@ def find_data_faults(cfg: dict) -> Findings:
             cautions |= dict.fromkeys(found.warnings)
         if len(leaves) == 1:
             errors |= dict.fromkeys(_evaluator_faults(key, metrics, leaves[0]))
-    return Findings(list(errors), list(cautions))
+    return DataFindings(list(errors), list(cautions), copies=copies)
+
+
+def _scores_masks(metrics: list[dict]) -> bool:
+    """Whether a metric asks for masks."""
+    return any("segm" in (metric.get("metric") or ()) for metric in metrics)
 
 
 def _no_root(root: Path) -> str:
@@ -141,7 +173,11 @@ def _segmentation_faults(
     there = _names_below(images, suffixes["img_suffix"])
     names = there
     if split is not None:
-        lines = split.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = split.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            yield f"The list of images {split} is not in UTF-8 ({error}). Save it as UTF-8."
+            return
         names = {line.strip() for line in lines if line.strip()}
     if not names:
         where = split or images

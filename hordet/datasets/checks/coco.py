@@ -1,25 +1,39 @@
 """Checks of a COCO annotation file against the classes, the images and mmdet's expectations."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from hordet.datasets.checks.findings import Findings
-from hordet.datasets.formats.coco import (
+from hordet.datasets.checks.entries import (
+    describe_absent,
     find_category_faults,
     find_image_faults,
+)
+from hordet.datasets.checks.findings import Findings
+from hordet.datasets.checks.systematic import find_systematic_fault, offer_copy
+from hordet.datasets.formats.coco import (
+    CocoFile,
+    has_mask,
+    is_box,
+    is_coordinate,
+    is_id,
     is_number,
+    is_run_lengths,
     read_coco,
 )
-from hordet.errors import list_first
+from hordet.datasets.plain_copies import fit_annotations, write_copy
+from hordet.errors import DatasetError, list_first
 
 # The share of annotations that may be faulty where mmdet skips or clips the faulty ones. COCO's
 # train2017 itself has a box without area among its 860,001.
 TOLERATED_SHARE = 0.001
 # Annotators click on the border of an image, which may come out just beyond it.
 BORDER = 1.0
+# Of objects that are crowds; COCO itself has 1 %. More come from a brush whose exporter knows no
+# other way to write run lengths.
+CROWD_SHARE = 0.1
 
-# How an annotation may be wrong: (fault, whether mmdet survives it).
+# How an object may be wrong: (fault, whether mmdet survives it).
 NO_AREA = ("have a box with no area", True)
 BOX_OUTSIDE = ("have a box outside its image", True)
 MASK_OUTSIDE = ("have a segmentation outside its image", True)
@@ -27,7 +41,7 @@ FEW_POINTS = ("have a polygon that is not at least three x, y pairs", True)
 NO_IMAGE = ("have an image_id that no image has", True)
 NO_CATEGORY = ("have a category_id that no category has", True)
 RLE_SIZE = ("have an RLE of another size than its image", False)
-NO_MASK = ("have no segmentation, which the pipeline loads (with_mask=True)", False)
+TEXT = ("have text where id, image_id or category_id must be a whole number", False)
 MALFORMED = (
     "lack one of id, image_id, category_id, bbox (x, y, width, height), area, or hold no numbers",
     False,
@@ -35,48 +49,107 @@ MALFORMED = (
 REPEATED = ("repeat the id of another annotation", False)
 
 
-def check_coco(dataset: dict, classes: Sequence[str] | None, *, scored: bool = True) -> Findings:
-    """Check a data set in COCO's layout whose data root is there; no image is opened.
+def check_coco(
+    dataset: dict,
+    classes: Sequence[str] | None,
+    *,
+    scored: bool = True,
+    needed: Collection[str] | None = None,
+    with_mask: bool | None = None,
+) -> Findings:
+    """Check a data set in COCO's layout whose data root is there; no image is decoded.
 
     Args:
         dataset: Config of a data set: data_root, ann_file, data_prefix, filter_cfg, pipeline.
         classes: Names of the classes in the order of their labels; None: any.
         scored: Whether its annotations are used: false for a test set without any.
+        needed: The classes that this file must have, such as all for the one file of a training;
+            all by default.
+        with_mask: Whether masks are loaded or scored; by default what the pipeline says.
 
     Returns:
-        What is wrong.
+        What is wrong, and the copy that a run must read where the file is not plain.
     """
     root = Path(dataset.get("data_root") or ".")
     path = root / dataset.get("ann_file", "")
-    content = read_coco(path, root, scored)
-    if isinstance(content, str):
-        return Findings([content])
     folder = root / ((dataset.get("data_prefix") or {}).get("img") or "")
-    faults = [
-        *find_category_faults(path, content["categories"], classes),
-        *find_image_faults(path, content["images"], folder),
-    ]
-    if faults or not scored:
-        return Findings(faults)
-
-    categories = {item["id"]: item["name"] for item in content["categories"]}
-    images = {item["id"]: item for item in content["images"]}
-    with_mask = _loads_masks(dataset.get("pipeline") or [])
-    found = _annotation_findings(path, content["annotations"], images, categories, with_mask)
-    labels = {key for key, name in categories.items() if classes is None or name in classes}
+    try:
+        file = read_coco(path, root, scored, folder)
+    except DatasetError as error:
+        return Findings([str(error)])
+    found = Findings(
+        [*find_category_faults(path, file.categories)]
+        + [*find_image_faults(path, file.images, folder, root)],
+        list(file.notes),
+    )
     if not found.errors:
-        found.errors += _emptiness_faults(path, dataset, content["annotations"], images, labels)
+        found.errors += _class_faults(file, classes, needed)
+    if with_mask is None:
+        with_mask = loads_masks(dataset.get("pipeline") or [])
+    if not found.errors and scored:
+        fault = find_systematic_fault(file)
+        if fault:
+            found.errors.append(fault)
+        else:
+            _check_objects(found, file, dataset, classes, with_mask)
+    if not found.errors:
+        content, plain = fit_annotations(file, classes, with_mask and scored)
+        found.copy = None if plain else str(write_copy(path, content, "plain"))
     return found
 
 
-def _annotation_findings(
-    path: Path, annotations: list[dict], images: dict, categories: dict, with_mask: bool
+def _class_faults(
+    file: CocoFile, classes: Sequence[str] | None, needed: Collection[str] | None
+) -> Iterator[str]:
+    """Classes are found by their names; one that is spelled another way must not get lost."""
+    names = [item["name"] for item in file.categories]
+    absent = [name for name in classes or () if name not in names]
+    if not absent:
+        return
+    strange = {_fold(name) for name in names if name not in (classes or ())}
+    misspelt = [name for name in absent if _fold(name) in strange]
+    lost = [name for name in absent if needed is None or name in needed]
+    if len(absent) == len(classes or ()) or misspelt or lost:
+        yield describe_absent(file.path, names, classes or (), absent)
+
+
+def _fold(name: str) -> str:
+    """A name without what people spell in several ways: case, blanks and dashes."""
+    return "".join(name.casefold().replace("-", " ").replace("_", " ").split())
+
+
+def _check_objects(
+    found: Findings,
+    file: CocoFile,
+    dataset: dict,
+    classes: Sequence[str] | None,
+    with_mask: bool,
+) -> None:
+    """Look at every object, and at what is left of them; add what is found."""
+    categories = {item["id"]: item["name"] for item in file.categories}
+    images = {item["id"]: item for item in file.images}
+    objects = _object_findings(file.path, file.annotations, images, categories)
+    found.errors += objects.errors
+    found.warnings += objects.warnings
+    if found.errors:
+        return
+    labels = {key for key, name in categories.items() if classes is None or name in classes}
+    if with_mask:
+        _check_masks(found, file)
+    found.warnings += _extra_categories(file, labels)
+    _check_crowds(found, file, trains=not dataset.get("test_mode"))
+    if not found.errors:
+        found.errors += _emptiness_faults(file.path, dataset, file.annotations, images, labels)
+
+
+def _object_findings(
+    path: Path, annotations: list[dict], images: dict, categories: dict
 ) -> Findings:
     """Look at every annotation; many faults, or ones that would stop mmdet, are errors."""
     ids = defaultdict(list)
     seen = set()
     for index, annotation in enumerate(annotations):
-        fault = _annotation_fault(annotation, images, categories, with_mask)
+        fault = _annotation_fault(annotation, images, categories)
         key = annotation.get("id", f"number {index}")
         if fault is None:
             fault = REPEATED if key in seen else None
@@ -92,21 +165,24 @@ def _annotation_findings(
         )
         if survived and few:
             findings.warnings.append(f"{text} They are skipped or clipped; better correct them.")
+        elif words == TEXT[0]:
+            findings.errors.append(f"{text} Number images, objects and categories.")
         else:
             findings.errors.append(f"{text} Correct them or take them out.")
     return findings
 
 
-def _annotation_fault(
-    annotation: dict, images: dict, categories: dict, with_mask: bool
-) -> tuple[str, bool] | None:
+def _annotation_fault(annotation: dict, images: dict, categories: dict) -> tuple[str, bool] | None:
     """The first fault of an annotation, None if there is none."""
+    numbers = [annotation.get(key) for key in ("id", "image_id", "category_id")]
+    if any(isinstance(number, str) for number in numbers):
+        return TEXT
     box = annotation.get("bbox")
     if (
-        not all(is_number(annotation.get(key)) for key in ("id", "image_id", "category_id", "area"))
-        or not isinstance(box, list)
-        or len(box) != 4
-        or not all(map(is_number, box))
+        not all(map(is_id, numbers))
+        or not is_number(annotation.get("area"))
+        or annotation.get("iscrowd") not in (0, 1)
+        or not is_box(box)
     ):
         return MALFORMED
     image = images.get(annotation["image_id"])
@@ -121,22 +197,20 @@ def _annotation_fault(
         return BOX_OUTSIDE
     segmentation = annotation.get("segmentation")
     if not segmentation:
-        return NO_MASK if with_mask else None
+        return None
     return _mask_fault(segmentation, image["width"], image["height"])
 
 
-def _mask_fault(segmentation: list | dict, width: int, height: int) -> tuple[str, bool] | None:
+def _mask_fault(segmentation: object, width: int, height: int) -> tuple[str, bool] | None:
     """The fault of a segmentation, polygons or RLE, in an image of this size."""
     if isinstance(segmentation, dict):
-        counts = segmentation.get("counts")
-        wrong = segmentation.get("size") != [height, width] or not isinstance(counts, str | list)
-        if not wrong and isinstance(counts, list):
-            wrong = sum(counts) != height * width
-        return RLE_SIZE if wrong else None
+        return None if is_run_lengths(segmentation, (height, width)) else RLE_SIZE
+    if not isinstance(segmentation, list):
+        return MALFORMED
     for polygon in segmentation:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             return FEW_POINTS
-        if not all(map(is_number, polygon)):
+        if not all(map(is_coordinate, polygon)):
             return MALFORMED
         xs, ys = polygon[0::2], polygon[1::2]
         if (
@@ -147,6 +221,55 @@ def _mask_fault(segmentation: list | dict, width: int, height: int) -> tuple[str
         ):
             return MASK_OUTSIDE
     return None
+
+
+def _check_masks(found: Findings, file: CocoFile) -> None:
+    """Objects without a mask are named, and left out; there must be others."""
+    without = [a["id"] for a in file.annotations if not has_mask(a)]
+    if not without:
+        return
+    text = (
+        f"{len(without)} of {len(file.annotations)} objects in {file.path} have no segmentation, "
+        f"which the pipeline loads (with_mask=True) or the metric scores: ids {list_first(without)}"
+    )
+    boxes = "or train on boxes alone (with_mask=False, a model without masks, metric='bbox')"
+    if len(without) == len(file.annotations):
+        found.errors.append(f"{text}. Use annotations with masks, {boxes}.")
+    else:
+        found.warnings.append(f"{text}. They are left out; annotate their masks, {boxes}.")
+
+
+def _extra_categories(file: CocoFile, labels: set) -> Iterator[str]:
+    """Categories that no class is named after: their objects are no truth for anything."""
+    numbers: dict[str, int] = {}
+    names = {item["id"]: item["name"] for item in file.categories}
+    for annotation in file.annotations:
+        key = annotation["category_id"]
+        if key not in labels and key in names:
+            numbers[names[key]] = numbers.get(names[key], 0) + 1
+    if numbers and labels:
+        shown = list_first([f"{name} ({number} objects)" for name, number in numbers.items()], 10)
+        yield (
+            f"{file.path} has categories that are none of the classes: {shown}. Their objects are "
+            "left out; add them to the classes if they are meant."
+        )
+
+
+def _check_crowds(found: Findings, file: CocoFile, trains: bool) -> None:
+    """A brush's masks are often exported as crowds, of which nothing is learned."""
+    crowds = [a for a in file.annotations if a["iscrowd"]]
+    total = len(file.annotations)
+    if len(crowds) <= CROWD_SHARE * total:
+        return
+    plain = [dict(a, iscrowd=0) for a in file.annotations]
+    offered = offer_copy(file.path, dict(file.content, annotations=plain), "objects")
+    text = (
+        f"{len(crowds)} of {total} objects in {file.path} are iscrowd=1, which training leaves out "
+        "and the metric does not ask for. If each is one object, write iscrowd=0"
+    )
+    (found.errors if trains and len(crowds) == total else found.warnings).append(
+        f"{text}{offered}."
+    )
 
 
 def _emptiness_faults(
@@ -176,6 +299,6 @@ def _emptiness_faults(
         )
 
 
-def _loads_masks(pipeline: Sequence[dict]) -> bool:
+def loads_masks(pipeline: Sequence[dict]) -> bool:
     """Whether a pipeline loads instance masks."""
     return any(isinstance(step, dict) and step.get("with_mask", False) for step in pipeline)

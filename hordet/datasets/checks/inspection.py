@@ -9,17 +9,21 @@ import multiprocessing
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from hordet.datasets.checks.before_training import find_data_faults
 from hordet.datasets.checks.coco_masks import find_mask_faults
-from hordet.datasets.checks.findings import Findings
+from hordet.datasets.checks.entries import find_category_faults
+from hordet.datasets.checks.findings import Fault, Findings
+from hordet.datasets.checks.systematic import find_systematic_fault
 from hordet.datasets.classes import read_metainfo, resolve_dataset_class
-from hordet.datasets.formats.coco import read_coco
+from hordet.datasets.formats.coco import is_id, is_size, read_coco
+from hordet.datasets.images import decode_image
 from hordet.datasets.roots import LOADERS, walk_datasets
 from hordet.datasets.transforms import IGNORED, LoadSegAnnotations
 from hordet.errors import DatasetError, list_first
@@ -52,14 +56,16 @@ class ImageReport:
     """What a look at an image showed.
 
     Attributes:
-        faults: Kind of fault and the words about this image.
+        faults: Of the image and of its objects.
         digest: Of the decoded pixels; empty if it cannot be decoded.
         labels: For segmentation, how many pixels each class has.
+        objects: For detection, how many objects were compared with the image.
     """
 
-    faults: list[tuple[str, str]]
+    faults: list[Fault]
     digest: str = ""
     labels: Counter = field(default_factory=Counter)
+    objects: int = 0
 
 
 @dataclass
@@ -92,9 +98,7 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
             except (OSError, ValueError, KeyError, TypeError) as error:
                 if not result.findings.errors:  # else it is among these
                     words = f"{type(error).__name__}: {error}"
-                    result.findings.errors.append(
-                        f"The data of {key} cannot be list_first: {words}."
-                    )
+                    result.findings.errors.append(f"The data of {key} cannot be listed: {words}.")
                 continue
             new = [task for task in tasks if task.path not in looks]
             looks |= _look_at(new, jobs, progress)
@@ -103,7 +107,9 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
             for task in tasks:
                 histogram.update(looks[task.path].labels)
             names = _names(dataset, cfg.get("default_scope"), histogram)
-            result.histograms.setdefault(key, {}).update(names)
+            counts = result.histograms.setdefault(key, {})
+            for name, number in names.items():
+                counts[name] = counts.get(name, 0) + number
     result.images = len(looks)
     result.findings.errors += _summaries(looks, "error")
     result.findings.warnings += _summaries(looks, "warning")
@@ -125,19 +131,33 @@ def _tasks(dataset: dict, scope: str | None) -> tuple[list[ImageCheck], Counter]
     panoptic = is_kind_of(kind, "mmdet.CocoPanopticDataset")
     if panoptic or not is_kind_of(kind, "mmdet.CocoDataset"):
         return [], Counter()
-    content = read_coco(root / dataset.get("ann_file", ""), root, scored=True)
-    if isinstance(content, str):
-        return [], Counter()
     folder = root / ((dataset.get("data_prefix") or {}).get("img") or "")
+    path = root / dataset.get("ann_file", "")
+    try:
+        file = read_coco(path, root, folder=folder)
+    except DatasetError:
+        return [], Counter()  # among the findings already
+    if [*find_category_faults(path, file.categories)]:
+        return [], Counter()
+    whole = [
+        i
+        for i in file.images
+        if isinstance(i.get("file_name"), str)
+        and is_id(i.get("id"))
+        and all(map(is_size, (i.get("height"), i.get("width"))))
+    ]
     of_image = defaultdict(list)
-    for annotation in content["annotations"]:
-        of_image[annotation.get("image_id")].append(annotation)
+    # Faults of the file as a whole would come again as faults of each object.
+    if len(whole) == len(file.images) and find_systematic_fault(file) is None:
+        for annotation in file.annotations:
+            if is_id(annotation.get("image_id")):
+                of_image[annotation["image_id"]].append(annotation)
     tasks = [
         ImageCheck(str(folder / i["file_name"]), (i["height"], i["width"]), of_image[i["id"]])
-        for i in content["images"]
+        for i in whole
     ]
-    categories = {item["id"]: item["name"] for item in content["categories"]}
-    labels = (annotation.get("category_id") for annotation in content["annotations"])
+    categories = {item["id"]: item["name"] for item in file.categories}
+    labels = [a["category_id"] for a in file.annotations if is_id(a.get("category_id"))]
     return tasks, Counter(categories.get(label, f"unknown {label}") for label in labels)
 
 
@@ -166,23 +186,21 @@ def _look_at(tasks: list[ImageCheck], jobs: int, progress: bool) -> dict[str, Im
 def _look(task: ImageCheck) -> ImageReport:
     """Decode an image and compare it with what is said of it."""
     try:
-        with Image.open(task.path) as image:
-            image.load()
-            orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
-            stored = (image.height, image.width)
-            # As it is loaded for training: turned as its EXIF data say.
-            pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        content = Path(task.path).read_bytes()
+        pixels, notes = decode_image(content)  # as for training
     except FileNotFoundError:
         return ImageReport([])  # among the findings already
-    except Exception as error:  # Pillow's formats share no type of error
-        return ImageReport(
-            [("cannot be decoded whole; fetch them again or take them out", str(error))]
-        )
-    look = ImageReport([], hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest())
+    except (DatasetError, OSError) as error:
+        kind = "cannot be decoded whole; fetch them again or take them out"
+        return ImageReport([Fault(kind, str(error))])
+    digest = hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
+    look = ImageReport([_explain_note(note) for note in notes], digest)
+    orientation, stored = _read_header(content, pixels.shape[:2])
     size = pixels.shape[:2]
     if task.size is not None:
         look.faults += _size_faults(task.size, size, stored, orientation)
         look.faults += find_mask_faults(task.annotations, size)
+        look.objects = len(task.annotations)
     elif task.sample is not None:
         look.faults += _label_faults(task, size, look.labels)
         if orientation not in (0, 1):
@@ -190,55 +208,69 @@ def _look(task: ImageCheck) -> ImageReport:
     return look
 
 
-_TURNED = (
-    "warning: are turned by EXIF data, which the loading obeys and many annotation tools do not; "
+def _explain_note(note: str) -> Fault:
+    """A note of the reader as a warning: its numbers are of the image, the rest of all alike."""
+    before, _, rest = note.partition(" (")
+    words, _, after = rest.partition(")")
+    return Fault(before + after, words, severity="warning")
+
+
+def _read_header(content: bytes, size: tuple[int, int]) -> tuple[int, tuple[int, int]]:
+    """Return the EXIF orientation and the (height, width) as stored."""
+    try:
+        with Image.open(BytesIO(content)) as image:
+            return image.getexif().get(_EXIF_ORIENTATION, 1), (image.height, image.width)
+    except Exception:  # a format that OpenCV alone knows; Pillow's share no type of error
+        return 1, size
+
+
+_TURNED = Fault(
+    "are turned by EXIF data, which the loading obeys and many annotation tools do not; "
     "look whether their annotations fit",
-    "",
+    severity="warning",
 )
 
 
 def _size_faults(
     recorded: tuple[int, int], size: tuple[int, int], stored: tuple[int, int], orientation: int
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[Fault]:
     if recorded != size and recorded == stored:
-        yield (
+        yield Fault(
             "are turned by EXIF data when loaded, but annotated as stored; turn the pixels and "
-            "remove the EXIF orientation, or swap width and height and turn the annotations",
-            "",
+            "remove the EXIF orientation, or swap width and height and turn the annotations"
         )
     elif recorded != size:
         shown = f"{size[1]}x{size[0]} instead of {recorded[1]}x{recorded[0]}"
-        yield "have another size than the annotation file says; use the originals", shown
+        yield Fault("have another size than the annotation file says; use the originals", shown)
     elif orientation not in (0, 1):
         yield _TURNED
 
 
-def _label_faults(
-    task: ImageCheck, size: tuple[int, int], labels: Counter
-) -> Iterator[tuple[str, str]]:
+def _label_faults(task: ImageCheck, size: tuple[int, int], labels: Counter) -> Iterator[Fault]:
     """Read a label map as training does, and count its classes."""
     sample = dict(task.sample or {}, ori_shape=size)
     try:
         values = LoadSegAnnotations(task.num_classes).transform(sample)["gt_seg_map"]
     except DatasetError as error:
-        yield "have a label map that cannot be used", str(error)
+        yield Fault("have a label map that cannot be used", str(error))
         return
     numbers = np.bincount(values.ravel(), minlength=IGNORED + 1)
     labels.update({k: int(numbers[k]) for k in range(task.num_classes) if numbers[k]})
     if not labels:
-        yield "warning: have a label map in which every pixel is ignored", ""
+        yield Fault("have a label map in which every pixel is ignored", severity="warning")
 
 
 def _summaries(looks: dict[str, ImageReport], severity: str) -> Iterator[str]:
-    """One line for each kind of fault: how many images, and which."""
-    of_kind = defaultdict(list)
+    """One line for each kind of fault: how many images or objects, and which."""
+    of_kind: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for path, look in looks.items():
-        for kind, words in look.faults:
-            of_kind[kind].append(f"{path} ({words})" if words else path)
-    for kind, images in of_kind.items():
-        if kind.startswith("warning: ") == (severity == "warning"):
-            text = kind.removeprefix("warning: ")
-            yield f"{len(images)} of {len(looks)} images {text}: {list_first(images)}."
+        for fault in look.faults:
+            if fault.severity == severity:
+                item = f"{path} ({fault.words})" if fault.words else path
+                of_kind[fault.kind, fault.unit][item] = None
+    totals = dict(images=len(looks), objects=sum(look.objects for look in looks.values()))
+    for (kind, unit), items in of_kind.items():
+        yield f"{len(items)} of {totals[unit]} {unit} {kind}: {list_first(list(items))}."
 
 
 def _leakage(looks: dict[str, ImageReport], split_of: dict[str, dict[str, None]]) -> Iterator[str]:

@@ -1,32 +1,138 @@
-"""What COCO's annotation files of instances and of panoptic segments share: reading and checks."""
+"""The one reader of COCO's annotation files: of the checks, training, evaluation and slicing.
+
+What says the same in another way is read: UTF-8 with a mark, UTF-16, 1.0 for 1, a lone polygon.
+What follows from the rest of the file or from the images is computed and noted. Nothing is refused
+here but a file that cannot be read at all; `hordet.datasets.checks.coco` judges the items.
+
+pycocotools, which mmdet's data sets and metrics read with, knows plain files alone.
+`CocoFile.plain` says whether this one is; a run reads a copy of one that is not
+(`hordet.datasets.plain_copies`).
+"""
 
 import json
+import locale
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
-from hordet.errors import list_first
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+from hordet.errors import DatasetError, list_first
+
+# Beyond it no image has a pixel, and pycocotools, which counts in 32 bits, ends the process.
+FARTHEST = 1e6
+_ENCODINGS = ("gb18030", "big5", "shift_jis", "euc_kr", "cp1252")
 
 
-def read_coco(path: Path, root: Path, scored: bool) -> dict | str:
-    """Read an annotation file of a data root; return its content, or in words why it has none.
+@dataclass
+class CocoFile:
+    """An annotation file as it is meant.
 
-    `images`, `categories` and, if `scored`, `annotations` are lists of dicts in the content.
+    Attributes:
+        path: The file.
+        content: `images`, `categories` and, unless it has none, `annotations` are lists of dicts.
+            Ids and sizes that are whole are int. Where it could be computed, no key is missing.
+        notes: What was read another way than it is written, or computed, a sentence each.
+        plain: Whether pycocotools finds the same in the file itself.
+    """
+
+    path: Path
+    content: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    plain: bool = True
+
+    @property
+    def images(self) -> list[dict[str, Any]]:
+        """The entries of images."""
+        return self.content["images"]
+
+    @property
+    def annotations(self) -> list[dict[str, Any]]:
+        """The objects; none if the file has no such list."""
+        return self.content.get("annotations") or []
+
+    @property
+    def categories(self) -> list[dict[str, Any]]:
+        """The categories."""
+        return self.content["categories"]
+
+
+@dataclass(frozen=True)
+class ObjectCounts:
+    """How many objects of a file can be trained on, and as what.
+
+    Attributes:
+        objects: All of them.
+        crowds: Those with iscrowd=1, which training leaves out.
+        without_mask: Ids of those that have no mask, crowds included.
+    """
+
+    objects: int
+    crowds: int
+    without_mask: list[Any]
+
+    @property
+    def with_mask(self) -> int:
+        """Number of objects that have a mask."""
+        return self.objects - len(self.without_mask)
+
+
+def count_objects(annotations: Sequence[dict[str, Any]]) -> ObjectCounts:
+    """Count objects, crowds, and objects without a mask.
+
+    Args:
+        annotations: Of a `CocoFile`.
+    """
+    crowds = sum(bool(annotation.get("iscrowd")) for annotation in annotations)
+    without = [a.get("id") for a in annotations if not has_mask(a)]
+    return ObjectCounts(len(annotations), crowds, without)
+
+
+def has_mask(annotation: dict[str, Any]) -> bool:
+    """Tell whether an object has run lengths or a polygon of at least three points."""
+    segmentation = annotation.get("segmentation")
+    if isinstance(segmentation, dict):
+        return True
+    return isinstance(segmentation, list) and any(map(is_polygon, segmentation))
+
+
+def is_polygon(value: Any) -> bool:
+    """Tell whether a value is a flat list of at least three x, y pairs."""
+    return (
+        isinstance(value, list)
+        and len(value) >= 6
+        and not len(value) % 2
+        and all(map(is_coordinate, value))
+    )
+
+
+def read_coco(path: Path, root: Path, scored: bool = True, folder: Path | None = None) -> CocoFile:
+    """Read an annotation file.
+
+    Args:
+        path: The file.
+        root: Folder whose JSON files are named if it is not there.
+        scored: Whether it must have annotations.
+        folder: Of its images: where it lacks their sizes these are read from the images, and file
+            names with backslashes or %20 are compared with what is there.
+
+    Raises:
+        DatasetError: It is not there, in an encoding that JSON does not have, cut off, or has not
+            COCO's lists. The message says which, and the cure.
     """
     if not path.is_file():
         near = sorted(str(file.relative_to(root)) for file in root.glob("*/*.json"))
         there = (
             f"{root} holds {list_first(near)}" if near else f"no folder in {root} holds any JSON"
         )
-        return f"There is no annotation file {path}; {there}. Correct ann_file."
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        return f"Cannot read {path}: {error}. Check that you may read it."
-    except ValueError as error:
-        return f"{path} is no whole JSON file ({error}). Fetch or export it again."
+        raise DatasetError(f"There is no annotation file {path}; {there}. Correct ann_file.")
+    content, encoding = read_json(path)
     wanted = ("images", "categories") + (("annotations",) if scored else ())
     if not isinstance(content, dict) or any(
         not isinstance(content.get(key), list)
@@ -34,84 +140,260 @@ def read_coco(path: Path, root: Path, scored: bool) -> dict | str:
         for key in wanted
     ):
         got = list_first(list(content), 8) if isinstance(content, dict) else type(content).__name__
-        return (
+        raise DatasetError(
             f"{path} is no COCO annotation file: it must be an object with the lists "
             f"{', '.join(wanted)}, got {got}. Convert it to COCO's format."
         )
-    return content
+    file = CocoFile(path, content)
+    ascii_alone = encoding == "ascii"
+    if not ascii_alone and encoding != locale.getpreferredencoding(False).lower():
+        file.plain = False
+    _read_whole_numbers(file)
+    if folder is not None:
+        _read_names(file, folder)
+        _measure_images(file, folder)
+    if scored:
+        _complete_annotations(file)
+    return file
 
 
-def find_category_faults(
-    path: Path, categories: list[dict], classes: Sequence[str] | None
-) -> Iterator[str]:
-    """The classes must be among the categories, in their order: so mmdet numbers its labels."""
-    if not all(
-        is_number(item.get("id")) and isinstance(item.get("name"), str) for item in categories
-    ):
-        yield f"Some categories of {path} lack an id (a number) or a name. Write these keys."
+def read_json(path: Path) -> tuple[Any, str]:
+    """Read a JSON file in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
+
+    Returns:
+        Its content, and the encoding: 'ascii', 'utf-8' and others, as Python names them.
+
+    Raises:
+        DatasetError: It cannot be read, is of another encoding, or cut off.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"Cannot read {path}: {error}. Check that you may read it.") from error
+    encoding = "ascii" if raw.isascii() and b"\0" not in raw[:4] else json.detect_encoding(raw)
+    try:
+        # As json.loads does; some exporters cut a name within a pair of surrogates.
+        return json.loads(raw.decode(encoding, "surrogatepass")), encoding
+    except UnicodeDecodeError as error:
+        raise DatasetError(
+            f"{path} is not in UTF-8, the encoding of JSON (byte {raw[error.start]:#04x} at "
+            f"{error.start:,}){_guess_encoding(raw)}. Convert it: "
+            f"iconv -f {_guess(raw) or 'ENCODING'} -t UTF-8 {path.name} > new.json"
+        ) from error
+    except RecursionError as error:
+        raise DatasetError(f"{path} nests lists too deeply to be annotations.") from error
+    except ValueError as error:
+        raise DatasetError(
+            f"{path} is no whole JSON file ({error}). Fetch or export it again."
+        ) from error
+
+
+def _guess(raw: bytes) -> str:
+    """Name an encoding in which bytes are JSON, or nothing."""
+    for encoding in _ENCODINGS:
+        try:
+            json.loads(raw.decode(encoding))
+        except (ValueError, RecursionError):
+            continue
+        return {"gb18030": "GBK"}.get(encoding, encoding.upper())
+    return ""
+
+
+def _guess_encoding(raw: bytes) -> str:
+    guess = _guess(raw)
+    return f"; it can be read as {guess}" if guess else ""
+
+
+def _read_whole_numbers(file: CocoFile) -> None:
+    """Make ids and sizes that are whole int; JSON of other languages has 1.0."""
+    changed = 0
+    keys = {
+        "images": ("id", "width", "height"),
+        "annotations": ("id", "image_id", "category_id", "iscrowd"),
+        "categories": ("id",),
+    }
+    for part, names in keys.items():
+        for item in file.content.get(part) or ():
+            for name in names:
+                value = item.get(name)
+                if isinstance(value, float) and value.is_integer():
+                    item[name] = int(value)
+                    changed += 1
+            if isinstance(item.get("iscrowd"), bool):
+                item["iscrowd"] = int(item["iscrowd"])
+                changed += 1
+    if changed:
+        file.plain = False
+
+
+def _read_names(file: CocoFile, folder: Path) -> None:
+    """Read file names with backslashes and with URL escapes, where that is how a file is found."""
+    odd = [i for i in file.images if {"\\", "%"} & set(str(i.get("file_name")))]
+    odd = [image for image in odd if isinstance(image["file_name"], str)]
+    if not odd:
         return
-    for key in ("id", "name"):
-        twice = find_repeated(item[key] for item in categories)
-        if twice:
-            shown = list_first(twice)
-            yield f"{path} has several categories of one {key}: {shown}. Give each its own."
-    if classes is None:
+    absent = {*find_missing_files(folder, [image["file_name"] for image in odd])}
+    wrong = [i for i in odd if os.path.join(folder, i["file_name"]) in absent]
+    plain = {id(image): spell_path(image["file_name"]) for image in wrong}
+    absent = {*find_missing_files(folder, plain.values())}
+    found = [i for i in wrong if os.path.join(folder, plain[id(i)]) not in absent]
+    if not found:
         return
-    names = [item["name"] for item in categories]
-    cure = (
-        "Set metainfo=dict(classes=...) of the data set to names in the file, spelt as there, and "
-        "num_classes of the heads to their number."
+    first = found[0]["file_name"]
+    for image in found:
+        image["file_name"] = plain[id(image)]
+    file.plain = False
+    file.notes.append(
+        f"{len(found)} of {len(file.images)} images of {file.path} have file names with "
+        f"backslashes or URL escapes ({first}), read as {found[0]['file_name']}."
     )
-    absent = [name for name in classes if name not in names]
-    if absent:
-        how_many = "None" if len(absent) == len(classes) else "Not all"
-        yield (
-            f"{how_many} of the classes match a category of {path}. Classes of the data set: "
-            f"{list_first(list(classes), 100)}; not in the file: {list_first(absent, 100)}; "
-            "categories in "
-            f"the file: {list_first(names, 100) or 'none'}. {cure}"
-        )
-        return
-    order = [name for name in names if name in classes]
-    if order != list(classes):
-        yield (
-            f"The classes stand in another order than the categories of {path}, so labels would "
-            f"get wrong names. Classes: {list_first(list(classes), 100)}; order in the file: "
-            f"{list_first(order, 100)}. Put the classes in the order of the file."
+
+
+def spell_path(name: str) -> str:
+    """Spell a path as it is on a disk: slashes, and characters for URL escapes such as %20."""
+    return unquote(name).replace("\\", "/")
+
+
+def _measure_images(file: CocoFile, folder: Path) -> None:
+    """Read sizes that the file lacks from the images, turned as they are loaded."""
+    lacking = [i for i in file.images if i.get("width") is None or i.get("height") is None]
+    measured = 0
+    for image in lacking:
+        try:
+            with Image.open(folder / image["file_name"]) as opened:
+                turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+                size = opened.size[::-1] if turned else opened.size
+        except Exception:  # Pillow's formats share no type of error; the check names the image
+            continue
+        image["width"], image["height"] = size
+        measured += 1
+    if measured:
+        file.plain = False
+        file.notes.append(
+            f"{measured} of {len(file.images)} images of {file.path} have no width or height; they "
+            "are read from the images."
         )
 
 
-def find_image_faults(path: Path, images: list[dict], folder: Path) -> Iterator[str]:
-    """Each image must have its keys and its file."""
-    if not images:
-        yield f"{path} lists no image. Use another annotation file."
+def _complete_annotations(file: CocoFile) -> None:
+    """Fill in what follows from the rest: id, iscrowd, box and area; unfold a lone polygon."""
+    annotations = file.annotations
+    if any("segments_info" in annotation for annotation in annotations):  # of panoptic maps
         return
-    lacking = [
-        image.get("id", f"number {index}")
-        for index, image in enumerate(images)
-        if not isinstance(image.get("file_name"), str)
-        or not all(is_number(image.get(key)) for key in ("id", "height", "width"))
-    ]
-    if lacking:
-        yield (
-            f"{len(lacking)} of {len(images)} images in {path} lack one of id, file_name, height, "
-            f"width: {list_first(lacking)}. Write these keys."
+    made: Counter[str] = Counter()
+    sizes = {
+        image["id"]: (image["height"], image["width"])
+        for image in file.images
+        if is_id(image.get("id")) and all(map(is_size, (image.get("height"), image.get("width"))))
+    }
+    numbers = [a["id"] for a in annotations if is_id(a.get("id"))]
+    next_id = max(numbers, default=0) + 1
+    for annotation in annotations:
+        if annotation.get("id") is None:
+            annotation["id"], next_id = next_id, next_id + 1
+            made["id"] += 1
+        if annotation.get("iscrowd") is None:
+            annotation["iscrowd"] = 0
+            made["iscrowd"] += 1
+        segmentation = annotation.get("segmentation")
+        if isinstance(segmentation, list) and is_polygon(segmentation):
+            annotation["segmentation"] = segmentation = [segmentation]
+            file.plain = False
+        elif isinstance(segmentation, dict):
+            _read_run_lengths(file, segmentation)
+        if isinstance(annotation.get("area"), str):
+            continue  # words in place of a number are refused, not passed over
+        lacks_area = not is_number(annotation.get("area")) or annotation["area"] <= 0
+        if annotation.get("bbox") is None or lacks_area:
+            box, area = _measure_mask(annotation, sizes)
+            if annotation.get("bbox") is None and box is not None:
+                annotation["bbox"] = box
+                made["bbox"] += 1
+            box = annotation.get("bbox")
+            if lacks_area and is_box(box):
+                annotation["area"] = box[2] * box[3] if area is None else area
+                made["area"] += 1
+    if made:
+        file.plain = False
+    sources = dict(bbox="masks", area="masks or boxes", id="their order", iscrowd="0 by default")
+    for key, number in made.items():
+        how = "0 is taken" if key == "iscrowd" else f"it is computed from {sources[key]}"
+        file.notes.append(
+            f"{number} of {len(annotations)} objects of {file.path} have no {key}; {how}."
         )
-        return
-    for key in ("id", "file_name"):
-        twice = find_repeated(image[key] for image in images)
-        if twice:
-            yield (
-                f"{len(twice)} values of {key} stand at several images of {path}: "
-                f"{list_first(twice)}. "
-                "Each image needs an entry of its own, and only one."
-            )
-    missing = find_missing_files(folder, [image["file_name"] for image in images])
-    if missing:
-        yield (
-            f"{len(missing)} of {len(images)} images of {path} are missing: "
-            f"{list_first(missing, 3)}. Fetch them, or correct data_prefix (img) or the data root."
-        )
+
+
+def _read_run_lengths(file: CocoFile, segmentation: dict[str, Any]) -> None:
+    """Make the numbers of run lengths int where they are whole."""
+    for key in ("size", "counts"):
+        values = segmentation.get(key)
+        if isinstance(values, list) and any(isinstance(value, float) for value in values):
+            if all(isinstance(v, int) or is_number(v) and v.is_integer() for v in values):
+                segmentation[key] = [int(value) for value in values]
+                file.plain = False
+
+
+def _measure_mask(
+    annotation: dict[str, Any], sizes: dict[Any, tuple[int, int]]
+) -> tuple[list[float] | None, float | None]:
+    """Return the box (x, y, width, height) and the area of an object's mask, None without one."""
+    segmentation = annotation.get("segmentation")
+    image_id = annotation.get("image_id")
+    size = sizes.get(image_id) if is_id(image_id) else None
+    if isinstance(segmentation, list):
+        polygons = [polygon for polygon in segmentation if is_polygon(polygon)]
+        if not polygons:
+            return None, None
+        xs = [x for polygon in polygons for x in polygon[0::2]]
+        ys = [y for polygon in polygons for y in polygon[1::2]]
+        box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+        return box, sum(map(_polygon_area, polygons))
+    if not isinstance(segmentation, dict) or size is None or not is_run_lengths(segmentation, size):
+        return None, None
+    rle = segmentation
+    if isinstance(rle["counts"], list):
+        rle = coco_mask.frPyObjects(rle, *size)
+    return [float(value) for value in coco_mask.toBbox(rle)], float(coco_mask.area(rle))
+
+
+def _polygon_area(polygon: list[float]) -> float:
+    """The area of a polygon by the shoelace formula."""
+    xs, ys = polygon[0::2], polygon[1::2]
+    return abs(sum(xs[i - 1] * ys[i] - xs[i] * ys[i - 1] for i in range(len(xs)))) / 2
+
+
+def is_run_lengths(segmentation: dict[str, Any], size: tuple[int, int]) -> bool:
+    """Tell whether run lengths are whole and of an image's (height, width)."""
+    if segmentation.get("size") != list(size):
+        return False
+    counts = segmentation.get("counts")
+    if isinstance(counts, str):
+        counts = _decode_counts(counts)
+    if not isinstance(counts, list) or not all(type(run) is int and run >= 0 for run in counts):
+        return False
+    return sum(counts) == size[0] * size[1]
+
+
+def _decode_counts(text: str) -> list[int] | None:
+    """Decode COCO's compressed run lengths (rleFrString in pycocotools' maskApi.c); None if wrong.
+
+    pycocotools itself reads on behind the end of such a text and writes behind the mask's.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64 or shift > 60:
+            return None
+        value |= (code & 31) << shift
+        shift += 5
+        if code & 32:
+            continue
+        if code & 16:
+            value -= 1 << shift
+        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+        value = shift = 0
+    return None if shift else runs
 
 
 def find_missing_files(folder: Path, names: Iterable[str]) -> list[str]:
@@ -135,4 +417,24 @@ def find_repeated(values: Iterable) -> list:
 
 def is_number(value: object) -> bool:
     """Whether a value read from JSON is a finite number."""
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_coordinate(value: object) -> bool:
+    """Whether a value read from JSON is a number of pixels that an image may have."""
+    return is_number(value) and abs(value) < FARTHEST  # type: ignore[arg-type]
+
+
+def is_id(value: object) -> bool:
+    """Whether a value read from JSON is a whole number; `read_coco` has made 1.0 one."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_size(value: object) -> bool:
+    """Whether a value read from JSON is a number of pixels of an image's side."""
+    return is_id(value) and 0 < value < FARTHEST  # type: ignore[operator]
+
+
+def is_box(value: object) -> bool:
+    """Whether a value read from JSON is four numbers of pixels."""
+    return isinstance(value, list) and len(value) == 4 and all(map(is_coordinate, value))

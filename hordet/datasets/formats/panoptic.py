@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from hordet.datasets.checks.findings import Findings
-from hordet.datasets.formats.coco import (
+from hordet.datasets.checks.entries import (
     find_category_faults,
     find_image_faults,
-    find_missing_files,
-    is_number,
-    read_coco,
+    find_order_faults,
 )
-from hordet.errors import list_first
+from hordet.datasets.checks.findings import Findings
+from hordet.datasets.formats.coco import CocoFile, find_missing_files, is_number, read_coco
+from hordet.datasets.plain_copies import write_copy
+from hordet.errors import DatasetError, list_first
 
 
 def list_panoptic_categories(things: Sequence[str], stuff: Sequence[str]) -> list[dict]:
@@ -77,18 +77,26 @@ def check_panoptic(
     """
     root = Path(dataset.get("data_root") or ".")
     path = root / dataset.get("ann_file", "")
-    content = read_coco(path, root, scored)
-    if isinstance(content, str):
-        return Findings([content])
     prefix = dataset.get("data_prefix") or {}
+    folder = root / (prefix.get("img") or "")
+    try:
+        file = read_coco(path, root, scored, folder)
+    except DatasetError as error:
+        return Findings([str(error)])
     faults = [
-        *find_category_faults(path, content["categories"], classes),
-        *find_image_faults(path, content["images"], root / (prefix.get("img") or "")),
+        *find_category_faults(path, file.categories),
+        *find_image_faults(path, file.images, folder, root),
     ]
+    if not faults:
+        faults += find_order_faults(path, file.categories, classes)
     if scored and not faults:
-        faults += _segment_faults(path, content)
-        faults += _map_faults(path, content["images"], root / (prefix.get("seg") or ""))
-    return Findings(faults)
+        faults += _segment_faults(path, file.content)
+        faults += _map_faults(path, file.images, root / (prefix.get("seg") or ""))
+    return Findings(faults, list(file.notes), _copy_if_needed(file) if not faults else None)
+
+
+def _copy_if_needed(file: CocoFile) -> str | None:
+    return None if file.plain else str(write_copy(file.path, file.content, "plain"))
 
 
 def _segment_faults(path: Path, content: dict) -> Iterator[str]:

@@ -21,7 +21,8 @@ def shapes(tmp_path_factory):
 
 
 @pytest.fixture
-def root(shapes, tmp_path):
+def root(shapes, tmp_path, monkeypatch):
+    monkeypatch.setenv("HORDET_CACHE", str(tmp_path / "cache"))
     return shutil.copytree(shapes, tmp_path / "data")
 
 
@@ -160,9 +161,11 @@ FAULTS = {
         *annotations(lambda c: c["categories"][0].update(name="circel")),
         "not in the file: circle",
     ),
-    "categories in another order": (
-        *annotations(lambda c: c["categories"].reverse()),
-        "in another order",
+    "boxes in shares of the image": (
+        *annotations(
+            lambda c: [a.update(bbox=[v / 64 for v in a["bbox"]]) for a in c["annotations"]]
+        ),
+        r"^(\d+) of \1 objects of .* have a box between 0 and 1",
     ),
     "a box without area": (*first(bbox=[3, 3, 0, 9]), "box with no area"),
     "a box outside": (*first(bbox=[99, 3, 9, 9]), "box outside its image"),
@@ -200,7 +203,7 @@ FAULTS = {
     "a map cut off": (
         segmentation,
         lambda root: truncated(root / "labels" / "train" / "000001.png"),
-        "label map .*Cannot decode",
+        "label map .*cannot be decoded",
     ),
     "a missing map": (
         segmentation,
@@ -271,7 +274,7 @@ def test_real_label_maps_clean_and_with_planted_faults(shared_data, tmp_path):
     Image.fromarray(values[:50]).save(maps[1])
     truncated(maps[2])
     lines = " ".join(lines_of(cfg))
-    for words in ("holds value 200", "Both must have one size", "Cannot decode"):
+    for words in ("holds value 200", "Both must have one size", "cannot be decoded"):
         assert words in lines
 
 
@@ -291,3 +294,25 @@ def test_the_tool_for_a_pipeline(repository, root, tmp_path):
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["images"] == 6 and "000001.png" in report["findings"]["errors"][0]
     assert report["histograms"]["train_dataloader"]["circle"] > 0
+
+
+def test_counts_are_of_objects_where_objects_are_meant(root):
+    """All objects of an image reach over the border: never '9 of 6 images'."""
+    _, plant = annotations(lambda c: [a.update(bbox=[40, 30, 39, 60]) for a in c["annotations"]])
+    plant(root)
+    (line,) = [text for text in lines_of(detection(root)) if "over the border" in text]
+    count, total = (int(n) for n in line.split(" objects ")[0].split(" of "))
+    assert 6 < count < total
+
+
+def test_a_dark_image_and_several_files_are_counted(root):
+    gray = np.full((64, 64), 4000, np.uint16)
+    Image.fromarray(gray).save(root / "train" / "000001.png")
+    cfg = detection(root)
+    dataset = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = dict(type="ConcatDataset", datasets=[dataset, dataset])
+    result = inspect_data(cfg)
+    assert [text for text in result.findings.warnings if "1 of 6 images are nearly black" in text]
+    content = json.loads((root / "annotations" / "instances_train.json").read_text())
+    number = sum(result.histograms["train_dataloader"].values())
+    assert number == 2 * len(content["annotations"])

@@ -1,0 +1,112 @@
+"""Checks of what COCO's files of instances and of panoptic segments share: categories, images."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hordet.datasets.formats.coco import (
+    find_missing_files,
+    find_repeated,
+    is_id,
+    is_size,
+)
+from hordet.datasets.formats.image_paths import propose_names
+from hordet.errors import list_first
+
+
+def find_category_faults(path: Path, categories: list[dict]) -> Iterator[str]:
+    """Each category must have an id and a name of its own."""
+    texts = [item["id"] for item in categories if isinstance(item.get("id"), str)]
+    if texts:
+        yield (
+            f"{len(texts)} of {len(categories)} categories of {path} have text as id: "
+            f"{list_first([repr(text) for text in texts])}. COCO's ids are whole numbers: number "
+            "the categories, and write the same numbers as category_id."
+        )
+        return
+    if not all(is_id(item.get("id")) and isinstance(item.get("name"), str) for item in categories):
+        yield f"Some categories of {path} lack an id (a number) or a name. Write these keys."
+        return
+    for key in ("id", "name"):
+        twice = find_repeated(item[key] for item in categories)
+        if twice:
+            shown = list_first(twice)
+            yield f"{path} has several categories of one {key}: {shown}. Give each its own."
+
+
+def find_image_faults(path: Path, images: list[dict], folder: Path, root: Path) -> Iterator[str]:
+    """Each image must have its keys and its file."""
+    if not images:
+        yield f"{path} lists no image. Use another annotation file."
+        return
+    texts = [i for i in images if any(isinstance(i.get(k), str) for k in ("id", "height", "width"))]
+    if texts:
+        keys = [k for k in ("id", "height", "width") if isinstance(texts[0].get(k), str)]
+        shown = ", ".join(f"{key}={texts[0][key]!r}" for key in keys)
+        yield (
+            f"{len(texts)} of {len(images)} images in {path} have text where {', '.join(keys)} "
+            f"must be a whole number: {shown}. Write numbers; where ids are texts, number the "
+            "images 1, 2, ... and write the same numbers as image_id of the objects."
+        )
+        return
+    lacking = [
+        image.get("id", f"number {index}")
+        for index, image in enumerate(images)
+        if not isinstance(image.get("file_name"), str)
+        or not image["file_name"]
+        or not is_id(image.get("id"))
+        or not all(is_size(image.get(key)) for key in ("height", "width"))
+    ]
+    if lacking:
+        yield (
+            f"{len(lacking)} of {len(images)} images in {path} lack one of id, file_name, height, "
+            f"width, or hold no whole number of pixels: {list_first(lacking)}. Write these keys."
+        )
+        return
+    for key in ("id", "file_name"):
+        twice = find_repeated(image[key] for image in images)
+        if twice:
+            yield (
+                f"{len(twice)} values of {key} stand at several images of {path}: "
+                f"{list_first(twice)}. "
+                "Give each image one entry of its own."
+            )
+    missing = find_missing_files(folder, [image["file_name"] for image in images])
+    if missing:
+        yield (
+            f"{len(missing)} of {len(images)} images of {path} are missing: "
+            f"{list_first(missing, 3)}. {propose_names(path, images, folder, root)}"
+        )
+
+
+def find_order_faults(
+    path: Path, categories: list[dict], classes: Sequence[str] | None
+) -> Iterator[str]:
+    """The classes must be among the categories, in their order: so mmdet numbers labels."""
+    if classes is None:
+        return
+    names = [item["name"] for item in categories]
+    if absent := [name for name in classes if name not in names]:
+        yield describe_absent(path, names, classes, absent)
+        return
+    order = [name for name in names if name in classes]
+    if order != list(classes):
+        yield (
+            f"The classes stand in another order than the categories of {path}, so labels would "
+            f"get wrong names. Classes: {list_first(list(classes), 100)}; order in the file: "
+            f"{list_first(order, 100)}. Put the classes in the order of the file."
+        )
+
+
+def describe_absent(
+    path: Path, names: Sequence[str], classes: Sequence[str], absent: Sequence[str]
+) -> str:
+    """Say which classes a file lacks, and which names it has."""
+    how_many = "None" if len(absent) == len(classes) else "Not all"
+    return (
+        f"{how_many} of the classes match a category of {path}. Classes of the data set: "
+        f"{list_first(list(classes), 100)}; not in the file: {list_first(absent, 100)}; "
+        "categories in "
+        f"the file: {list_first(names, 100) or 'none'}. "
+        "Set metainfo=dict(classes=...) of the data set to names in the file, spelt as there, and "
+        "num_classes of the heads to their number."
+    )
