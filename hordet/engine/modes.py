@@ -48,7 +48,8 @@ def compile_regions(model: nn.Module) -> int:
 
 def _require_compiler() -> None:
     """Check that the compiler which `torch.compile` calls is there."""
-    language, variable, names = "C++", "CXX", ("g++",)
+    names: tuple[str, ...] = ("g++",)
+    language, variable = "C++", "CXX"
     if torch.cuda.is_available():
         language, variable, names = "C", "CC", ("gcc", "clang")
     names = (os.environ[variable],) if variable in os.environ else names

@@ -257,7 +257,7 @@ def check_ids(image_ids: Iterable[int], known: Mapping[int, Any] | Sequence[int]
 
 def _make_result(image: dict[str, Any], items: list[dict], iou_type: str) -> ImageResult:
     """Make the result of an image from COCO's result dicts."""
-    size = (image.get("height"), image.get("width"))
+    size: Any = (image.get("height"), image.get("width"))
     if iou_type == "segm" and None in size:
         raise EvaluationError(
             f"image {image['id']} of the annotation file has no height and width, which masks need."

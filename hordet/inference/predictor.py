@@ -157,12 +157,14 @@ class Predictor:
         if isinstance(image, str | Path):
             pixels = self.read(image)
         else:
-            of_pillow = isinstance(image, Image.Image)
-            convert = convert_image if of_pillow else convert_array
             try:
-                pixels, notes = convert(image if of_pillow else np.asarray(image))
+                if isinstance(image, Image.Image):
+                    got = "image of Pillow"
+                    pixels, notes = convert_image(image)
+                else:
+                    got = "array (blue, green, red, as of OpenCV)"
+                    pixels, notes = convert_array(np.asarray(image))
             except DatasetError as error:
-                got = "image of Pillow" if of_pillow else "array (blue, green, red, as of OpenCV)"
                 raise DatasetError(f"got an {got} that {error}. Convert it") from error
             for note in notes:
                 warn_once(note, "this one")

@@ -310,7 +310,7 @@ def _complete_annotations(file: CocoFile) -> None:
                 annotation["bbox"] = box
                 made["bbox"] += 1
             box = annotation.get("bbox")
-            if lacks_area and is_box(box):
+            if lacks_area and box is not None and is_box(box):
                 annotation["area"] = box[2] * box[3] if area is None else area
                 made["area"] += 1
     if made:
