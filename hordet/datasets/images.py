@@ -117,7 +117,7 @@ def convert_array(values: NDArray) -> tuple[NDArray[np.uint8], list[str]]:
             )
         pixels = np.rint(values * 255).astype(np.uint8)
         notes.append("have float values of 0 to 1, which are taken times 255")
-        notes += _note_darkness(pixels, f"float values up to {high:g}")
+        notes += _note_darkness(pixels, f"float values up to {most:g}")
     else:
         raise DatasetError(f"has values of {kind}; allowed are {ALLOWED}")
     if pixels.shape[2] == 1:

@@ -49,7 +49,7 @@ class TolerantDataset(Dataset):
 
     def __len__(self) -> int:
         """Return the number of samples."""
-        return len(self.dataset)  # type: ignore[arg-type] # torch's class lacks it
+        return len(self.dataset)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Any:
         """Return a sample, or another one for one that cannot be read.
