@@ -9,6 +9,7 @@ it and removes what was uploaded.
 
 import argparse
 import copy
+import os
 
 from hordet.cli.arguments import add_model, number_from, read_run_config
 
@@ -29,6 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--port", type=number_from(1, 65535), default=7860, help="port to listen on (default: 7860)"
     )
+    add(
+        "--name",
+        action="append",
+        default=[],
+        dest="names",
+        help="a name by which browsers call this machine, beside the address of --host and "
+        "localhost; may be given several times",
+    )
     add("--max-upload-mb", type=number_from(1), default=20, help="largest file (default: 20)")
     add(
         "--max-megapixels",
@@ -36,10 +45,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=16,
         help="most pixels of an image, in millions (default: 16)",
     )
+    add(
+        "--max-total-mb",
+        type=number_from(1),
+        default=1000,
+        help="largest size of all uploads and results that are kept for an hour (default: 1000)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Load the models and serve the page until Ctrl-C."""
+    # A header can state one size to Pillow and another to OpenCV, which decodes. OpenCV reads this
+    # limit as it is imported, and refuses what is larger before it takes memory.
+    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(arguments.max_megapixels * 10**6)
+
     from hordet.demo.answers import Limits, name_models
     from hordet.demo.server import serve
     from hordet.inference import Predictor
@@ -52,8 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
         models[name] = Predictor.from_config(
             read_run_config(own), checkpoint, device=arguments.device
         )
-    limits = Limits(arguments.max_upload_mb, arguments.max_megapixels)
-    serve(models, arguments.host, arguments.port, limits, announce)
+    limits = Limits(arguments.max_upload_mb, arguments.max_megapixels, arguments.max_total_mb)
+    serve(models, arguments.host, arguments.port, limits, announce, arguments.names)
     return 0
 
 

@@ -4,12 +4,16 @@ hordet infer CONFIG.py CHECKPOINT.pth photo.jpg
 hordet infer CONFIG.py CHECKPOINT.pth folder 'more/**/*.png' film.mp4 --out answers
 find . -name '*.jpg' | hordet infer CONFIG.py CHECKPOINT.pth -
 
-Exit code: 0 if every image was predicted, 1 if some could not be read, 2 for a wrong option.
+Exit code: 0 if every image was predicted, 1 if an error was reported for some, 2 for a wrong
+option. Results of an earlier run in the same folder are replaced at the end; a run that is broken
+off leaves them as they are and keeps its own as results.unfinished.json.
 """
 
 import argparse
 import sys
 import time
+import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from hordet.cli.arguments import add_model, number_from, read_run_config
@@ -60,14 +64,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     from hordet.errors import ConfigError
     from hordet.inference import Predictor
-    from hordet.inference.prediction import find_class_indices
+    from hordet.inference.prediction import Instances, find_class_indices
     from hordet.inference.sources import STDIN, find_sources
-    from hordet.inference.stream import predict_sources
-    from hordet.inference.writers import AnnotationIds, PredictionWriter
+    from hordet.inference.stream import describe_failure, predict_sources
+    from hordet.inference.writers import AnnotationIds, PredictionWriter, stops_everything
 
     out = arguments.out or _free_folder()
+    _take_any_name()
     lines = sys.stdin if STDIN in arguments.inputs else ()
-    sources, problems = find_sources(arguments.inputs, lines, apart=out)
+    sources, problems = find_sources(arguments.inputs, lines, out, _say)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if not sources:
@@ -93,29 +98,69 @@ def run(arguments: argparse.Namespace) -> int:
     threshold = 0.3 if arguments.score_threshold is None else arguments.score_threshold
     done, began = 0, time.perf_counter()
     bar = tqdm(total=len(sources), unit="file", disable=None, file=sys.stderr, leave=False)
+    places = {source: number for number, source in enumerate(sources, start=1)}
 
     def report(problem: str) -> None:
+        if problem in problems:  # such as of each frame of a video
+            return
         problems.append(problem)
         bar.write(f"error: {problem}", file=sys.stderr)
+        if arguments.debug:
+            traceback.print_exc()
 
-    with bar, PredictionWriter(out, predictor, numbers, not arguments.no_overlays) as writer:
-        predicted = predict_sources(predictor, sources, report, arguments.batch_size)
-        for image, prediction in predicted:
-            if arguments.classes:
-                prediction = prediction.select(classes=arguments.classes)
-            shown = prediction
-            if not predictor.is_semantic:
-                shown = prediction.select(threshold)
-            writer.write(image, prediction, shown)
-            done += 1
-            height, width = prediction.size
-            bar.write(f"{image.file_name}  {width} x {height}  {shown.describe()}")
-            bar.n = sources.index(image.source) + 1
-            bar.refresh()
+    writer = PredictionWriter(out, predictor, numbers, not arguments.no_overlays)
+    if writer.note:
+        _say(writer.note)
+    try:
+        with bar, writer:
+            predicted = predict_sources(predictor, sources, report, arguments.batch_size)
+            for image, prediction in predicted:
+                try:
+                    if arguments.classes:
+                        prediction = prediction.select(classes=arguments.classes)
+                    shown = prediction
+                    if isinstance(prediction, Instances):
+                        shown = prediction.select(threshold)
+                    writer.write(image, prediction, shown)
+                    height, width = prediction.size
+                    line = f"{image.file_name}  {width} x {height}  {shown.describe()}"
+                except Exception as error:
+                    if stops_everything(error):
+                        raise
+                    report(describe_failure(image.source, error))
+                    continue
+                done += 1
+                bar.write(line)
+                bar.n = places[image.source]
+                bar.refresh()
+    except BaseException:
+        if done:
+            _say(_describe_rest(done, out, writer.unfinished))
+        raise
     seconds = (time.perf_counter() - began) / max(done, 1)
-    broken = f", {len(problems)} could not be read" if problems else ""
+    noun = "error" if len(problems) == 1 else "errors"
+    broken = f", {len(problems)} {noun} reported" if problems else ""
     print(f"{done} predicted{broken}; {seconds:.2f} s each  ({out})")
     return int(bool(problems))
+
+
+def _take_any_name() -> None:
+    """Read and print file names that are no UTF-8, or that the terminal cannot show."""
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=errors)
+
+
+def _describe_rest(done: int, out: Path, unfinished: Sequence[Path]) -> str:
+    """Say what a run that is broken off has left."""
+    line = f"broken off after {done} images, whose overlays or label maps are in {out}"
+    kept = ", ".join(path.name for path in unfinished)
+    end = f". It has kept {kept} there; files of the usual names are an earlier run's"
+    return line + end if kept else line
+
+
+def _say(words: str) -> None:
+    print(f"note: {words}", file=sys.stderr)
 
 
 def _free_folder() -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import select
 import sys
 import tempfile
 import traceback
@@ -20,6 +21,7 @@ from hordet.cli.arguments import Parser
 from hordet.errors import RESUME_ME, Interrupted, UserError
 from hordet.ops.upstream import postpone_imports, silence_warnings
 
+BROKEN_PIPE = 141  # as the shell says of a process that SIGPIPE has ended
 SUBCOMMANDS = (
     "train",
     "test",
@@ -76,7 +78,14 @@ def main(words: Sequence[str] | None = None) -> int:
 
         argcomplete.autocomplete(parser)
     words = sys.argv[1:] if words is None else words
-    arguments = parser.parse_args(words)
+    try:
+        arguments = parser.parse_args(words)
+    except SystemExit:  # --help, whose reader may have gone
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _leave_lost_output()
+        raise
     arguments.words = [*words]  # a page that a subcommand writes says what wrote it
     module: ModuleType = arguments.module
     postpone_imports()
@@ -107,12 +116,15 @@ def run_in_words(body: Callable[[], int], debug: bool = False) -> int:
     Returns:
         The exit code: that of the body; 75 for a training that was asked to stop and can be
         resumed; 2 for what the user can put right; 1 for any other error, with its traceback in a
-        file; 130 after Ctrl-C.
+        file; 130 after Ctrl-C; 141, as of SIGPIPE, when the reader of the output has gone, such as
+        `head`.
     """
     tune_process()
     silence_warnings()
     try:
-        return body()
+        code = body()
+        sys.stdout.flush()
+        return code
     except Interrupted as error:
         print(error, file=sys.stderr)
         return RESUME_ME
@@ -120,6 +132,8 @@ def run_in_words(body: Callable[[], int], debug: bool = False) -> int:
         print("stopped", file=sys.stderr)
         return 130
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _leave_lost_output():
+            return BROKEN_PIPE
         if debug:
             raise
         if isinstance(error, OSError) and error.filename:
@@ -132,6 +146,25 @@ def run_in_words(body: Callable[[], int], debug: bool = False) -> int:
             return 2
         print(f"error: {_describe(error)}", file=sys.stderr)
         return 1
+
+
+def _leave_lost_output() -> bool:
+    """Tell whether the reader of the output has gone; what is left to write then goes nowhere."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    lost = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            number = stream.fileno()
+        except (AttributeError, OSError, ValueError):  # none, replaced by another, or closed
+            continue
+        poll = select.poll()
+        poll.register(number, 0)
+        if any(event & select.POLLERR for _, event in poll.poll(0)):
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), number)
+            lost = True
+    return lost
 
 
 def _describe(error: Exception) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
@@ -15,10 +14,11 @@ from PIL import Image
 
 from hordet.errors import DatasetError
 from hordet.inference import Predictor
-from hordet.inference.prediction import ClassMap, Prediction
+from hordet.inference.prediction import ClassMap, Instances, Prediction
 from hordet.inference.sources import InputImage, Source
 from hordet.inference.writers import PredictionWriter
 from hordet.visualization.drawing import draw_overlay
+from hordet.visualization.fonts import explain_numbers
 
 LARGEST_VIEW = 1600  # pixels of the long side: a click on a large image is to be answered soon
 # One class alone: objects are drawn in a color each.
@@ -32,10 +32,12 @@ class Limits:
     Attributes:
         megabytes: Of a file.
         megapixels: Of an image; what a model holds of it grows with them.
+        total_megabytes: Of all uploads and results.
     """
 
     megabytes: int = 20
     megapixels: int = 16
+    total_megabytes: int = 1000
 
 
 @dataclass
@@ -89,6 +91,10 @@ class Answers:
     def open(self, path: str | Path) -> Photo:
         """Read an image; its size is looked at before it is decoded.
 
+        A file can state one size to Pillow and another to the reader of the pipeline. `hordet demo`
+        sets OpenCV's own limit, which holds before it decodes; with other readers the pixels are
+        counted again afterwards.
+
         Raises:
             DatasetError: It is none, is cut short, or has too many pixels.
         """
@@ -110,7 +116,13 @@ class Answers:
         try:
             pixels = reader.read(path)
         except DatasetError as error:
+            if _is_over_limit(error):
+                stated = f"more pixels than the {width} x {height} of its header"
+                raise self._too_large(path.name, stated) from error
             raise DatasetError(str(error).replace(str(path), path.name)) from error
+        if pixels.shape[0] * pixels.shape[1] > self.limits.megapixels * 1e6:
+            got = f"{pixels.shape[1]} x {pixels.shape[0]} pixels, not those of its header"
+            raise self._too_large(path.name, got)
         return Photo(InputImage(Source(path, path.name, stem="labels"), pixels))
 
     def show(
@@ -131,16 +143,17 @@ class Answers:
         if name not in photo.predictions:
             photo.predictions[name] = model(photo.image.pixels)
         prediction = photo.predictions[name]
-        if not model.is_semantic:
+        if isinstance(prediction, Instances):
             prediction = prediction.select(score_threshold)
         chosen = prediction.select(classes=[c for c in model.classes if c not in hidden])
-        rgb = cv2.cvtColor(photo.image.pixels, cv2.COLOR_BGR2RGB)
+        rgb = np.ascontiguousarray(photo.image.pixels[..., ::-1])
         drawn = draw_overlay(rgb, chosen.panel(), model.classes, model.colors, largest=LARGEST_VIEW)
         # The legend lies below the image; the page has one of its own.
         height = round(drawn.shape[1] * rgb.shape[0] / rgb.shape[1])
+        note = explain_numbers(model.classes) if len(model.classes) > 1 else ""
         return Shown(
             drawn[:height],
-            chosen.describe(),
+            f"{chosen.describe()} ({note})" if note else chosen.describe(),
             _legend(prediction, model, hidden),
             self._write(photo.image, model, chosen, drawn),
         )
@@ -161,6 +174,15 @@ class Answers:
             f"{name} has {got}; allowed are up to {self.limits.megapixels} million. Make it "
             "smaller, or use hordet infer, which has no such limit"
         )
+
+
+def _is_over_limit(error: BaseException | None) -> bool:
+    """Tell whether an error, or one behind it, is that of OpenCV's limit of pixels."""
+    while error is not None:
+        if "MAX_IMAGE_PIXELS" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _legend(

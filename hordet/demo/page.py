@@ -1,14 +1,21 @@
 """The page: what stands where, and what a click does."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from hordet.demo.answers import Answers, Photo
+from hordet.demo.gate import Storage
 from hordet.errors import UserError
 
 NO_MODEL = ""
+SESSIONS = 16  # browser tabs whose image is kept
+_OPENED = "opened"  # the kind of note that a page has whose image was taken
+_GONE = (
+    f"This page's image is no longer kept: the last {SESSIONS} pages in use are. Upload it again"
+)
 _FONTS = ["system-ui", "sans-serif"]  # the machine's own: nothing is fetched
 THEME = gr.themes.Soft(primary_hue="blue", font=_FONTS, font_mono=["ui-monospace", "monospace"])
 CSS = """
@@ -19,30 +26,57 @@ CSS = """
   text-overflow: ellipsis; }
 .downloads .label-clear-button { display: none; }
 """
-_NOTE = '<p class="note {{value.kind}}" role="status">{{value.text}}</p>'
-_HEADING = "<b>{{value.name}}</b><div>{{value.line}}</div>"
+# Names of classes and files are words of strangers. Gradio evaluates a template and the values in
+# it as JavaScript, so no template here has a value: these scripts put values in as plain text.
+_ADD = """
+const add = (parent, tag, text, attributes = {}) => {
+  const child = parent.appendChild(document.createElement(tag));
+  child.textContent = text;
+  Object.entries(attributes).forEach(([name, value]) => child.setAttribute(name, value));
+  return child;
+};
+"""
+_DRAW = """
+const draw = () => {
+  const box = element.querySelector('.drawn');
+  box.replaceChildren();
+  fill(box);
+};
+watch('value', draw);
+draw();
+"""
+_TEMPLATE = '<div class="drawn"></div>'
+_NOTE = f"""{_ADD}
+const fill = box => add(box, 'p', props.value.text,
+  {{role: 'status', class: props.value.kind === 'refused' ? 'note refused' : 'note'}});
+{_DRAW}"""
+_HEADING = f"""{_ADD}
+const fill = box => {{ add(box, 'b', props.value.name); add(box, 'div', props.value.line); }};
+{_DRAW}"""
 _HEADING_STYLE = "min-height: 60px;"  # so that images stand side by side at one height
-_LEGEND = """
-{{#each value}}
-<label title="{{this.name}}"><input type="checkbox" data-name="{{this.name}}"
-  {{#if this.shown}}checked{{/if}}><i style="background: {{this.color}}"></i>
-  <span>{{this.name}}</span><small>{{this.amount}}</small></label>
-{{/each}}
+_LEGEND = f"""{_ADD}
+const fill = box => props.value.forEach(item => {{
+  const label = add(box, 'label', '', {{title: item.name}});
+  const input = add(label, 'input', '', {{type: 'checkbox', 'data-name': item.name}});
+  input.checked = item.shown;
+  add(label, 'i', '').style.background = item.color;
+  add(label, 'span', item.name);
+  add(label, 'small', item.amount);
+}});
+{_DRAW}
+element.addEventListener('change', event => {{
+  const {{name}} = event.target.dataset, shown = event.target.checked;
+  props.value = props.value.map(item => item.name === name ? {{...item, shown}} : item);
+  trigger('input');
+}});
 """
 _LEGEND_STYLE = """
-display: flex; flex-wrap: wrap; gap: 6px;
+.drawn { display: flex; flex-wrap: wrap; gap: 6px; }
 label { display: inline-flex; align-items: center; gap: 6px; padding: 3px 10px; cursor: pointer;
   border: 1px solid var(--border-color-primary); border-radius: 14px; font-size: 14px; }
 label:has(input:not(:checked)) { opacity: 0.5; text-decoration: line-through; }
 i { width: 14px; height: 14px; border-radius: 4px; display: inline-block; }
 small { color: var(--body-text-color-subdued); }
-"""
-_LEGEND_CLICK = """
-element.addEventListener('change', event => {
-  const {name} = event.target.dataset, shown = event.target.checked;
-  props.value = props.value.map(item => item.name === name ? {...item, shown} : item);
-  trigger('input');
-});
 """
 
 
@@ -62,11 +96,12 @@ class _Column:
         return [self.column, self.heading, self.image, self.legend, self.files]
 
 
-def build_page(answers: Answers) -> gr.Blocks:
+def build_page(answers: Answers, storage: Storage) -> gr.Blocks:
     """Lay the page out.
 
     Args:
         answers: The models and what they say.
+        storage: Where Gradio keeps uploads and results.
 
     Returns:
         The page, to be launched with THEME and CSS.
@@ -101,17 +136,29 @@ def build_page(answers: Answers) -> gr.Blocks:
                     elem_id="threshold",
                 )
             with gr.Column(scale=4, min_width=300):
-                note = gr.HTML(_note("No image yet."), html_template=_NOTE, elem_id="note")
+                note = gr.HTML(
+                    _note("No image yet."),
+                    html_template=_TEMPLATE,
+                    js_on_load=_NOTE,
+                    elem_id="note",
+                )
                 with gr.Row():
                     panels = [_panel(first, "one"), _panel(second, "two")]
 
         def show(
-            photo: Photo | None, name: str, threshold: float, legend: list[dict] | None
+            photo: Photo | None,
+            note: dict[str, str] | None,
+            name: str,
+            threshold: float,
+            legend: list[dict] | None,
         ) -> tuple:
+            storage.make_room()
+            if photo is None and (note or {}).get("kind") == _OPENED and name != NO_MODEL:
+                return gr.Column(visible=True), _heading(name, _GONE), None, [], None
             return _show(answers, photo, name, threshold, legend)
 
         # One event at a time: a model has the processor, or the device, to itself.
-        options = dict(api_visibility="private", concurrency_id="model")
+        options: dict[str, Any] = dict(api_visibility="private", concurrency_id="model")
         opened = gr.on(
             [file.upload, file.clear],
             lambda path: _open(answers, path),
@@ -121,7 +168,7 @@ def build_page(answers: Answers) -> gr.Blocks:
             **options,
         )
         for panel in panels:
-            inputs = [photo, panel.model, threshold, panel.legend]
+            inputs = [photo, note, panel.model, threshold, panel.legend]
             options |= dict(show_progress_on=panel.image, show_progress="minimal")
             opened.then(show, inputs, panel.outputs, **options)
             changes = [panel.model.change, threshold.change, panel.legend.input]
@@ -135,13 +182,18 @@ def _panel(model: gr.Dropdown, name: str) -> _Column:
         return _Column(
             model,
             column,
-            gr.HTML(_heading(), html_template=_HEADING, css_template=_HEADING_STYLE),
+            gr.HTML(
+                _heading(),
+                html_template=_TEMPLATE,
+                css_template=_HEADING_STYLE,
+                js_on_load=_HEADING,
+            ),
             gr.Image(format="jpeg", show_label=False, interactive=False, buttons=["fullscreen"]),
             gr.HTML(
                 [],
-                html_template=_LEGEND,
+                html_template=_TEMPLATE,
                 css_template=_LEGEND_STYLE,
-                js_on_load=_LEGEND_CLICK,
+                js_on_load=_LEGEND,
             ),
             gr.File(
                 label="Download what is shown",
@@ -161,15 +213,17 @@ def _heading(name: str = "", line: str = "") -> dict[str, str]:
 
 
 def _open(answers: Answers, path: str | None) -> tuple[Photo | None, dict[str, str]]:
-    """Take an uploaded file, or say why not."""
+    """Take an uploaded file, or say why not; it is removed, for its pixels are kept."""
     if path is None:
         return None, _note("No image yet.")
     try:
         photo = answers.open(path)
     except UserError as error:
         return None, _note(str(error), "refused")
+    finally:
+        Path(path).unlink(missing_ok=True)
     height, width = photo.image.pixels.shape[:2]
-    return photo, _note(f"{photo.image.file_name}, {width} x {height} pixels")
+    return photo, _note(f"{photo.image.file_name}, {width} x {height} pixels", _OPENED)
 
 
 def _show(

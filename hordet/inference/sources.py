@@ -1,6 +1,7 @@
 """What to predict: images, folders, globs, videos, and lists of them; broken ones are told."""
 
 import glob
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hordet.errors import DatasetError
+from hordet.errors import DatasetError, list_first
 
 IMAGES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -68,7 +69,10 @@ class InputImage:
 
 
 def find_sources(
-    words: Iterable[str], lines: Iterable[str] = (), apart: Path | None = None
+    words: Iterable[str],
+    lines: Iterable[str] = (),
+    apart: Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[list[Source], list[str]]:
     """Find the files that the words of a command line mean.
 
@@ -77,21 +81,34 @@ def find_sources(
             folders; `-` for the lines.
         lines: Names of files, one a line.
         apart: A folder whose files are left out, such as that of earlier results.
+        say: Takes a sentence about the files of folders and globs that are left out for their
+            endings, if there are any.
 
     Returns:
         The files, in order, each once, and a sentence about each word that means none.
     """
     found: dict[Path, str] = {}
+    left_out: set[Path] = set()
     missing = []
     for word in words:
         given = (line.strip() for line in lines) if word == STDIN else (word,)
         for name in filter(None, given):
-            files = list(_files(name))
-            if not files:
+            try:
+                files = list(_files(name))
+            except OSError as error:  # such as a name that is too long
+                missing.append(f"{name}: {error.strerror}")
+                continue
+            if not any(wanted for _, _, wanted in files):
                 missing.append(_why_none(name))
-            for path, file_name in files:
-                if apart is None or not path.resolve().is_relative_to(apart.resolve()):
+            for path, file_name, wanted in files:
+                if apart and path.resolve().is_relative_to(apart.resolve()):
+                    continue
+                if wanted:
                     found.setdefault(path, file_name)
+                else:
+                    left_out.add(path)
+    if say and left_out - found.keys():
+        say(_count_left_out(left_out - found.keys()))
     sources, taken = [], set()
     for path, file_name in found.items():
         first = stem = Path(file_name).with_suffix("").as_posix()
@@ -104,29 +121,44 @@ def find_sources(
     return sources, missing
 
 
-def _files(name: str) -> Iterator[tuple[Path, str]]:
-    """Yield the files that one word means, and their names within it."""
+def _files(name: str) -> Iterator[tuple[Path, str, bool]]:
+    """Yield the files that one word means, their names within it, and whether they are taken."""
     path = Path(name)
     if path.is_file():
-        yield path, path.name
+        yield path, path.name, True
     elif path.is_dir():
         for file in sorted(path.rglob("*")):
-            if _is_wanted(file, path):
-                yield file, file.relative_to(path).as_posix()
+            if _is_visible(file, path):
+                yield file, file.relative_to(path).as_posix(), _has_ending(file)
     elif glob.has_magic(name):
         fixed = Path()
         for part in path.parts[:-1]:
             if glob.has_magic(part):
                 break
             fixed /= part
-        for match in sorted(glob.glob(name, recursive=True)):
-            if _is_wanted(Path(match), fixed):
-                yield Path(match), Path(match).relative_to(fixed).as_posix()
+        for match in map(Path, sorted(glob.glob(name, recursive=True))):
+            if _is_visible(match, fixed):
+                yield match, match.relative_to(fixed).as_posix(), _has_ending(match)
 
 
-def _is_wanted(file: Path, root: Path) -> bool:
+def _is_visible(file: Path, root: Path) -> bool:
     hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    return not hidden and file.suffix.lower() in IMAGES + VIDEOS and file.is_file()
+    return not hidden and file.is_file()
+
+
+def _has_ending(file: Path) -> bool:
+    return file.suffix.lower() in IMAGES + VIDEOS
+
+
+def _count_left_out(files: Iterable[Path]) -> str:
+    """Say how many files of which ending are left out."""
+    counts = Counter(file.suffix.lower() or "without an ending" for file in files)
+    order = sorted(counts, key=lambda ending: (-counts[ending], ending))
+    listed = [f"{counts[ending]} {ending}" for ending in order]
+    return (
+        f"left out by their endings: {list_first(listed, 8)}. Endings that count are "
+        f"{' '.join(IMAGES + VIDEOS)}; a file that is named itself is read whatever its ending"
+    )
 
 
 def _why_none(name: str) -> str:
@@ -159,6 +191,7 @@ def read_images(source: Source, read: Callable[[Path], NDArray[np.uint8]]) -> It
             whole, pixels = video.read()
             if not whole:
                 break
+            pixels = np.asarray(pixels, dtype=np.uint8)
             yield InputImage(source, pixels, number, rate if rate > 0 else 25.0)
             number += 1
     finally:

@@ -1,7 +1,10 @@
 """Where predictions go: overlays, label maps, COCO results."""
 
+import errno
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -10,12 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hordet.errors import ConfigError
+from hordet.errors import ConfigError, FileWriteError
 from hordet.evaluation.coco_results import ResultFile, read_truth
 from hordet.inference.prediction import NO_CLASS, ClassMap, Instances, Prediction
 from hordet.inference.predictor import Predictor
 from hordet.inference.sources import InputImage, Source
-from hordet.ops.files import write_whole
+from hordet.ops.files import replace_whole, write_whole
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,13 @@ class PredictionWriter:
     - Class maps: `labels/NAME.png`, 8 bits, values as in the label files of the model's data:
       class indices and 255 for none, or from 1 and 0 for none if these count from 1 (ADE20K).
 
+    Files take their place when they are whole: `results.json` and `images.json` at the end, a video
+    after its last frame. Of a run that is broken off they are kept as `results.unfinished.json` and
+    so on, and what an earlier run left there stays as it is.
+
+    Attributes:
+        unfinished: Files that a run which was broken off has kept.
+
     Args:
         folder: Made if it is not there; files of the same names are replaced.
         predictor: Where the predictions are from.
@@ -102,6 +112,8 @@ class PredictionWriter:
         self._images: list[dict] = []
         self._results: ResultFile | None = None
         self._video: tuple[Source, cv2.VideoWriter, tuple[int, int]] | None = None
+        self._result_files, self._video_file = ExitStack(), ExitStack()
+        self.unfinished: list[Path] = []
 
     def __enter__(self) -> "PredictionWriter":
         """Make the folder."""
@@ -114,16 +126,24 @@ class PredictionWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Finish the files, also those of a run that is broken off."""
-        self._end_video()
-        if self._results is None:
-            return
-        self._results.close()
-        named = zip(self._categories, self.classes, strict=True)
-        categories = [dict(id=number, name=name) for number, name in named]
-        listing = dict(images=self._images, annotations=[], categories=categories)
-        text = json.dumps(listing, indent=1)
-        write_whole(self.folder / "images.json", text)
+        """Let the files take their places; those of a run that is broken off are kept apart."""
+        self._end_video(error)
+        try:
+            self._finish_results()
+        except OSError as failure:
+            if error is None:
+                self._result_files.__exit__(type(failure), failure, failure.__traceback__)
+                raise
+        self._result_files.__exit__(kind, error, traceback)
+
+    @property
+    def note(self) -> str:
+        """Return why overlays show classes by number, or nothing."""
+        if not self.overlays or len(self.classes) < 2:
+            return ""
+        from hordet.visualization.fonts import explain_numbers
+
+        return explain_numbers(self.classes)
 
     def write(self, image: InputImage, prediction: Prediction, drawn: Prediction) -> None:
         """Write what is said of an image.
@@ -141,21 +161,37 @@ class PredictionWriter:
             # Here, for matplotlib takes half a second to load.
             from hordet.visualization.drawing import draw_overlay
 
-            rgb = cv2.cvtColor(image.pixels, cv2.COLOR_BGR2RGB)
+            rgb = np.ascontiguousarray(image.pixels[..., ::-1])
             overlay = draw_overlay(rgb, drawn.panel(), self.classes, self.colors)
-            self._write_overlay(image, cv2.cvtColor(overlay, cv2.COLOR_RGB2BGR))
+            self._write_overlay(image, np.ascontiguousarray(overlay[..., ::-1]))
 
     def _write_result(self, image: InputImage, prediction: Instances) -> None:
         number = len(self._images) + 1
         if self._numbers:
             number = self._numbers.images[image.file_name]
+        result = prediction.coco_result(number, self._categories)
+        result.check()
+        if self._results is None:
+            kind = "bbox" if prediction.masks is None else "segm"
+            path = self.folder / "results.json"
+            temporary = self._result_files.enter_context(_take_place(path, self.unfinished))
+            self._results = ResultFile(temporary, kind)
+        self._results.add(result)
         height, width = prediction.size
         entry = dict(id=number, file_name=image.file_name, width=width, height=height)
         self._images.append(entry)
+
+    def _finish_results(self) -> None:
+        """End the list of results, and write what its ids mean."""
         if self._results is None:
-            kind = "bbox" if prediction.masks is None else "segm"
-            self._results = ResultFile(self.folder / "results.json", kind)
-        self._results.add(prediction.coco_result(number, self._categories))
+            return
+        self._results.close()
+        named = zip(self._categories, self.classes, strict=True)
+        categories = [dict(id=number, name=name) for number, name in named]
+        listing = dict(images=self._images, annotations=[], categories=categories)
+        path = self.folder / "images.json"
+        temporary = self._result_files.enter_context(_take_place(path, self.unfinished))
+        temporary.write_text(json.dumps(listing, indent=1), encoding="utf-8")
 
     def _write_labels(self, image: InputImage, prediction: ClassMap) -> None:
         values = prediction.labels
@@ -170,9 +206,11 @@ class PredictionWriter:
             return
         if self._video is None or self._video[0] != image.source:
             self._end_video()
-            path.parent.mkdir(parents=True, exist_ok=True)
             path = path.with_name(f"{path.name}.mp4")
-            video, size = _open_video(path, image.frames_per_second, overlay)
+            with ExitStack() as files:
+                temporary = files.enter_context(_take_place(path, self.unfinished))
+                video, size = _open_video(temporary, image.frames_per_second, overlay)
+                self._video_file = files.pop_all()
             self._video = (image.source, video, size)
         _, video, (width, height) = self._video
         # The legend may need more or fewer lines than in the first frame.
@@ -181,20 +219,58 @@ class PredictionWriter:
         canvas[: part.shape[0], : part.shape[1]] = part
         video.write(canvas)
 
-    def _end_video(self) -> None:
+    def _end_video(self, error: BaseException | None = None) -> None:
         if self._video:
             self._video[1].release()
             self._video = None
+            kind = None if error is None else type(error)
+            self._video_file.__exit__(kind, error, None)
+
+
+def stops_everything(error: Exception) -> bool:
+    """Tell whether nothing more can be written, whatever the image: such as a full disk."""
+    cause = error.__cause__ if isinstance(error, FileWriteError) else error
+    wanted = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+    return isinstance(cause, OSError) and cause.errno in wanted
+
+
+@contextmanager
+def _take_place(path: Path, unfinished: list[Path]) -> Iterator[Path]:
+    """Give a temporary name whose file takes its place at the end, or is kept under another.
+
+    Args:
+        path: The place.
+        unfinished: Takes the other name after an error inside, such as `results.unfinished.json`.
+
+    Yields:
+        The temporary name.
+    """
+    with replace_whole(path) as temporary:
+        try:
+            yield temporary
+        except BaseException:
+            number, kept = 1, path.with_suffix(f".unfinished{path.suffix}")
+            while kept.exists():
+                number += 1
+                kept = path.with_suffix(f".unfinished-{number}{path.suffix}")
+            if temporary.exists() and temporary.stat().st_size:
+                os.replace(temporary, kept)
+                unfinished.append(kept)
+            raise
 
 
 def _open_video(
     path: Path, frames_per_second: float, frame: NDArray[np.uint8]
 ) -> tuple[cv2.VideoWriter, tuple[int, int]]:
-    """Begin a video for frames such as this one; return it and its (width, height)."""
+    """Begin a video for frames such as this one; return it and its (width, height).
+
+    Raises:
+        OSError: This OpenCV, or the disk, cannot.
+    """
     size = tuple(side // 2 * 2 for side in frame.shape[1::-1])  # the codec takes even sides
     video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), frames_per_second, size)
     if not video.isOpened():
-        raise OSError(f"cannot write the video {path}; --no-overlays leaves it out")
+        raise OSError(f"cannot write the video {path.name}; --no-overlays leaves it out")
     return video, size
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hordet.evaluation.coco_eval import CocoScores
 from hordet.evaluation.headline import HEADLINES, JUDGING_METRICS
 from hordet.report.run_folder import RunFolder
+from hordet.visualization.fonts import name_classes, plain_text, spell
 
 COLORS = ("#1f5fa8", "#d1495b", "#2a9d58", "#8e5ea2", "#c77d0a", "#3a3a3a")
 CLASSES_AT_MOST = 30
@@ -46,7 +47,8 @@ def _make_axes(title: str, x: str = "", y: str = "", height: float = 2.9) -> tup
 
 def _finish(figure: Figure, axes: Axes, names: int) -> str:
     if names > 1:
-        axes.legend(fontsize=8, frameon=False)
+        for text in axes.legend(fontsize=8, frameon=False).get_texts():
+            text.set(text=spell(text.get_text()), **plain_text(text.get_text()))
     return embed_figure(figure)
 
 
@@ -128,8 +130,9 @@ def plot_confusion(matrix: NDArray[np.int64], rows: Sequence[str], columns: Sequ
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(kept)), [columns[i] for i in kept], rotation=90, fontsize=8)
-    axes.set_yticks(range(len(kept)), [rows[i] for i in kept], fontsize=8)
+    across, down = ([name_classes(names)[i] for i in kept] for names in (columns, rows))
+    axes.set_xticks(range(len(kept)), across, rotation=90, fontsize=8, **plain_text(*across))
+    axes.set_yticks(range(len(kept)), down, fontsize=8, **plain_text(*down))
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     for i, j in np.argwhere(share >= 0.005) if len(kept) <= 15 else ():

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import mmcv
@@ -14,6 +15,7 @@ from matplotlib.patches import Patch, PathPatch, Rectangle
 from matplotlib.path import Path as MplPath
 from numpy.typing import NDArray
 
+from hordet.visualization.fonts import explain_numbers, name_classes, plain_text, spell
 from hordet.visualization.panels import Color, Pair, Panel, make_color
 
 PANEL_INCHES = 3.6
@@ -29,6 +31,9 @@ def draw_sheet(
     pairs: Sequence[Pair], classes: Sequence[str], colors: Sequence[Color], title: str
 ) -> Figure:
     """Draw truth beside prediction, two images in a row, with a legend for class maps.
+
+    Names are written as they are; classes that no installed font can write have their numbers, and
+    a line below the title says so.
 
     Args:
         pairs: Truth and prediction of each image.
@@ -49,7 +54,10 @@ def draw_sheet(
     height = rows * panel_height + 0.4 + 0.22 * legend_rows
     # A Figure without pyplot has no global state and no window.
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
-    figure.suptitle(title, fontsize=12)
+    if len(classes) > 1 and explain_numbers(classes):
+        note = "classes by number from 0: no font here has the characters of their names"
+        title = f"{title}\n{note}".strip()
+    figure.suptitle(title, fontsize=12, **plain_text(title))
     axes = figure.subplots(rows, 2 * columns, squeeze=False)
     for spare in axes.flat:
         spare.set_axis_off()
@@ -58,9 +66,10 @@ def draw_sheet(
         panels = (pair.truth, pair.prediction)
         for axis, panel, name in zip(left, panels, (Path(pair.image_path).name, ""), strict=False):
             draw_panel(axis, image, panel, classes, colors)
-            axis.set_title(f"{name}   {panel.caption}".strip(), fontsize=8, loc="left")
+            heading = f"{spell(name)}   {panel.caption}".strip()
+            axis.set_title(heading, fontsize=8, loc="left", **plain_text(heading))
     if legend:
-        figure.legend(handles=legend, loc="outside lower center", ncols=3 * columns, fontsize=8)
+        _add_legend(figure, legend, loc="outside lower center", ncols=3 * columns)
     return figure
 
 
@@ -80,6 +89,7 @@ def draw_panel(
         )
         blended = cv2.addWeighted(image, 0.4, overlay, 0.6, 0)
         image = np.where(painted[..., None], blended, image)
+    names = name_classes(classes)
     axis.imshow(image)
     axis.autoscale(False)  # boxes that reach beyond the image do not shrink it
     for i, (box, label) in enumerate(zip(panel.boxes, panel.labels, strict=True)):
@@ -92,7 +102,7 @@ def draw_panel(
         left, top, right, bottom = box
         size = (right - left, bottom - top)
         axis.add_patch(Rectangle((left, top), *size, fill=False, ec=color, lw=0.8))
-        words = [classes[label]] if len(classes) > 1 else []
+        words = [names[label]] if len(classes) > 1 else []
         words += [f"{panel.scores[i]:.2f}"] if panel.scores is not None else []
         if words and len(panel.boxes) <= LABELS_AT_MOST:
             axis.text(
@@ -104,6 +114,7 @@ def draw_panel(
                 color="black" if np.dot(color, (0.3, 0.59, 0.11)) > 0.5 else "white",
                 bbox=dict(fc=color, ec="none", pad=0.6, alpha=0.85),
                 clip_on=True,
+                **plain_text(*words),
             )
 
 
@@ -148,7 +159,7 @@ def draw_overlay(
     axis.set_axis_off()
     draw_panel(axis, image, panel, classes, colors)
     if legend:
-        figure.legend(handles=legend, loc="lower center", ncols=columns, fontsize=8, frameon=False)
+        _add_legend(figure, legend, loc="lower center", ncols=columns, frameon=False)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3]
@@ -158,10 +169,11 @@ def _downscale(
     image: NDArray[np.uint8], panel: Panel, factor: float
 ) -> tuple[NDArray[np.uint8], Panel]:
     """Scale down an image and what is drawn over it."""
-    small = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    height, width = (max(1, round(side * factor)) for side in image.shape[:2])
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     semantic = panel.semantic
     if semantic is not None:
-        size = small.shape[1::-1]
+        size = (width, height)
         semantic = np.asarray(cv2.resize(semantic, size, interpolation=cv2.INTER_NEAREST))
     outlines = [[part * factor for part in parts] for parts in panel.outlines]
     return np.asarray(small, dtype=np.uint8), replace(
@@ -171,7 +183,7 @@ def _downscale(
 
 def _make_legend(
     panels: Iterable[Panel], classes: Sequence[str], colors: Sequence[Color]
-) -> list[Patch]:
+) -> list[tuple[Patch, str]]:
     """Make the legend for class maps and objects without labels, most frequent class first."""
     area = np.zeros(len(classes))
     for panel in panels:
@@ -180,7 +192,20 @@ def _make_legend(
             labels = panel.semantic[panel.semantic < len(classes)].ravel()
         area += np.bincount(np.asarray(labels, dtype=int), minlength=len(classes))
     order = [i for i in np.argsort(-area, kind="stable") if area[i] > 0]
-    patches = [Patch(fc=colors[i], label=classes[i]) for i in order[:LEGEND_AT_MOST]]
+    names = name_classes(classes)
+    entries = [(Patch(fc=colors[i]), names[i]) for i in order[:LEGEND_AT_MOST]]
     if len(order) > LEGEND_AT_MOST:
-        patches.append(Patch(fc="none", label=f"and {len(order) - LEGEND_AT_MOST} more"))
-    return patches
+        entries.append((Patch(fc="none"), f"and {len(order) - LEGEND_AT_MOST} more"))
+    return entries
+
+
+def _add_legend(figure: Figure, entries: Sequence[tuple[Patch, str]], **options: Any) -> None:
+    """Put a legend in a figure, each name as it is."""
+    patches, names = zip(*entries, strict=True)
+    family = plain_text(*names)["fontfamily"]
+    # matplotlib leaves out names that begin with an underscore, so they come after.
+    placeholders = [str(number) for number in range(len(names))]
+    prop = dict(size=8, family=family)
+    legend = figure.legend(handles=patches, labels=placeholders, prop=prop, **options)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set(text=name, parse_math=False, usetex=False)

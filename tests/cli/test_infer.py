@@ -1,8 +1,10 @@
-"""tools/infer.py as a person runs it: files, lines, exit codes, broken images."""
+"""hordet infer as a person runs it: files, lines, exit codes, broken images."""
 
+import errno
 import json
 import os
-import runpy
+import shlex
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -12,23 +14,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hordet.errors import ConfigError
-from hordet.inference import Predictor
+from hordet.cli import main
+from hordet.errors import FileWriteError
+from hordet.inference import Predictor, writers
+from hordet.visualization import drawing
 
 DETECTION = "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
 SEGMENTATION = "configs/ade20k/upernet_hornet-nano_horuperhead_2k.py"
 
 
 @pytest.fixture
-def infer(pytestconfig, drawn_images, tmp_path):
-    """Run the tool in an empty folder."""
-    root = pytestconfig.rootpath
+def infer(repository, drawn_images, tmp_path):
+    """Run the command in an empty folder."""
     environment = {**os.environ, "HORDET_CACHE": str(drawn_images), "OMP_NUM_THREADS": "1"}
 
-    def run(leaf, *arguments, stdin=""):
-        command = [sys.executable, root / "tools/infer.py", root / leaf, *arguments, "--tiny"]
+    def run(config, *arguments, stdin="", shell=""):
+        command = [sys.executable, "-m", "hordet", "infer", repository / config]
+        words = [str(word) for word in (*command, *arguments, "--tiny")]
         return subprocess.run(
-            [str(word) for word in command],
+            ["bash", "-c", f"{shlex.join(words)} {shell}"],
             cwd=tmp_path,
             env=environment,
             input=stdin,
@@ -57,7 +61,7 @@ def test_a_broken_image_is_told_and_the_others_are_predicted(infer, detector, tm
     lines = [line for line in result.stdout.splitlines() if "  " in line]
     assert lines[0] == "whole.png  96 x 96  nothing found"
     assert lines[1].startswith(images[2].name)
-    assert lines[-1].startswith("2 predicted, 2 could not be read;")
+    assert lines[-1].startswith("2 predicted, 2 errors reported;")
     assert lines[-1].endswith("(predictions)")
     out = tmp_path / "predictions"
     assert sorted(p.name for p in (out / "overlays").iterdir()) == sorted(
@@ -95,9 +99,10 @@ def test_a_video_and_label_maps(infer, segmentor, tmp_path):
     assert film.get(cv2.CAP_PROP_FRAME_WIDTH) == 800
 
 
-def test_what_is_refused(detector, segmentor, pytestconfig, tmp_path, monkeypatch, cache_folder):
+def test_what_is_refused(
+    detector, segmentor, repository, tmp_path, monkeypatch, cache_folder, capsys
+):
     """Within this process: five starts of Python would take half a minute."""
-    tool = runpy.run_path(str(pytestconfig.rootpath / "tools/infer.py"))
     monkeypatch.chdir(tmp_path)
     cases = [
         (detector, [detector.images, "--classes", "stars"], "did you mean 'star'"),
@@ -109,15 +114,109 @@ def test_what_is_refused(detector, segmentor, pytestconfig, tmp_path, monkeypatc
         ),
     ]
     for model, arguments, words in cases:
-        leaf = DETECTION if model is detector else SEGMENTATION
-        given = [tool["__file__"], pytestconfig.rootpath / leaf, model.checkpoint, *arguments]
-        monkeypatch.setattr(sys, "argv", [str(word) for word in (*given, "--tiny")])
-        with pytest.raises(ConfigError, match=words):
-            tool["infer"](tool["parse_arguments"]())
+        config = DETECTION if model is detector else SEGMENTATION
+        given = ["infer", repository / config, model.checkpoint, *arguments, "--tiny"]
+        assert main([str(word) for word in given]) == 2
+        assert words in capsys.readouterr().err
     for option in (["--batch-size", "0"], ["--score-threshold", "30"]):
-        monkeypatch.setattr(sys, "argv", ["infer.py", "a.py", "b.pth", "c.png", *option])
         with pytest.raises(SystemExit, match="2"):
-            tool["parse_arguments"]()
-    monkeypatch.setattr(sys, "argv", ["infer.py", "a.py", "b.pth", "nothing"])
-    assert tool["infer"](tool["parse_arguments"]()) == 2
+            main(["infer", "a.py", "b.pth", "c.png", *option])
+    assert main(["infer", "a.py", "b.pth", "nothing"]) == 2
     assert not (tmp_path / "predictions").exists()
+
+
+def test_one_bad_input_of_each_kind(
+    detector, repository, tmp_path, monkeypatch, cache_folder, capsys
+):
+    """Reading, predicting, drawing, writing: each is told with its name, the rest goes on."""
+    images = sorted(detector.images.iterdir())
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    kinds = ("cut", "draw", "predict", "whole", "write")
+    for name in kinds:
+        shutil.copy(images[0], folder / f"{name}.png")
+    (folder / "cut.png").write_bytes(images[0].read_bytes()[:2000])
+    for name in ("a.gif", "b.gif", "c.heic"):
+        (folder / name).write_bytes(b"")
+    # The image to be predicted is told from the others by its size.
+    Image.open(images[0]).crop((0, 0, 90, 90)).save(folder / "predict.png")
+    Image.open(images[0]).crop((0, 0, 80, 80)).save(folder / "draw.png")
+    predict, draw, write = Predictor.predict, drawing.draw_overlay, writers.write_whole
+
+    def fail_to_predict(self, batch):
+        if any(image.shape[0] == 90 for image in batch):
+            raise RuntimeError("no such kernel")
+        return predict(self, batch)
+
+    def fail_to_draw(image, *options):
+        if image.shape[0] == 80:
+            raise cv2.error("resize")
+        return draw(image, *options)
+
+    def fail_to_write(path, content):
+        if path.stem == "write":
+            raise FileWriteError("cannot write it") from OSError(errno.ENAMETOOLONG, "long")
+        return write(path, content)
+
+    monkeypatch.setattr(Predictor, "predict", fail_to_predict)
+    monkeypatch.setattr(drawing, "draw_overlay", fail_to_draw)
+    monkeypatch.setattr(writers, "write_whole", fail_to_write)
+    out = tmp_path / "out"
+    words = [repository / DETECTION, detector.checkpoint, folder, "--out", out, "--tiny"]
+    assert main(["infer", *map(str, words)]) == 1
+    said, told = capsys.readouterr()
+    assert "note: left out by their endings: 2 .gif, 1 .heic. Endings that count" in told
+    for line in (
+        "cut.png is no image, or is cut short",
+        "draw.png: error: resize",
+        "predict.png: RuntimeError: no such kernel",
+        "write.png: cannot write it",
+    ):
+        assert f"error: {folder}/{line}" in told, told
+    assert said.splitlines()[-1].startswith("1 predicted, 4 errors reported;")
+    # Results that could not be drawn are there.
+    listing = json.loads((out / "images.json").read_text())["images"]
+    assert [item["file_name"] for item in listing] == ["draw.png", "whole.png", "write.png"]
+    assert [path.name for path in (out / "overlays").iterdir()] == ["whole.jpg"]
+
+
+def test_ctrl_c_keeps_the_earlier_results(
+    detector, repository, tmp_path, monkeypatch, cache_folder, capsys
+):
+    images = sorted(detector.images.iterdir())
+    words = ["infer", repository / DETECTION, detector.checkpoint, "--tiny", "--no-overlays"]
+    words = [str(word) for word in (*words, "--out", tmp_path / "out")]
+    assert main([*words, *map(str, images[:2])]) == 0
+    before = (tmp_path / "out/results.json").read_bytes()
+    predict = Predictor.predict
+
+    def stop_at_the_second(self, batch):
+        if stop_at_the_second.done:
+            raise KeyboardInterrupt
+        stop_at_the_second.done = True
+        return predict(self, batch)
+
+    stop_at_the_second.done = False
+    monkeypatch.setattr(Predictor, "predict", stop_at_the_second)
+    capsys.readouterr()
+    assert main([*words, *map(str, images)]) == 130
+    told = capsys.readouterr().err
+    assert "broken off after 1 images" in told
+    assert "It has kept images.unfinished.json, results.unfinished.json there" in told
+    assert (tmp_path / "out/results.json").read_bytes() == before
+    listing = json.loads((tmp_path / "out/images.unfinished.json").read_text())["images"]
+    assert [item["file_name"] for item in listing] == [images[0].name]
+
+
+def test_a_reader_that_goes_away_ends_it_without_noise(infer, detector):
+    images = detector.images
+    # `true` reads nothing and has gone by the time the first line comes.
+    result = infer(DETECTION, detector.checkpoint, images, shell='| true; echo "${PIPESTATUS[0]}"')
+    assert result.stdout == "141\n"
+    assert "Broken pipe" not in result.stderr and "Error" not in result.stderr, result.stderr
+
+
+def test_the_help_has_no_noise_either(tmp_path):
+    command = f"{sys.executable} -m hordet infer --help | true"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert result.stderr == ""

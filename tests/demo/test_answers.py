@@ -1,6 +1,9 @@
 """What the page shows of an image, without a page: limits, views, legends, files."""
 
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 
 import numpy as np
@@ -55,6 +58,46 @@ def test_pixels_are_counted_before_they_are_decoded(answers, tmp_path):
     Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
     with pytest.raises(DatasetError, match="bomb.png has more than 178 million pixels"):
         answers.open(tmp_path / "bomb.png")
+
+
+def test_pixels_are_counted_as_they_are_decoded(answers, tmp_path, write_two_headed_tiff):
+    path = tmp_path / "two.tif"
+    write_two_headed_tiff(path, stated=100, side=1200)
+    assert Image.open(path).size == (100, 100)
+    told = "two.tif has 1200 x 1200 pixels, not those of its header; allowed are up to 1 million"
+    with pytest.raises(DatasetError, match=told):
+        answers.open(path)
+
+
+def test_opencv_refuses_before_it_decodes(tmp_path, write_two_headed_tiff):
+    """As hordet demo sets the limit, before OpenCV is imported: no memory is taken."""
+    write_two_headed_tiff(tmp_path / "two.tif")
+    code = (
+        "import resource\n"
+        "from types import SimpleNamespace\n"
+        "import cv2\n"
+        "from hordet.demo.answers import Answers, Limits\n"
+        "from hordet.errors import DatasetError\n"
+        "def read(path):\n"
+        "    try:\n"
+        "        return cv2.imread(str(path)).copy()\n"
+        "    except cv2.error as error:\n"
+        "        raise DatasetError('is no image') from error\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "try:\n"
+        "    models = {'a': SimpleNamespace(read=read)}\n"
+        "    Answers(models, '.', Limits(megapixels=1)).open('two.tif')\n"
+        "except DatasetError as error:\n"
+        "    print(error)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    environment = {**os.environ, "OPENCV_IO_MAX_IMAGE_PIXELS": "1000000"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    words, kilobytes = run.stdout.splitlines()
+    assert words.startswith("two.tif has more pixels than the 100 x 100 of its header; allowed are")
+    assert int(kilobytes) < 100_000  # decoded it would take 432 MB
 
 
 def test_objects_are_drawn_counted_and_written(answers, predictors, photo):

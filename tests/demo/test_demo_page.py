@@ -1,5 +1,6 @@
-"""tools/demo.py as a person uses it: the real server, driven in a headless Chromium."""
+"""hordet demo as a person uses it: the real server, driven in a headless Chromium."""
 
+import contextlib
 import io
 import json
 import os
@@ -12,13 +13,16 @@ import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from hordet.demo.answers import Limits
+from hordet.demo.answers import Answers, Limits
+from hordet.demo.gate import Storage
 from hordet.demo.server import serve
 from hordet.errors import DemoError
 from hordet.inference import Predictor
@@ -35,28 +39,24 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@pytest.fixture
-def address(detector, segmentor, pytestconfig, drawn_images, tmp_path):
-    """Serve two models by the tool; afterwards nothing of it may be left."""
+@contextlib.contextmanager
+def served(words, folder, images, end=signal.SIGTERM):
+    """Serve by the tool; afterwards nothing of it may be left."""
     pytest.importorskip("gradio", reason="no Gradio here; pip install -e '.[demo]'")
-    root, port = pytestconfig.rootpath, free_port()
-    command = [
-        *(sys.executable, root / "tools/demo.py", root / DETECTION, detector.checkpoint),
-        *("--model", root / SEGMENTATION, segmentor.checkpoint, "--tiny", "--port", port),
-        *("--max-upload-mb", 1, "--max-megapixels", 1),
-    ]
-    temporary = tmp_path / "temporary"
+    port = free_port()
+    command = [sys.executable, "-m", "hordet", "demo", *words, "--tiny", "--port", port]
+    temporary = folder / "temporary"
     temporary.mkdir()
     environment = {
         **os.environ,
-        "HORDET_CACHE": str(drawn_images),
+        "HORDET_CACHE": str(images),
         "OMP_NUM_THREADS": "1",
         "TMPDIR": str(temporary),
     }
-    with open(tmp_path / "log", "w+") as log:
+    with open(folder / "log", "w+") as log:
         server = subprocess.Popen(
             [str(word) for word in command],
-            cwd=tmp_path,
+            cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -68,7 +68,7 @@ def address(detector, segmentor, pytestconfig, drawn_images, tmp_path):
             assert said == f"http://127.0.0.1:{port}/  (Ctrl-C ends it)\n", log.name
             yield said.split()[0]
         finally:
-            server.send_signal(signal.SIGTERM)
+            server.send_signal(end)
             server.communicate(timeout=60)
         log.seek(0)
         told = log.read()
@@ -76,8 +76,8 @@ def address(detector, segmentor, pytestconfig, drawn_images, tmp_path):
     assert not list(temporary.glob("hordet-demo-*"))
 
 
-@pytest.fixture
-def page(address):
+@contextlib.contextmanager
+def browsed(address):
     """Open the page in a browser for which no other machine exists."""
     driver = pytest.importorskip("playwright.sync_api", reason="no playwright here")
     if BROWSER is None:
@@ -92,6 +92,24 @@ def page(address):
         page.goto(address)
         yield page
         browser.close()
+
+
+@pytest.fixture
+def address(detector, segmentor, repository, drawn_images, tmp_path):
+    """Serve two models."""
+    words = [
+        *(repository / DETECTION, detector.checkpoint),
+        *("--model", repository / SEGMENTATION, segmentor.checkpoint),
+        *("--max-upload-mb", 1, "--max-megapixels", 1),
+    ]
+    with served(words, tmp_path, drawn_images) as address:
+        yield address
+
+
+@pytest.fixture
+def page(address):
+    with browsed(address) as page:
+        yield page
 
 
 def upload(page, path):
@@ -197,6 +215,108 @@ def test_the_page(page, address, detector, segmentor, tmp_path):
 
     hosts = {urlsplit(url).hostname for url in page.asked if url.startswith("http")}
     assert hosts == {"127.0.0.1"} and len(page.asked) > 20
+
+
+# What a class may be called: markers of Handlebars and JavaScript's templates, tags, escapes.
+STRANGE = (
+    "${Reflect.set(window,/harmed/.source,1)}",
+    "{{value}}{{{this}}}",
+    "`;window.harmed=2;`",
+    r"\u003cimg src\u003dx onerror\u003dwindow.harmed\u003d3\u003e",
+    "<img src=x onerror=window.harmed=4>",
+    "</script><script>window.harmed=5</script>",
+)
+
+
+def test_no_template_has_a_value(tmp_path):
+    """Gradio evaluates templates with the values in them: what is sent as a value stays data."""
+    pytest.importorskip("gradio", reason="no Gradio here; pip install -e '.[demo]'")
+    from hordet.demo.page import build_page
+
+    model = SimpleNamespace(is_semantic=False, classes=STRANGE, colors=[])
+    page = build_page(Answers({"a": model}, tmp_path), Storage(tmp_path, 1))
+    parts = [part["props"] for part in page.get_config_file()["components"]]
+    parts = [part for part in parts if "html_template" in part]
+    drawn = [part for part in parts if part["html_template"] != "${value}"]
+    assert len(drawn) == 5 and len(parts) == 6
+    assert {part["html_template"] for part in drawn} == {'<div class="drawn"></div>'}
+    assert not any("${" in part["css_template"] or "{{" in part["css_template"] for part in parts)
+    # The one part with a value has our own words.
+    (own,) = (part for part in parts if part not in drawn)
+    assert own["value"].startswith("<h2>hordet</h2>Drop an image, up to 20 MB and 16 million")
+
+
+def test_what_strangers_send(detector, repository, drawn_images, tmp_path, write_two_headed_tiff):
+    """Names that are code, a bomb, other sites, many pages and uploads; SIGHUP ends it."""
+    weights = torch.load(detector.checkpoint, weights_only=True)
+    weights["meta"]["dataset_meta"] = dict(classes=STRANGE)
+    torch.save(weights, tmp_path / "strange.pth")
+    words = [repository / DETECTION, tmp_path / "strange.pth"]
+    words += ["--max-megapixels", 1, "--max-total-mb", 3]
+    strange = "${window.harmed=6}.png"
+    shutil.copy(sorted(detector.images.iterdir())[0], tmp_path / strange)
+    write_two_headed_tiff(tmp_path / "bomb.tif")
+    assert (tmp_path / "bomb.tif").stat().st_size < 420_000
+    assert Image.open(tmp_path / "bomb.tif").size == (100, 100)
+    with (
+        served(words, tmp_path, drawn_images, signal.SIGHUP) as address,
+        browsed(address) as page,
+    ):
+        upload(page, tmp_path / strange)
+        page.get_by_text(re.compile(r"harmed.*, 96 x 96 pixels")).wait_for()
+        page.locator("#one img").wait_for()
+        page.fill("#threshold input[type=number]", "0")
+        page.press("#threshold input[type=number]", "Tab")
+        page.locator("#one label:has(input[data-name])").first.wait_for()
+        names = set(legend(page, "#one"))
+        assert names and names <= {*STRANGE}
+        first = page.locator("#one input[data-name]").first
+        first.uncheck()
+        page.locator("#one small", has_text=re.compile("^0$")).or_(
+            page.locator("#one label:has(input:not(:checked))")
+        ).first.wait_for()
+        page.wait_for_timeout(1000)
+        assert page.evaluate("window.harmed") is None
+        assert page.locator("#one label img, #note img").count() == 0
+
+        upload(page, tmp_path / "bomb.tif")
+        told = "bomb.tif has more pixels than the 100 x 100 of its header; allowed are up to 1"
+        page.get_by_text(told).wait_for()
+
+        # Another name for this machine, and another page.
+        for headers in ({"Host": "rebound.example"}, {"Origin": "http://other.example"}):
+            assert page.request.get(f"{address}config", headers=headers).status == 403
+        given = dict(files=dict(name="a.png", mimeType="image/png", buffer=b"a"))
+        link = f"{address}gradio_api/upload"
+        headers = {"Origin": "http://other.example"}
+        assert page.request.post(link, multipart=given, headers=headers).status == 403
+
+        # Sixteen other pages are used.
+        upload(page, tmp_path / strange)
+        page.locator("#one img").wait_for()
+        clear = next(
+            part["id"]
+            for part in page.request.get(f"{address}config").json()["dependencies"]
+            if any(event == "clear" for _, event in part["targets"])
+        )
+        for number in range(16):
+            asked = dict(data=[None], fn_index=clear, session_hash=f"page{number}")
+            assert page.request.post(f"{address}gradio_api/queue/join", data=asked).ok
+        page.fill("#threshold input[type=number]", "0.5")
+        page.press("#threshold input[type=number]", "Tab")
+        page.get_by_text("image is no longer kept: the last 16 pages in use are. Upload").wait_for()
+
+        # More uploads than fit.
+        for number in range(4):
+            content = bytes([number]) * 900_000
+            given = dict(files=dict(name="a.png", mimeType="image/png", buffer=content))
+            answer = page.request.post(link, multipart=given)
+        assert answer.status == 413 and "holds 3 MB of uploads and results" in answer.text()
+        page.locator("#file .label-clear-button, #file [aria-label=Clear]").first.click()
+        page.get_by_text("No image yet.").wait_for()
+        (tmp_path / "heavy.png").write_bytes(bytes(900_000))
+        page.set_input_files("#file input[type=file]", tmp_path / "heavy.png")
+        page.get_by_text("The page holds 3 MB of uploads and results").wait_for()
 
 
 def test_a_port_that_is_taken(detector, tmp_path, monkeypatch):

@@ -75,3 +75,25 @@ def test_broken_videos(tmp_path):
     (tmp_path / "text.mp4").write_text("no film")
     with pytest.raises(DatasetError, match="is no video that OpenCV reads"):
         list(read_images(Source(tmp_path / "text.mp4", "text.mp4", "text"), None))
+
+
+def test_what_is_left_out_is_counted_by_ending(folder):
+    for name in ("c.GIF", "in/d.gif", "e.heic", "out/f.gif", "README"):
+        (folder / name).write_bytes(b"")
+    said = []
+    words = [str(folder), f"{folder}/e.heic"]
+    sources, missing = find_sources(words, (), folder / "out", said.append)
+    assert names(sources) == ["a.JPG", "b.png", "in/a.jpg", "in/c.png", "e.heic"] and not missing
+    # What is named itself is taken; what is hidden, or in the folder of results, is not counted.
+    (line,) = said
+    assert line.startswith(
+        "left out by their endings: 2 .gif, 1 .txt, 1 without an ending. Endings that count"
+    )
+    said.clear()
+    find_sources([f"{folder}/*.png"], say=said.append)
+    assert not said
+
+
+def test_a_name_that_no_file_can_have(folder):
+    sources, (problem,) = find_sources(["x" * 300, f"{folder}/b.png"])
+    assert names(sources) == ["b.png"] and problem.endswith("x: File name too long")

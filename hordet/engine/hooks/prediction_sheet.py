@@ -1,5 +1,6 @@
 """A sheet of validation images, prediction beside truth, at each validation."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,10 @@ from typing import Any
 import numpy as np
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
+from hordet.ops.files import replace_whole
 from hordet.registry import HOOKS
 from hordet.visualization.panels import (
     Pair,
@@ -26,6 +29,8 @@ class PredictionSheetHook(Hook):
     The images are the same every time, spread evenly over the validation set. Detectors show
     masks, boxes, classes and scores; segmentors show class maps, a legend, and the share of right
     pixels among those with a true class.
+
+    A sheet that cannot be drawn or written is left out with a warning, and training goes on.
 
     Args:
         num_images: Images on the sheet.
@@ -69,14 +74,21 @@ class PredictionSheetHook(Hook):
             path = sample.metainfo["img_path"]
             if path not in self._wanted:
                 continue
-            index = self._wanted[path]
-            if "pred_sem_seg" in sample or "pred_panoptic_seg" in sample:
-                truth, prediction = make_semantic_panels(sample)
-            else:
-                info = runner.val_dataloader.dataset.get_data_info(index)
-                truth = make_truth_panel(info, sample.metainfo["ori_shape"][:2])
-                prediction = make_prediction_panel(sample.pred_instances, self.score_threshold)
-            self._pairs.append(Pair(index, path, truth, prediction))
+            try:
+                self._pairs.append(self._compare(runner, path, sample))
+            except Exception as error:
+                _warn(f"{path} is not on the sheet of predictions", error)
+
+    def _compare(self, runner: Runner, path: str, sample: Any) -> Pair:
+        """Take what is drawn of an image."""
+        index = self._wanted[path]
+        if "pred_sem_seg" in sample or "pred_panoptic_seg" in sample:
+            truth, prediction = make_semantic_panels(sample)
+        else:
+            info = runner.val_dataloader.dataset.get_data_info(index)
+            truth = make_truth_panel(info, sample.metainfo["ori_shape"][:2])
+            prediction = make_prediction_panel(sample.pred_instances, self.score_threshold)
+        return Pair(index, path, truth, prediction)
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Gather the images of all processes and write the sheet."""
@@ -84,15 +96,31 @@ class PredictionSheetHook(Hook):
         self._pairs = []
         if not gathered or not is_main_process():
             return
-        classes, colors = get_class_colors(runner.val_dataloader.dataset.metainfo)
         name, title = _moment(runner)
-        # Here, for a run is built and has trained for long before it draws.
-        from hordet.visualization.drawing import DOTS_PER_INCH, draw_sheet
-
-        figure = draw_sheet([gathered[i] for i in sorted(gathered)], classes, colors, title)
+        pairs = [gathered[i] for i in sorted(gathered)]
         path = Path(runner.work_dir) / "predictions" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=DOTS_PER_INCH)
+        try:
+            _write_sheet(path, pairs, runner.val_dataloader.dataset.metainfo, title)
+        except Exception as error:  # training is worth more than what it shows
+            _warn(f"{path} is not written", error)
+
+
+def _write_sheet(path: Path, pairs: Sequence[Pair], metainfo: dict[str, Any], title: str) -> None:
+    """Draw a sheet, and write it whole or not at all."""
+    # Here, for a run is built and has trained for long before it draws.
+    from hordet.visualization.drawing import DOTS_PER_INCH, draw_sheet
+
+    classes, colors = get_class_colors(metainfo)
+    figure = draw_sheet(pairs, classes, colors, title)
+    with replace_whole(path) as temporary:
+        figure.savefig(temporary, dpi=DOTS_PER_INCH)
+
+
+def _warn(what: str, error: Exception) -> None:
+    """Say what is left out, and why."""
+    reason = " ".join(str(error).split())[:300] or "without a message"
+    words = f"{what} ({type(error).__name__}: {reason}). Nothing else is affected"
+    print_log(words, logger="current", level=logging.WARNING)
 
 
 def _moment(runner: Runner) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """The sheet of predictions: which images, what is drawn, where it lands."""
 
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,14 @@ from mmseg.structures import SegDataSample
 from pycocotools import mask as coco_mask
 
 from hordet.engine.hooks import PredictionSheetHook, prediction_sheet
-from hordet.visualization import drawing, panels
+from hordet.visualization import drawing, fonts
+from hordet.visualization.panels import (
+    Pair,
+    Panel,
+    get_class_colors,
+    make_semantic_panels,
+    make_truth_panel,
+)
 
 CLASSES = ("square", "disc")
 PALETTE = [(255, 0, 0), (0, 0, 255)]
@@ -174,8 +182,8 @@ def test_legend_names_the_largest_and_counts_the_rest(tmp_path):
     path = Dataset(tmp_path, 1).infos[0]["img_path"]
     semantic = np.arange(40).repeat(120).reshape(SIZE)
     semantic[:5] = 7  # over classes 0 to 2, so 37 are left
-    pair = panels.Pair(0, path, panels.Panel("t", semantic=semantic), panels.Panel("p"))
-    classes, colors = panels.get_class_colors(dict(classes=[f"c{i}" for i in range(40)]))
+    pair = Pair(0, path, Panel("t", semantic=semantic), Panel("p"))
+    classes, colors = get_class_colors(dict(classes=[f"c{i}" for i in range(40)]))
     assert len(set(colors)) == 40
     figure = drawing.draw_sheet([pair], classes, colors, "title")
     names = [text.get_text() for text in figure.legends[0].get_texts()]
@@ -192,16 +200,16 @@ def test_true_objects_of_every_mask_format():
     plain = dict(size=list(SIZE), counts=counts)
     for mask in (SQUARE["mask"], packed, plain):
         info = dict(instances=[dict(SQUARE, mask=mask), dict(SQUARE, ignore_flag=1)])
-        panel = panels.make_truth_panel(info, SIZE)
+        panel = make_truth_panel(info, SIZE)
         assert panel.boxes.tolist() == [[10, 10, 30, 30]] and panel.labels.tolist() == [0]
         (parts,) = panel.outlines
         assert [cv2.boundingRect(part) for part in parts] == [(10, 10, 20, 20)]
     # A polygon of two points has no area; an annotation without masks has only boxes.
     info = dict(instances=[dict(SQUARE, mask=[[1, 1, 9, 9]])])
-    assert panels.make_truth_panel(info, SIZE).outlines == [[]]
+    assert make_truth_panel(info, SIZE).outlines == [[]]
     box = dict(bbox=[1, 2, 3, 4], bbox_label=1)
-    assert panels.make_truth_panel(dict(instances=[box]), SIZE).outlines == []
-    assert len(panels.make_truth_panel(dict(instances=[]), SIZE).boxes) == 0
+    assert make_truth_panel(dict(instances=[box]), SIZE).outlines == []
+    assert len(make_truth_panel(dict(instances=[]), SIZE).boxes) == 0
 
 
 def test_all_processes_contribute_and_one_writes(tmp_path, figures, monkeypatch):
@@ -265,8 +273,112 @@ def test_real_images_with_crowds(shared_data, tmp_path):
 
 
 def test_classes_of_panoptic_segments_are_shown():
-    truth, prediction = panels.make_semantic_panels(panoptic_sample("x.png"))
+    truth, prediction = make_semantic_panels(panoptic_sample("x.png"))
     assert (truth.semantic[:30] == 0).all() and (truth.semantic[30:] == 1).all()
     assert (prediction.semantic[:15] == 0).all() and (prediction.semantic[30:] == 1).all()
     assert (prediction.semantic[15:30] >= len(CLASSES)).all()  # no segment is no class
     assert prediction.caption == "prediction: 75% of pixels right"
+
+
+NAMES = ("$x^$ \\frac{", "_hidden", "漂浮物")  # mathematics that is wrong, and glyphs of few fonts
+
+
+def sheet_of(tmp_path, names):
+    """A sheet with a class map of three classes and three objects; no warning about glyphs."""
+    path = Dataset(tmp_path, 1).infos[0]["img_path"]
+    semantic = np.arange(3).repeat(20)[:, None].repeat(SIZE[1], 1)
+    boxes = np.array([[5, 25, 20, 40], [30, 25, 40, 40], [50, 25, 70, 40]], float)
+    truth = Panel("truth $\\frac{", boxes=boxes, labels=np.arange(3))
+    colors = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    pair = Pair(0, path, truth, Panel("p", semantic=semantic))
+    figure = drawing.draw_sheet([pair], names, colors, "title")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.savefig(tmp_path / "sheet.png")
+    return figure
+
+
+def words_of(figure):
+    return [text.get_text() for text in figure.axes[0].texts], [
+        text.get_text() for text in figure.legends[0].get_texts()
+    ]
+
+
+def without_font(monkeypatch):
+    """As on a machine whose only font is matplotlib's own."""
+    monkeypatch.setattr(fonts, "_list_families", lambda: (fonts.BASE,))
+    fonts._choose_fonts.cache_clear()
+
+
+def test_names_are_written_as_they_are_or_by_number(tmp_path, monkeypatch):
+    without_font(monkeypatch)
+    figure = sheet_of(tmp_path, NAMES)
+    wanted = [*NAMES[:2], "class 2"]
+    boxes, legend = words_of(figure)
+    assert boxes == wanted and sorted(legend) == sorted(wanted)
+    title = "title\nclasses by number from 0: no font here has the characters of their names"
+    assert figure.get_suptitle() == title
+    assert figure.axes[0].get_title(loc="left") == "000.png   truth $\\frac{"
+    assert "1 of 3 classes by number, counted from 0" in fonts.explain_numbers(NAMES)
+    assert "'漂浮物'. Install one" in fonts.explain_numbers(NAMES)
+    fonts._choose_fonts.cache_clear()
+
+
+def test_a_font_that_has_the_characters_is_used(tmp_path, monkeypatch):
+    # "ᴬ" and the arrow are in matplotlib's own fonts: of a base that lacks them, another is taken.
+    monkeypatch.setattr(fonts, "BASE", "cmss10")
+    fonts._choose_fonts.cache_clear()
+    names = ("a", "→ Ж", "c")
+    figure = sheet_of(tmp_path, names)
+    fonts_used = figure.legends[0].get_texts()[0].get_fontfamily()
+    fonts._choose_fonts.cache_clear()
+    assert fonts_used[0] == "cmss10" and len(fonts_used) > 1
+    assert sorted(words_of(figure)[1]) == sorted(names)
+    assert figure.get_suptitle() == "title"
+
+
+def test_names_are_one_line_of_bounded_length():
+    assert fonts.name_classes(["a\n b ", "x" * 1000, "\x07", ""]) == [
+        "a b",
+        "x" * 59 + "…",
+        "class 2",
+        "class 3",
+    ]
+
+
+def test_a_sheet_that_fails_is_left_out_with_a_warning(tmp_path, monkeypatch):
+    runner = runner_of(Dataset(tmp_path, 2), tmp_path)
+
+    def fail(*_):
+        raise RuntimeError("no\n such glyph")
+
+    logged = []
+    monkeypatch.setattr(prediction_sheet, "print_log", lambda words, **_: logged.append(words))
+    monkeypatch.setattr(drawing, "draw_sheet", fail)
+    validate(PredictionSheetHook(), runner, detection)
+    path = tmp_path / "predictions" / "epoch_12.png"
+    assert logged == [
+        f"{path} is not written (RuntimeError: no such glyph). Nothing else is affected"
+    ]
+    assert not path.exists()
+    # One image that has nothing to draw is missing from the sheet; the other is on it.
+    monkeypatch.undo()
+    monkeypatch.setattr(prediction_sheet, "print_log", lambda words, **_: logged.append(words))
+
+    def sample_of(path):
+        sample = detection(path)
+        if path.endswith("000.png"):
+            del sample.pred_instances
+        return sample
+
+    validate(PredictionSheetHook(), runner, sample_of)
+    assert "000.png is not on the sheet of predictions (AttributeError" in logged[1]
+    assert len(logged) == 2 and path.is_file()
+
+
+def test_a_disk_that_is_full_does_not_end_training(tmp_path, monkeypatch):
+    logged = []
+    monkeypatch.setattr(prediction_sheet, "print_log", lambda words, **_: logged.append(words))
+    (tmp_path / "predictions").write_text("a file where the folder should be")
+    validate(PredictionSheetHook(), runner_of(Dataset(tmp_path, 1), tmp_path), detection)
+    assert "epoch_12.png is not written (FileWriteError: cannot write" in logged[0]
