@@ -3,16 +3,26 @@
 import json
 from pathlib import Path
 
+from hordet.datasets.label_maps import LABEL_COLORS, read_label_colors
 from hordet.datasets.transforms import IGNORED
 from hordet.errors import DatasetError, list_first
 
-_NAME_FILES = ("objectInfo*.txt", "classes.txt", "labels.txt", "class_names.txt", "meta.json")
+_NAME_FILES = (
+    LABEL_COLORS,
+    "objectInfo*.txt",
+    "classes.txt",
+    "labels.txt",
+    "class_names.txt",
+    "meta.json",
+)
 
 
 def read_class_names(root: Path, file: Path | None) -> tuple[list[str] | None, Path | None]:
-    """Names of the classes from a file: lines, a table with a column Name, or JSON's `classes`."""
+    """Names of the classes from a file: lines, table, JSON's `classes`, CVAT's colors."""
     files = [file] if file else [path for glob in _NAME_FILES for path in sorted(root.glob(glob))]
     for path in files:
+        if path.name == LABEL_COLORS:
+            return list(read_label_colors(path)), path
         try:
             text = path.read_text(encoding="utf-8")
             content = json.loads(text) if path.suffix == ".json" else None
