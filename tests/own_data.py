@@ -8,10 +8,17 @@ from PIL import Image
 
 def write_coco(root, splits, categories=((3, "bolt"), (7, "nut")), name="annotations/{}.json"):
     """Write a COCO data set; `splits` maps a name to (images, boxes of each image)."""
+<<<<<<< HEAD
     for split, (number_of_images, boxes) in splits.items():
         (root / split).mkdir(parents=True)
         images, annotations = [], []
         for number in range(number_of_images):
+=======
+    for split, (count, boxes) in splits.items():
+        (root / split).mkdir(parents=True)
+        images, annotations = [], []
+        for number in range(count):
+>>>>>>> refs/heads/data
             image = 10 * number + 1  # ids have gaps
             file = f"{split}_{number}.png"
             # No two images alike: one in both splits would be a fault.
@@ -50,7 +57,7 @@ def write_maps(root, splits, values=(0, 1, 2, 255), size=(120, 80), suffix=".png
     for split, images in splits.items():
         for folder in ("images", "annotations"):
             (root / folder / split).mkdir(parents=True)
-        for number in range(images):
+        for number in range(count):
             Image.new("RGB", size).save(root / "images" / split / f"{split}_{number}.jpg")
             labels = np.resize(np.repeat(np.array(values, np.uint8), 10), (size[1], size[0]))
             path = root / "annotations" / split / f"{split}_{number}{suffix}"

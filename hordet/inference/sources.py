@@ -188,10 +188,10 @@ def read_images(source: Source, read: Callable[[Path], NDArray[np.uint8]]) -> It
     number = 0
     try:
         while True:
-            whole, pixels = video.read()
+            whole, frame = video.read()
             if not whole:
                 break
-            pixels = np.asarray(pixels, dtype=np.uint8)
+            pixels: NDArray[np.uint8] = np.asarray(frame, dtype=np.uint8)
             yield InputImage(source, pixels, number, rate if rate > 0 else 25.0)
             number += 1
     finally:

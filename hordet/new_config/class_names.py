@@ -3,13 +3,22 @@
 import json
 from pathlib import Path
 
+from hordet.datasets.label_maps import LABEL_COLORS, read_label_colors
 from hordet.datasets.transforms import IGNORED
 from hordet.errors import DatasetError, list_first
 
-_NAME_FILES = ("objectInfo*.txt", "classes.txt", "labels.txt", "class_names.txt", "meta.json")
+_NAME_FILES = (
+    LABEL_COLORS,
+    "objectInfo*.txt",
+    "classes.txt",
+    "labels.txt",
+    "class_names.txt",
+    "meta.json",
+)
 
 
 def read_class_names(root: Path, file: Path | None) -> tuple[list[str] | None, Path | None]:
+<<<<<<< HEAD
     """Read the names of the classes from a file.
 
     The file has one name on each line, or is a table with a column Name, or JSON with a list
@@ -25,8 +34,13 @@ def read_class_names(root: Path, file: Path | None) -> tuple[list[str] | None, P
     Raises:
         DatasetError: The given file holds no names, or a file is not UTF-8 text.
     """
+=======
+    """Names of the classes from a file: lines, table, JSON's `classes`, CVAT's colors."""
+>>>>>>> refs/heads/data
     files = [file] if file else [path for glob in _NAME_FILES for path in sorted(root.glob(glob))]
     for path in files:
+        if path.name == LABEL_COLORS:
+            return list(read_label_colors(path)), path
         try:
             text = path.read_text(encoding="utf-8")
             content = json.loads(text) if path.suffix == ".json" else None

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from hordet.datasets.checks.coco import describe_crowds
 from hordet.datasets.checks.entries import find_category_faults
 from hordet.datasets.formats.coco import (
+    CocoFile,
+    count_objects,
     find_missing_files,
     has_mask,
     is_number,
@@ -221,6 +224,9 @@ def _statistics(root: Path, train: CocoSplit, val: CocoSplit, held_out: dict) ->
     if faults:
         raise DatasetError(" ".join(faults))
     objects = [a for a in train.content["annotations"] if not a.get("iscrowd") and _has_box(a)]
+    whole = CocoFile(root / train.ann_file, train.content)
+    if not objects and count_objects(whole.annotations).crowds:
+        raise DatasetError(describe_crowds(whole))
     if not objects:
         raise DatasetError(
             f"{root / train.ann_file} has {len(train.content['annotations'])} annotations, and "

@@ -13,6 +13,7 @@ from hordet.datasets.checks.findings import Findings
 from hordet.datasets.checks.systematic import find_systematic_fault, offer_copy
 from hordet.datasets.formats.coco import (
     CocoFile,
+    count_objects,
     has_mask,
     is_box,
     is_coordinate,
@@ -258,18 +259,25 @@ def _extra_categories(file: CocoFile, labels: set) -> Iterator[str]:
 
 def _check_crowds(found: Findings, file: CocoFile, trains: bool) -> None:
     """A brush's masks are often exported as crowds, of which nothing is learned."""
-    crowds = [a for a in file.annotations if a["iscrowd"]]
-    total = len(file.annotations)
-    if len(crowds) <= CROWD_SHARE * total:
-        return
-    plain = [dict(a, iscrowd=0) for a in file.annotations]
+    crowds = count_objects(file.annotations).crowds
+    if crowds > CROWD_SHARE * len(file.annotations):
+        nothing_left = trains and crowds == len(file.annotations)
+        (found.errors if nothing_left else found.warnings).append(describe_crowds(file))
+
+
+def describe_crowds(file: CocoFile) -> str:
+    """Say how many objects are crowds, and write the copy in which each is an object.
+
+    Args:
+        file: An annotation file.
+    """
+    crowds = count_objects(file.annotations).crowds
+    plain = [dict(annotation, iscrowd=0) for annotation in file.annotations]
     offered = offer_copy(file.path, dict(file.content, annotations=plain), "objects")
-    text = (
-        f"{len(crowds)} of {total} objects in {file.path} are iscrowd=1, which training leaves out "
-        "and the metric does not ask for. If each is one object, write iscrowd=0"
-    )
-    (found.errors if trains and len(crowds) == total else found.warnings).append(
-        f"{text}{offered}."
+    return (
+        f"{crowds} of {len(file.annotations)} objects in {file.path} are iscrowd=1, which training "
+        f"leaves out and the metric does not ask for. If each is one object, write iscrowd=0"
+        f"{offered}."
     )
 
 

@@ -153,4 +153,4 @@ def offer_copy(path: Path, content: dict[str, Any], kind: str) -> str:
         copy = write_copy(path, content, kind)
     except FileWriteError:
         return ""
-    return f" (so it is in {copy}, to which ann_file may be set)"
+    return f" (done in the copy {copy}: look at it and set ann_file to it)"
