@@ -8,17 +8,10 @@ from PIL import Image
 
 def write_coco(root, splits, categories=((3, "bolt"), (7, "nut")), name="annotations/{}.json"):
     """Write a COCO data set; `splits` maps a name to (images, boxes of each image)."""
-<<<<<<< HEAD
     for split, (number_of_images, boxes) in splits.items():
         (root / split).mkdir(parents=True)
         images, annotations = [], []
         for number in range(number_of_images):
-=======
-    for split, (count, boxes) in splits.items():
-        (root / split).mkdir(parents=True)
-        images, annotations = [], []
-        for number in range(count):
->>>>>>> refs/heads/data
             image = 10 * number + 1  # ids have gaps
             file = f"{split}_{number}.png"
             # No two images alike: one in both splits would be a fault.

@@ -18,11 +18,10 @@ _NAME_FILES = (
 
 
 def read_class_names(root: Path, file: Path | None) -> tuple[list[str] | None, Path | None]:
-<<<<<<< HEAD
     """Read the names of the classes from a file.
 
-    The file has one name on each line, or is a table with a column Name, or JSON with a list
-    `classes`.
+    The file has one name on each line, or is a table with a column Name, JSON with a list
+    `classes`, or CVAT's `labelmap.txt`.
 
     Args:
         root: Folder of the data, in which usual file names are looked for.
@@ -34,9 +33,6 @@ def read_class_names(root: Path, file: Path | None) -> tuple[list[str] | None, P
     Raises:
         DatasetError: The given file holds no names, or a file is not UTF-8 text.
     """
-=======
-    """Names of the classes from a file: lines, table, JSON's `classes`, CVAT's colors."""
->>>>>>> refs/heads/data
     files = [file] if file else [path for glob in _NAME_FILES for path in sorted(root.glob(glob))]
     for path in files:
         if path.name == LABEL_COLORS:
