@@ -50,7 +50,7 @@ def write_maps(root, splits, values=(0, 1, 2, 255), size=(120, 80), suffix=".png
     for split, images in splits.items():
         for folder in ("images", "annotations"):
             (root / folder / split).mkdir(parents=True)
-        for number in range(count):
+        for number in range(images):
             Image.new("RGB", size).save(root / "images" / split / f"{split}_{number}.jpg")
             labels = np.resize(np.repeat(np.array(values, np.uint8), 10), (size[1], size[0]))
             path = root / "annotations" / split / f"{split}_{number}{suffix}"
