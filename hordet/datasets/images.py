@@ -109,15 +109,15 @@ def convert_array(values: NDArray) -> tuple[NDArray[np.uint8], list[str]]:
         pixels = (values >> 8).astype(np.uint8)
         notes += _note_darkness(pixels, f"16 bits, of which it uses {high.bit_length()}")
     elif kind.kind == "f":
-        low, high = float(values.min()), float(values.max())
-        if not (0 <= low and high <= 1):  # NaN is neither
+        least, most = float(values.min()), float(values.max())
+        if not (0 <= least and most <= 1):  # NaN is neither
             raise DatasetError(
-                f"has float values of {low:g} to {high:g} ({kind}); allowed are {ALLOWED}. "
+                f"has float values of {least:g} to {most:g} ({kind}); allowed are {ALLOWED}. "
                 "Scale it so that black is 0 and white is 1, or save it with 8 bits"
             )
         pixels = np.rint(values * 255).astype(np.uint8)
         notes.append("have float values of 0 to 1, which are taken times 255")
-        notes += _note_darkness(pixels, f"float values up to {high:g}")
+        notes += _note_darkness(pixels, f"float values up to {most:g}")
     else:
         raise DatasetError(f"has values of {kind}; allowed are {ALLOWED}")
     if pixels.shape[2] == 1:

@@ -183,6 +183,7 @@ def _annotation_fault(annotation: dict, images: dict, categories: dict) -> tuple
         not all(map(is_id, numbers))
         or not is_number(annotation.get("area"))
         or annotation.get("iscrowd") not in (0, 1)
+        or box is None
         or not is_box(box)
     ):
         return MALFORMED

@@ -98,7 +98,7 @@ def has_mask(annotation: dict[str, Any]) -> bool:
     """Tell whether an object has run lengths or a polygon of at least three points."""
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
-        return True
+        return bool(segmentation)
     return isinstance(segmentation, list) and any(map(is_polygon, segmentation))
 
 
@@ -310,7 +310,7 @@ def _complete_annotations(file: CocoFile) -> None:
                 annotation["bbox"] = box
                 made["bbox"] += 1
             box = annotation.get("bbox")
-            if lacks_area and is_box(box):
+            if lacks_area and box is not None and is_box(box):
                 annotation["area"] = box[2] * box[3] if area is None else area
                 made["area"] += 1
     if made:
