@@ -257,8 +257,9 @@ def check_ids(image_ids: Iterable[int], known: Mapping[int, Any] | Sequence[int]
 
 def _make_result(image: dict[str, Any], items: list[dict], iou_type: str) -> ImageResult:
     """Make the result of an image from COCO's result dicts."""
-    size: Any = (image.get("height"), image.get("width"))
-    if iou_type == "segm" and None in size:
+    # Boxes are scored without the size of their image.
+    size = (image.get("height", 0), image.get("width", 0))
+    if iou_type == "segm" and 0 in size:
         raise EvaluationError(
             f"image {image['id']} of the annotation file has no height and width, which masks need."
             " Write them."

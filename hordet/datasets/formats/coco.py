@@ -98,7 +98,7 @@ def has_mask(annotation: dict[str, Any]) -> bool:
     """Tell whether an object has run lengths or a polygon of at least three points."""
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
-        return True
+        return bool(segmentation)
     return isinstance(segmentation, list) and any(map(is_polygon, segmentation))
 
 

@@ -157,18 +157,19 @@ def test_objects_without_masks_are_named_and_left_out(root):
     def change(content):
         content["annotations"][0]["segmentation"] = []
         del content["annotations"][2]["segmentation"]
+        content["annotations"][3]["segmentation"] = {}
 
     edit(root, change)
     found = check(root)
     total = len(content_of(root)["annotations"])
-    assert not found.errors and f"2 of {total} objects" in found.warnings[0]
-    assert "ids 1, 3." in found.warnings[0] and "left out" in found.warnings[0]
+    assert not found.errors and f"3 of {total} objects" in found.warnings[0]
+    assert "ids 1, 3, 4." in found.warnings[0] and "left out" in found.warnings[0]
     kept = json.loads(Path(found.copy).read_text())["annotations"]
-    assert len(kept) == total - 2
+    assert len(kept) == total - 3
     assert check(root, with_mask=False).copy is None
     counts = count_objects(content_of(root)["annotations"])
-    assert (counts.objects, counts.with_mask, counts.crowds) == (total, total - 2, 0)
-    assert counts.without_mask == [1, 3]
+    assert (counts.objects, counts.with_mask, counts.crowds) == (total, total - 3, 0)
+    assert counts.without_mask == [1, 3, 4]
 
 
 def test_crowds_alone(root):
