@@ -17,6 +17,4 @@ model = dict(
         drop_path_rate=0.4,
         init_cfg=dict(checkpoint="pretrained/hornet_base_7x7.pth"),
     ),
-    decode_head=dict(in_channels=[128, 256, 512, 1024]),
-    auxiliary_head=dict(in_channels=512),
 )

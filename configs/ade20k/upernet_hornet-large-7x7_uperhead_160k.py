@@ -22,8 +22,6 @@ model = dict(
         drop_path_rate=0.4,
         init_cfg=dict(type="Pretrained", checkpoint="pretrained/hornet_large_7x7_in22k.pth"),
     ),
-    decode_head=dict(in_channels=[192, 384, 768, 1536]),
-    auxiliary_head=dict(in_channels=768),
     test_cfg=dict(crop_size=(640, 640), stride=(426, 426)),
 )
 # The published layer rates, as upernet_hornet-small-7x7_uperhead_160k.py explains.

@@ -17,7 +17,5 @@ model = dict(
         drop_path_rate=0.4,
         init_cfg=dict(checkpoint="pretrained/hornet_tiny_7x7.pth"),
     ),
-    decode_head=dict(in_channels=[64, 128, 256, 512]),
-    auxiliary_head=dict(in_channels=256),
 )
 optim_wrapper = dict(paramwise_cfg=dict(num_layers=6))

@@ -24,7 +24,9 @@ model = dict(
         drop_path_rate=0.3,
         convert_weights=True,  # from the names of Swin's authors
         init_cfg=dict(type="Pretrained", checkpoint="pretrained/swin_small_patch4_window7_224.pth"),
-    )
+    ),
+    decode_head=dict(in_channels=[96, 192, 384, 768]),
+    auxiliary_head=dict(in_channels=384),
 )
 no_decay = dict(decay_mult=0.0)
 optim_wrapper = dict(

@@ -15,6 +15,5 @@ model = dict(
         drop_path_rate=0.7,
         init_cfg=dict(checkpoint="pretrained/hornet_base_7x7.pth"),
     ),
-    neck=dict(in_channels=[128, 256, 512, 1024]),
 )
 optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.8))

@@ -15,6 +15,5 @@ model = dict(
         drop_path_rate=0.7,
         init_cfg=dict(checkpoint="pretrained/hornet_large_7x7_in22k.pth"),
     ),
-    neck=dict(in_channels=[192, 384, 768, 1536]),
 )
 optim_wrapper = dict(optimizer=dict(lr=1e-4))

@@ -15,5 +15,4 @@ model = dict(
         drop_path_rate=0.6,
         init_cfg=dict(checkpoint="pretrained/hornet_small_7x7.pth"),
     ),
-    neck=dict(in_channels=[96, 192, 384, 768]),
 )

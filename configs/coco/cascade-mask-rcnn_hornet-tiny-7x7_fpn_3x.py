@@ -19,7 +19,6 @@ model = dict(
         drop_path_rate=0.4,
         init_cfg=dict(type="Pretrained", checkpoint="pretrained/hornet_tiny_7x7.pth"),
     ),
-    neck=dict(in_channels=[64, 128, 256, 512]),
 )
 # The published layer rates: 12 layers, two blocks of stage 3 to each. Without this line each block
 # has its own rate, and the stem a lower one.

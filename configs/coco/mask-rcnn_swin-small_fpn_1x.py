@@ -22,7 +22,8 @@ model = dict(
         drop_path_rate=0.2,
         convert_weights=True,  # from the names of Swin's authors
         init_cfg=dict(type="Pretrained", checkpoint="pretrained/swin_small_patch4_window7_224.pth"),
-    )
+    ),
+    neck=dict(in_channels=[96, 192, 384, 768]),
 )
 no_decay = dict(decay_mult=0.0)
 optim_wrapper = dict(

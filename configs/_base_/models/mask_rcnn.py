@@ -1,7 +1,7 @@
 """Mask R-CNN (He et al., ICCV 2017) on HorNet and a stock FPN, for 80 classes.
 
-A child says what differs: `backbone.arch` and with it `neck.in_channels` (C, 2C, 4C, 8C), the type
-of the neck, `num_classes` of both heads.
+A child says what differs: `backbone.arch`, the type of the neck, `num_classes` of both heads. The
+neck's `in_channels` are those that the backbone declares; with a backbone of mmdet, state them.
 """
 
 default_scope = "mmdet"
@@ -16,7 +16,7 @@ model = dict(
         pad_size_divisor=32,
     ),
     backbone=dict(type="hordet.HorNet", arch="small"),
-    neck=dict(type="FPN", in_channels=[96, 192, 384, 768], out_channels=256, num_outs=5),
+    neck=dict(type="FPN", out_channels=256, num_outs=5),
     rpn_head=dict(
         type="RPNHead",
         in_channels=256,

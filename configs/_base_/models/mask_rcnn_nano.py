@@ -10,9 +10,7 @@ norm_cfg = dict(type="BN")  # from scratch, detectors need norms in neck and hea
 model = dict(
     # From scratch in minutes: the published start (layer scales of 1e-6) keeps every block asleep.
     backbone=dict(arch="nano", layer_scale_init_value=1.0, init="near_linear"),
-    neck=dict(
-        type="hordet.HorFPN", in_channels=[32, 64, 128, 256], out_channels=64, norm_cfg=norm_cfg
-    ),
+    neck=dict(type="hordet.HorFPN", out_channels=64, norm_cfg=norm_cfg),
     rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4])),
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=64, finest_scale=28),

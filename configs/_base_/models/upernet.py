@@ -1,7 +1,8 @@
 """UperNet (Xiao et al., ECCV 2018) on HorNet, for 150 classes and crops of 512 pixels.
 
-A child says what differs: `backbone.arch` and with it both heads' `in_channels` (C, 2C, 4C, 8C, and
-4C), the decode head's type, `num_classes` of both heads, `data_preprocessor.size` and `test_cfg`.
+A child says what differs: `backbone.arch`, the decode head's type, `num_classes` of both heads,
+`data_preprocessor.size` and `test_cfg`. The heads' `in_channels` are those that the backbone
+declares; with a backbone of mmdet or mmseg, state them.
 """
 
 default_scope = "mmseg"
@@ -21,7 +22,6 @@ model = dict(
     backbone=dict(type="hordet.HorNet", arch="small"),
     decode_head=dict(
         type="UPerHead",
-        in_channels=[96, 192, 384, 768],
         in_index=[0, 1, 2, 3],
         pool_scales=(1, 2, 3, 6),
         channels=512,
@@ -33,7 +33,6 @@ model = dict(
     ),
     auxiliary_head=dict(
         type="FCNHead",
-        in_channels=384,
         in_index=2,
         channels=256,
         num_convs=1,

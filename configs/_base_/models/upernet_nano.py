@@ -5,9 +5,7 @@ _base_ = "upernet.py"
 model = dict(
     # From scratch in minutes: the published start (layer scales of 1e-6) keeps every block asleep.
     backbone=dict(arch="nano", layer_scale_init_value=1.0, init="near_linear"),
-    decode_head=dict(
-        type="hordet.HorUPerHead", in_channels=[32, 64, 128, 256], channels=64, dropout_ratio=0.0
-    ),
-    auxiliary_head=dict(in_channels=128, channels=32),
+    decode_head=dict(type="hordet.HorUPerHead", channels=64, dropout_ratio=0.0),
+    auxiliary_head=dict(channels=32),
     test_cfg=dict(_delete_=True, mode="whole"),
 )
