@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hordet.errors import did_you_mean
+from hordet.errors import CheckpointError, did_you_mean
 
 if TYPE_CHECKING:
     from mmengine.config import Config
@@ -127,6 +128,17 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def require_file(checkpoint: str | None) -> None:
+    """Check that a checkpoint on this machine is there; whoever loads it checks the rest.
+
+    Raises:
+        CheckpointError: There is no such file.
+    """
+    path = (checkpoint or "").partition("#sha256=")[0]
+    if path and "://" not in path and not Path(path).expanduser().is_file():
+        raise CheckpointError(f"no checkpoint file at {path}")
+
+
 def read_run_config(arguments: argparse.Namespace) -> Config:
     """Read the config that a subcommand's arguments ask for, and fit it to this machine.
 
@@ -135,7 +147,13 @@ def read_run_config(arguments: argparse.Namespace) -> Config:
 
     Raises:
         hordet.errors.ConfigError: The config or an option is wrong.
+        hordet.errors.CheckpointError: The checkpoint is not there.
     """
+    from hordet.config.names import find_config
+
+    # A wrong name or path is told before torch is imported, which takes seconds.
+    find_config(arguments.config)
+    require_file(vars(arguments).get("checkpoint"))
     from hordet.checkpoints import trust_pickle
     from hordet.config.load import parse_options
     from hordet.engine.runner import read_config

@@ -11,7 +11,7 @@ import os
 import sys
 from dataclasses import asdict
 
-from hordet.cli.arguments import add_run, read_run_config
+from hordet.cli.arguments import add_run, number_from, read_run_config
 from hordet.ops.files import write_whole
 
 
@@ -19,7 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what the subcommand takes."""
     add_run(parser)
     add = parser.add_argument
-    add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)")
+    add(
+        "--jobs",
+        type=number_from(1),
+        default=os.cpu_count() or 1,
+        help="processes (default: all cores)",
+    )
     add("--json", metavar="PATH", help="write the findings and class counts here, too")
     add("--strict", action="store_true", help="let warnings count as faults")
 
@@ -32,16 +37,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     draw_missing_shapes(cfg)
     result = inspect_data(cfg, arguments.jobs, progress=sys.stderr.isatty())
-    for key, histogram in result.histograms.items():
-        empty = [name for name, number in histogram.items() if not number]
-        most = sorted(histogram.items(), key=lambda item: -item[1])
-        shown = ", ".join(f"{name} {number:,}" for name, number in most[:10] if number)
-        more = f" and {len(most) - 10} more" if len(most) > 10 else ""
-        print(f"{key}: {shown or 'no annotation'}{more}; {len(empty)} classes without any")
     findings = result.findings
     for kind, lines in (("error", findings.errors), ("warning", findings.warnings)):
         for line in lines:
             print(f"{kind}: {line}")
+    for key, histogram in result.histograms.items():
+        empty = [name for name, number in histogram.items() if not number]
+        most = sorted(histogram.items(), key=lambda item: -item[1])
+        shown = ", ".join(f"{name} {number:,}" for name, number in most[:10] if number)
+        others = len(most) - len(empty) - 10
+        more = f" and {others} more" if others > 0 else ""
+        print(f"{key}: {shown or 'no annotation'}{more}; {len(empty)} classes without any")
     print(
         f"{result.images:,} images, {len(findings.errors)} errors, "
         f"{len(findings.warnings)} warnings"

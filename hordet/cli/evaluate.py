@@ -27,11 +27,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     truth = read_truth(arguments.annotations)
     results = read_results(arguments.results, truth, arguments.type)
-    figures = evaluate_coco(truth, results, arguments.type, backend=arguments.backend)
-    print(figures.summary)
+    scores = evaluate_coco(truth, results, arguments.type, backend=arguments.backend)
+    print(scores.summary)
     if arguments.classwise:
         names = {item["id"]: item["name"] for item in truth["categories"]}
-        for index, category in enumerate(figures.categories):
-            row = figures.summarize_category(index)
+        for index, category in enumerate(scores.categories):
+            row = scores.summarize_category(index)
             print(names[category], *(f"{name} {value:.3f}" for name, value in row.items()))
     return 0

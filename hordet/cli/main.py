@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
 
+from hordet import __version__
 from hordet.cli.arguments import Parser
 from hordet.errors import RESUME_ME, Interrupted, UserError
 from hordet.ops.upstream import postpone_imports, silence_warnings
@@ -46,6 +47,7 @@ def build_parser() -> Parser:
         prog="hordet",
         description="Dense prediction with HorNet: detectors and segmentors, from data to report.",
     )
+    parser.add_argument("--version", action="version", version=f"hordet {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for name in SUBCOMMANDS:
         module = import_module(f"hordet.cli.{name.replace('-', '_')}")
@@ -104,6 +106,8 @@ def tune_process() -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    # OpenCV prints a line of its own beside each error that hordet reports.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
 
 
 def run_in_words(body: Callable[[], int], debug: bool = False) -> int:

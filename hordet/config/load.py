@@ -66,7 +66,9 @@ def load_config(
         try:
             cfg.merge_from_dict({key: value})
         except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
-            raise ConfigError(f"option {key}={value!r} fits nowhere in {path}: {error}") from error
+            raise ConfigError(
+                f"option {key}={value!r} cannot be applied to {path}: {error}"
+            ) from error
     if safe:
         _refuse_dangers(path, dict(cfg.items()))
         try:

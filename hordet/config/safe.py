@@ -289,7 +289,7 @@ class _Module:
                 owner, key = self.place(target)
                 del owner[key]
             case _:
-                raise self.refuse(node, f"{_describe(node)}, which is no data")
+                raise self.refuse(node, f"{_describe(node)}, which is not data")
 
     def assign(self, target: ast.expr, value: Any, names: dict[str, Any]) -> None:
         """Give a value to a name, several names, a key or an item."""
@@ -384,7 +384,7 @@ class _Module:
             case ast.Call():
                 return self.call(node, names)
             case _:
-                raise self.refuse(node, f"{_describe(node)}, which is no data")
+                raise self.refuse(node, f"{_describe(node)}, which is not data")
 
     def constant(self, node: ast.AST, value: Any) -> Any:
         """Return a literal."""

@@ -1,7 +1,7 @@
 """Copies of annotation files, in the cache: plain ones that a run reads, corrected ones to choose.
 
 mmdet's data sets and metrics read annotation files with pycocotools, by the path in the config.
-So a run whose file is not plain, whose categories stand in another order than the classes, or in
+So a run whose file is not plain, whose categories are in another order than the classes, or in
 which some objects must be left out, is given the path of a copy that says the same plainly. Any
 data set and metric that reads a COCO file then sees what the check saw, whatever its class.
 """

@@ -47,8 +47,8 @@ def set_data_root(cfg: dict, root: str | Path) -> None:
             folder of maps does not lie in their root.
     """
     loaders = [cfg[key] for key in LOADERS if cfg.get(key)]
-    datasets = [leaf for loader in loaders for leaf in walk_datasets(loader["dataset"])]
-    roots = {str(leaf.get("data_root")) for leaf in datasets}
+    datasets = [dataset for loader in loaders for dataset in walk_datasets(loader["dataset"])]
+    roots = {str(dataset.get("data_root")) for dataset in datasets}
     if len(roots) != 1 or "None" in roots:
         raise ValueError(
             f"One data root can replace one other, but the data sets of this config have "
@@ -68,7 +68,7 @@ def set_data_root(cfg: dict, root: str | Path) -> None:
                         "Set it by itself."
                     ) from error
                 metric[name] = str(Path(root) / inside)
-    for leaf in datasets:
-        leaf["data_root"] = str(root)
+    for dataset in datasets:
+        dataset["data_root"] = str(root)
     if "data_root" in cfg:
         cfg["data_root"] = str(root)

@@ -28,11 +28,16 @@ def connect_processes(cfg: Config) -> None:
         cfg: The config, with its `launcher`.
 
     Raises:
-        UserError: torchrun on several machines is to restart failed processes, which would not
-            work; or the launcher needs GPUs, and there are none.
+        UserError: torchrun did not start this process, or is to restart failed processes on
+            several machines, which would not work; or the launcher needs GPUs that are not there.
     """
     if cfg.get("launcher", "none") == "none" or is_distributed():
         return
+    if cfg.launcher == "pytorch" and not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+        raise UserError(
+            "--launcher pytorch is for processes of torchrun, and this one is none of them. Start "
+            "them by `torchrun --nproc-per-node 2 -m hordet train CONFIG`, or leave --launcher out"
+        )
     gpus = torch.cuda.is_available()
     if not gpus and cfg.launcher != "pytorch":
         raise UserError(

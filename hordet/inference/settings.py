@@ -23,10 +23,10 @@ def get_test_dataset(cfg: Config) -> ConfigDict:
     """
     if not cfg.get("test_dataloader"):
         raise ConfigError("the config has no test_dataloader, whose pipeline prepares images")
-    leaf = next(walk_datasets(cfg.test_dataloader.dataset))
-    if not leaf.get("pipeline"):
+    dataset = next(walk_datasets(cfg.test_dataloader.dataset))
+    if not dataset.get("pipeline"):
         raise ConfigError("test_dataloader.dataset of the config has no pipeline")
-    return leaf
+    return dataset
 
 
 def build_pipeline(cfg: Config) -> tuple[LoadImageFromFile, list[Any]]:
@@ -90,8 +90,8 @@ def slide_over_tiles(cfg: Config, tile: int | tuple[int, int]) -> None:
     stride = tuple(max(1, round(side * (1 - OVERLAP))) for side in size)
     cfg.model.type = "hordet.EncoderDecoder"  # of bounded memory
     cfg.model.test_cfg = dict(mode="slide", crop_size=size, stride=stride)
-    leaf = get_test_dataset(cfg)
-    leaf.pipeline = [step for step in leaf.pipeline if not _name(step).endswith("Resize")]
+    dataset = get_test_dataset(cfg)
+    dataset.pipeline = [step for step in dataset.pipeline if not _name(step).endswith("Resize")]
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -202,7 +202,9 @@ def test_the_report_of_a_detector_and_of_a_segmentor(tool, detector):
         assert part in page, part
     assert not re.search(r'(src|href)="(?!data:)', page) and "<script" not in page
     result = tool("report.py", "nowhere")
-    assert result.returncode == 2 and "error: nowhere is no work folder of a run" in result.stderr
+    assert (
+        result.returncode == 2 and "error: nowhere is not the work folder of a run" in result.stderr
+    )
 
 
 def test_a_checkpoint_of_another_model(tool):

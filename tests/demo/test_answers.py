@@ -37,7 +37,7 @@ def test_what_is_no_image_is_refused_by_its_name_alone(answers, detector, tmp_pa
     for name, content, words in (
         ("words.png", b"none", r"^words\.png is no image\. Allowed are"),
         ("empty.jpg", b"", r"^empty\.jpg is no image"),
-        ("cut.png", whole[:2000], r"^cut\.png is no image, or is cut short"),
+        ("cut.png", whole[:2000], r"^cut\.png is not an image, or is incomplete"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DatasetError, match=words):

@@ -199,15 +199,15 @@ CASES = [
     ("a base of a package that is not installed", TRAIN, config("_base_ = 'mmfoo::x.py'"), "mmfoo"),
     ("a base that the package lacks", TRAIN, config("_base_ = 'mmdet::x/y.py'"), "has no config"),
     ("YAML that is none", TRAIN, config("a: [1", "c.yaml"), "cannot be read as a config"),
-    ("a misspelt key", TRAIN, config(MMDET_BASE + "optim_wraper = 1"), "optim_wrapper"),
+    ("a misspelled key", TRAIN, config(MMDET_BASE + "optim_wraper = 1"), "optim_wrapper"),
     (
-        "a misspelt type",
+        "a misspelled type",
         TRAIN,
         config(MMDET_BASE + "model = dict(neck=dict(type='FPNN'))"),
         "did you mean",
     ),
     (
-        "a misspelt parameter",
+        "a misspelled parameter",
         TRAIN,
         config(MMDET_BASE + "model = dict(neck=dict(num_out=5))"),
         "FPN has no such parameter; did you mean 'num_outs'",

@@ -34,8 +34,8 @@ def check_datasets(cfg: dict) -> dict[str, str]:
         DatasetWarning: Single annotations are faulty, so few that training may skip them.
     """
     found = find_data_faults(cfg)
-    for caution in found.warnings:
-        warnings.warn(caution, DatasetWarning, stacklevel=2)
+    for warning in found.warnings:
+        warnings.warn(warning, DatasetWarning, stacklevel=2)
     if found.errors:
         count = "a fault" if len(found.errors) == 1 else f"{len(found.errors)} faults"
         lines = "\n".join(f"- {text}" for text in found.errors)
@@ -70,13 +70,13 @@ def find_data_faults(cfg: dict) -> DataFindings:
     copies: dict[str, str] = {}
     # As a key, each message stands once, though val and test usually read the same files.
     errors: dict[str, None] = {}
-    cautions: dict[str, None] = {}
+    warned: dict[str, None] = {}
     for key in LOADERS:
         if not cfg.get(key):
             continue
         metrics = list_metrics(cfg.get(key.replace("dataloader", "evaluator")))
-        leaves = list(walk_datasets(cfg[key]["dataset"]))
-        for number, dataset in enumerate(leaves):
+        datasets = list(walk_datasets(cfg[key]["dataset"]))
+        for number, dataset in enumerate(datasets):
             scope = cfg.get("default_scope")
             kind = resolve_dataset_class(dataset, scope)
             if kind is None or "://" in str(dataset.get("data_root")):
@@ -91,7 +91,7 @@ def find_data_faults(cfg: dict) -> DataFindings:
                     found = check_panoptic(dataset, classes, scored=scored)
                 else:
                     # Of several files that train together, none needs all classes.
-                    needed = classes if key == LOADERS[0] and len(leaves) == 1 else ()
+                    needed = classes if key == LOADERS[0] and len(datasets) == 1 else ()
                     masks = loads_masks(dataset.get("pipeline") or []) or _scores_masks(metrics)
                     found = check_coco(
                         dataset, classes, scored=scored, needed=needed, with_mask=masks
@@ -103,10 +103,10 @@ def find_data_faults(cfg: dict) -> DataFindings:
             else:
                 continue
             errors |= dict.fromkeys(found.errors)
-            cautions |= dict.fromkeys(found.warnings)
-        if len(leaves) == 1:
-            errors |= dict.fromkeys(_evaluator_faults(key, metrics, leaves[0]))
-    return DataFindings(list(errors), list(cautions), copies=copies)
+            warned |= dict.fromkeys(found.warnings)
+        if len(datasets) == 1:
+            errors |= dict.fromkeys(_evaluator_faults(key, metrics, datasets[0]))
+    return DataFindings(list(errors), list(warned), copies=copies)
 
 
 def _scores_masks(metrics: list[dict]) -> bool:

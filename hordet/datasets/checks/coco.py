@@ -108,9 +108,9 @@ def _class_faults(
     if not absent:
         return
     strange = {_fold(name) for name in names if name not in (classes or ())}
-    misspelt = [name for name in absent if _fold(name) in strange]
+    misspelled = [name for name in absent if _fold(name) in strange]
     lost = [name for name in absent if needed is None or name in needed]
-    if len(absent) == len(classes or ()) or misspelt or lost:
+    if len(absent) == len(classes or ()) or misspelled or lost:
         yield describe_absent(file.path, names, classes or (), absent)
 
 

@@ -91,7 +91,7 @@ def find_order_faults(
     order = [name for name in names if name in classes]
     if order != list(classes):
         yield (
-            f"The classes stand in another order than the categories of {path}, so labels would "
+            f"The classes are in another order than the categories of {path}, so labels would "
             f"get wrong names. Classes: {list_first(list(classes), 100)}; order in the file: "
             f"{list_first(order, 100)}. Put the classes in the order of the file."
         )

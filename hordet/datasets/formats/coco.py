@@ -141,7 +141,7 @@ def read_coco(path: Path, root: Path, scored: bool = True, folder: Path | None =
     ):
         got = list_first(list(content), 8) if isinstance(content, dict) else type(content).__name__
         raise DatasetError(
-            f"{path} is no COCO annotation file: it must be an object with the lists "
+            f"{path} is not a COCO annotation file: it must be an object with the lists "
             f"{', '.join(wanted)}, got {got}. Convert it to COCO's format."
         )
     file = CocoFile(path, content)
@@ -184,7 +184,7 @@ def read_json(path: Path) -> tuple[Any, str]:
         raise DatasetError(f"{path} nests lists too deeply to be annotations.") from error
     except ValueError as error:
         raise DatasetError(
-            f"{path} is no whole JSON file ({error}). Fetch or export it again."
+            f"{path} is not a complete JSON file ({error}). Fetch or export it again."
         ) from error
 
 

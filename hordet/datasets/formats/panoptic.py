@@ -104,7 +104,7 @@ def _segment_faults(path: Path, content: dict) -> Iterator[str]:
     categories = content["categories"]
     if any(category.get("isthing") not in (0, 1) for category in categories):
         yield (
-            f"Some categories of {path} lack isthing, 0 or 1. It is no panoptic file; ann_file "
+            f"Some categories of {path} lack isthing, 0 or 1. It is not a panoptic file; ann_file "
             "must name one, such as annotations/panoptic_train2017.json."
         )
         return

@@ -13,7 +13,7 @@ class SameBuffersHook(Hook):
 
     BatchNorm without SyncBatchNorm keeps the statistics of its own process's images. The
     checkpoint has those of process 0, so validation has to use them too if `hordet test` is to
-    repeat its figures. mmengine's SyncBuffersHook takes the mean, but after epochs alone: a run
+    repeat its metrics. mmengine's SyncBuffersHook takes the mean, but after epochs alone: a run
     that counts iterations would never see it.
     """
 

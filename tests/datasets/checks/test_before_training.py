@@ -116,10 +116,10 @@ def test_an_unscoped_type_belongs_to_the_default_scope(root):
 @pytest.mark.parametrize(
     "content, words",
     [
-        ('{"images": [', "is no whole JSON file"),
-        ("[1, 2]", "is no COCO annotation file.*images, categories, annotations, got list"),
+        ('{"images": [', "is not a complete JSON file"),
+        ("[1, 2]", "is not a COCO annotation file.*images, categories, annotations, got list"),
         ('{"shapes": [], "imagePath": "a"}', "got shapes, imagePath"),
-        ('{"images": [1], "categories": [], "annotations": []}', "is no COCO annotation file"),
+        ('{"images": [1], "categories": [], "annotations": []}', "is not a COCO annotation file"),
     ],
 )
 def test_files_that_are_no_coco_annotations(root, content, words):
@@ -245,7 +245,7 @@ def test_a_test_set_without_annotations_passes_only_if_it_is_not_scored(root):
     cfg = edited(root, lambda content: content.pop("annotations"))
     cfg.test_dataloader = cfg.pop("train_dataloader")
     cfg.test_evaluator = dict(type="mmdet.CocoMetric")
-    assert "is no COCO annotation file" in faults(cfg)
+    assert "is not a COCO annotation file" in faults(cfg)
     cfg.test_evaluator.format_only = True
     check_datasets(cfg)
 
