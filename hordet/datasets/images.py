@@ -138,7 +138,7 @@ def _decode_by_opencv(content: bytes) -> tuple[NDArray[np.uint8], list[str]]:
     """Decode what Pillow does not know, or takes for too large."""
     values = _imdecode(content, cv2.IMREAD_UNCHANGED)
     if values is None:
-        raise DatasetError("is not an image, or is incomplete")
+        raise DatasetError("is not an image, or is cut short")
     if values.dtype == np.uint8:
         return np.ascontiguousarray(_imdecode(content, cv2.IMREAD_COLOR)), []
     return convert_array(values)

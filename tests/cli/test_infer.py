@@ -56,7 +56,7 @@ def test_a_broken_image_is_told_and_the_others_are_predicted(infer, detector, tm
     result = infer(DETECTION, detector.checkpoint, folder, "-", *options, stdin=listed)
     assert result.returncode == 1, result.stderr[-3000:]
     assert "none.jpg: no such file or folder" in result.stderr
-    assert "cut.png is not an image, or is incomplete" in result.stderr
+    assert "cut.png is cut short or damaged" in result.stderr
     assert "Traceback" not in result.stderr and "Warning" not in result.stderr
     lines = [line for line in result.stdout.splitlines() if "  " in line]
     assert lines[0] == "whole.png  96 x 96  nothing found"
@@ -167,7 +167,7 @@ def test_one_bad_input_of_each_kind(
     said, told = capsys.readouterr()
     assert "note: left out by their endings: 2 .gif, 1 .heic. Endings that count" in told
     for line in (
-        "cut.png is not an image, or is incomplete",
+        "cut.png is cut short or damaged",
         "draw.png: error: resize",
         "predict.png: RuntimeError: no such kernel",
         "write.png: cannot write it",

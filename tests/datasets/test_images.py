@@ -122,7 +122,7 @@ def test_what_is_cut_short_is_refused(kind):
         decode_image(content[: len(content) // 2])
 
 
-@pytest.mark.parametrize("content, words", [(b"", "is empty"), (b"<html>", "is no image")])
+@pytest.mark.parametrize("content, words", [(b"", "is empty"), (b"<html>", "is not an image")])
 def test_what_is_no_image(content, words):
     with pytest.raises(DatasetError, match=words):
         decode_image(content)

@@ -156,7 +156,7 @@ def test_what_is_refused(detector, segmentor, detect, tmp_path):
     with pytest.raises(DatasetError, match=r"cannot read .*none\.jpg: No such file"):
         detect(tmp_path / "none.jpg")
     (tmp_path / "text.jpg").write_text("no image")
-    with pytest.raises(DatasetError, match=r"text\.jpg is not an image, or is incomplete"):
+    with pytest.raises(DatasetError, match=r"text\.jpg is not an image, or is cut short"):
         detect(tmp_path / "text.jpg")
     cfg = copy.deepcopy(detector.config)
     cfg.test_dataloader.dataset.pipeline = cfg.test_dataloader.dataset.pipeline[1:]

@@ -238,7 +238,7 @@ def _state_beyond_mmengine(runner: Runner, validated: bool, iteration: int) -> d
     Every process must call it. Empty under a training loop that cannot go on within an epoch.
     """
     loop = runner.train_loop
-    if not hasattr(loop, "position"):
+    if not hasattr(loop, "get_position"):
         return {}
     state = {
         POSITION: loop.get_position(validated),
