@@ -83,7 +83,7 @@ def write_verified(path: str | Path, content: bytes) -> str:
 def remove_unfinished(folder: Path) -> None:
     """Remove the temporary files that a killed process left in a folder."""
     for file in folder.glob(".*"):
-        if re.fullmatch(r"\..+\.\d+\.(pth|safetensors|sha256)|\.last_checkpoint\.\d+", file.name):
+        if re.fullmatch(r"\.(.+\.(pth|safetensors|sha256)|last_checkpoint)\.\d+", file.name):
             file.unlink(missing_ok=True)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine import fileio
 
+import hordet.datasets.timed_backend  # noqa: F401, it registers the backend `hordet.timed`
 from hordet.datasets.images import ALLOWED, decode_image
 from hordet.datasets.label_maps import decode_label_map, list_values
 from hordet.errors import DatasetError, DatasetWarning

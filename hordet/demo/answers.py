@@ -108,7 +108,8 @@ class Answers:
             raise self._too_large(path.name, "more than 178 million pixels") from error
         except (OSError, ValueError, SyntaxError) as error:  # what Pillow's readers raise
             raise DatasetError(
-                f"{path.name} is not an image. Allowed are whole files of JPEG, PNG, WebP, BMP, TIFF"
+                f"{path.name} is not an image. Allowed are whole files of JPEG, PNG, WebP, BMP, "
+                "TIFF"
             ) from error
         if width * height > self.limits.megapixels * 1e6:
             raise self._too_large(path.name, f"{width} x {height} pixels")

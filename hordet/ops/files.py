@@ -21,7 +21,10 @@ def write_whole(path: str | Path, content: bytes | bytearray | memoryview | str)
             changed, and no temporary file is left. The message says how many bytes are needed.
     """
     data = content.encode() if isinstance(content, str) else content
-    with _explain_write_errors(Path(path), len(data)), replace_whole(path) as temporary:
+    path = Path(path)
+    # Its suffix is not the file's, so nobody who lists such files finds an unfinished one.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with _explain_write_errors(path, len(data)), _replace(path, temporary):
         temporary.write_bytes(data)
 
 
@@ -41,10 +44,17 @@ def replace_whole(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    with _replace(path, temporary):
+        yield temporary
+
+
+@contextmanager
+def _replace(path: Path, temporary: Path) -> Iterator[None]:
+    """Let a file be written under a temporary name, then flush it and put it in its place."""
     with _explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        yield temporary
+        yield
         with _explain_write_errors(path):
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())

@@ -23,9 +23,7 @@ from hordet.registry import MODELS
 pytestmark = pytest.mark.usefixtures("cache_folder", "installed")
 CONFIG = "configs/shapes/upernet_hornet-nano_horuperhead_1k.py"
 OPTIONS = {
-    "model.decode_head.in_channels": [8, 16, 32, 64],
     "model.decode_head.channels": 16,
-    "model.auxiliary_head.in_channels": 32,
     "model.auxiliary_head.channels": 16,
 }
 NANO = dict(base_channels=8, depths=(1, 1, 1, 1), orders=(2, 3, 3, 3))
@@ -66,6 +64,8 @@ def one_of_two(rank, root, name, options, resume, hook):
         options.pop("config"), options=options, work_dir=str(root / name), tiny=True
     )
     cfg.model.backbone.arch = NANO
+    cfg.model.decode_head.in_channels = [8, 16, 32, 64]
+    cfg.model.auxiliary_head.in_channels = 32
     object.__setattr__(cfg, "_format_python_code", False)  # takes longer than the training
     cfg.experiment_name = f"{root.name}_{name}"
     cfg.custom_hooks = [dict(type="hordet.FiniteLossHook")]
@@ -92,6 +92,8 @@ def two(repository, tmp_path):
     """Train in two processes, and return the newest checkpoint and what each process ended with."""
     cfg = run.read_config(repository / CONFIG, options=OPTIONS, tiny=True)
     cfg.model.backbone.arch = NANO
+    cfg.model.decode_head.in_channels = [8, 16, 32, 64]
+    cfg.model.auxiliary_head.in_channels = 32
     torch.save(MODELS.build(dict(cfg.model, _scope_="mmseg")).state_dict(), tmp_path / "start.pth")
 
     def both(name, options=None, resume=None, hook=None):

@@ -211,7 +211,7 @@ def test_result_files_that_are_no_such(tmp_path):
     whole = (tmp_path / "results.json").read_text()
     assert len(read(whole)[0].scores) == 3
     with pytest.raises(
-        EvaluationError, match="results.json is not a complete JSON file .* cut short"
+        EvaluationError, match="results.json is not a complete JSON file .*Fetch or export it again"
     ):
         read(whole[:-20])
     with pytest.raises(EvaluationError, match="must hold a list of detections, got dict"):
@@ -251,4 +251,4 @@ def test_the_tool_scores_a_result_file(repository, tmp_path):
     results.write_text(results.read_text()[:-30])
     done = run(truth, results)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and not done.stdout
-    assert "cut short" in done.stderr
+    assert "is not a complete JSON file" in done.stderr

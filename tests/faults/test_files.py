@@ -126,7 +126,7 @@ def test_a_damaged_file_is_never_opened(run):
 
 
 def test_unfinished_files_go_and_others_stay(run):
-    for name in (".iter_3.123.pth", ".iter_3.pth.9.sha256", ".last_checkpoint.7"):
+    for name in (".iter_3.pth.123", ".iter_3.pth.sha256.9", ".last_checkpoint.7"):
         (run / name).touch()
     for name in (".notes", ".iter_3.pth", ".bashrc.1"):
         (run / name).touch()

@@ -17,7 +17,9 @@ def test_plots_take_any_name(monkeypatch):
     written = []
     monkeypatch.setattr(plots, "embed_figure", lambda figure, kind="svg": written.append(figure))
     plots.plot_confusion(np.array([[3, 1], [2, 4]]), NAMES, NAMES)
-    runs = [SimpleNamespace(name=name, curve=lambda key: ([1, 2], [1.0, 2.0])) for name in NAMES]
+    runs = [
+        SimpleNamespace(name=name, get_curve=lambda key: ([1, 2], [1.0, 2.0])) for name in NAMES
+    ]
     plots.plot_training_curves(runs)
     fonts._choose_fonts.cache_clear()
     with warnings.catch_warnings():
