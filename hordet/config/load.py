@@ -44,9 +44,9 @@ def load_config(
         that the file leaves out are those that the backbone or the neck declares.
 
     Raises:
-        ConfigError: The file is missing or cannot be read, an option fits nowhere, the config has
-            unknown keys, types or parameters (every fault is listed, with its nearest names), or
-            stated channels are not the declared ones.
+        ConfigError: The file is missing or cannot be read, an option cannot be applied, the
+            config has unknown keys, types or parameters (every fault is listed, with its nearest
+            names), or stated channels are not the declared ones.
     """
     path = find_config(path)
     if safe:

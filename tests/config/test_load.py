@@ -170,9 +170,9 @@ def test_options(child):
         path, {"modle.x": 5}
     )
     assert "new_variable: no such key" in faults_of(path, {"new_variable": 5})
-    assert "depth.x=5 fits nowhere" in faults_of(path, {"depth.x": 5})
+    assert "depth.x=5 cannot be applied to" in faults_of(path, {"depth.x": 5})
     index = {"train_dataloader.dataset.pipeline.99.prob": 1.0}
-    assert "fits nowhere" in faults_of(path, index)
+    assert "cannot be applied to" in faults_of(path, index)
 
 
 def test_values_of_options():
