@@ -152,7 +152,7 @@ def read_run_config(arguments: argparse.Namespace) -> Config:
     from hordet.config.names import find_config
 
     # A wrong name or path is told before torch is imported, which takes seconds.
-    find_config(arguments.config)
+    path = find_config(arguments.config)
     require_file(vars(arguments).get("checkpoint"))
     from hordet.checkpoints import trust_pickle
     from hordet.config.load import parse_options
@@ -161,7 +161,7 @@ def read_run_config(arguments: argparse.Namespace) -> Config:
     if arguments.trust_pickle:
         trust_pickle()
     return read_config(
-        arguments.config,
+        path,
         options=parse_options(arguments.cfg_options),
         work_dir=vars(arguments).get("work_dir"),
         data_root=vars(arguments).get("data_root"),

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from hordet.cli.arguments import number_from
-from hordet.config.names import CONFIGS
+from hordet.config.names import CONFIGS, find_configs
 from hordet.ops.files import write_whole
 
 ROOT = CONFIGS.parent  # the checkout; of a wheel, what stands for it
@@ -66,7 +66,7 @@ def run_complexity(arguments: argparse.Namespace) -> None:
     """Print parameters and multiply-adds, with the published numbers beside them."""
     from hordet.benchmark import zoo
 
-    configs = sorted(ROOT.glob("configs/[!_]*/*.py")) if arguments.all else arguments.configs
+    configs = list(find_configs().values()) if arguments.all else arguments.configs
     shape = (3, *arguments.shape) if arguments.shape else None
     rows = zoo.count_configs(configs, ROOT, shape)
     write("The zoo", zoo.format_zoo_table(rows), rows, arguments)

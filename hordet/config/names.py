@@ -12,14 +12,19 @@ CONFIGS = (Path(__file__).parents[1] / ".mim" / "configs").resolve()
 PREFIX = "hordet::"
 
 
+def find_configs() -> dict[str, Path]:
+    """Return the files of the configs of hordet by name (`folder/stem`); none of them is read."""
+    files = sorted(CONFIGS.glob("[!_]*/*.py"))
+    return {path.relative_to(CONFIGS).with_suffix("").as_posix(): path for path in files}
+
+
 def list_configs(pattern: str = "*") -> Iterator[tuple[str, str]]:
     """Yield name (`folder/stem`) and first line of the lab note of the configs of hordet.
 
     Args:
         pattern: What a name, with its folder or without, is like, as of a shell.
     """
-    for path in sorted(CONFIGS.glob("[!_]*/*.py")):
-        name = path.relative_to(CONFIGS).with_suffix("").as_posix()
+    for name, path in find_configs().items():
         if fnmatchcase(name, pattern) or fnmatchcase(path.stem, pattern):
             note = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
             yield name, note.partition("\n")[0]
@@ -39,7 +44,7 @@ def find_config(word: str | Path) -> Path:
     if path.is_file():
         return path
     name = str(word).removeprefix(PREFIX).removeprefix("configs/").removesuffix(".py")
-    known = {key: CONFIGS / f"{key}.py" for key, _ in list_configs()}
+    known = find_configs()
     found = [key for key, file in known.items() if name in (key, file.stem)]
     if len(found) == 1:
         return known[found[0]]

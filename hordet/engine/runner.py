@@ -62,7 +62,7 @@ def read_config(
     path = find_config(path)
     cfg = load_config(path, options, tiny=tiny, safe=safe)
     own = None if tiny else cfg.get("work_dir")
-    default = f"work_dirs/{'tiny/' if tiny else ''}{Path(path).stem}"
+    default = f"work_dirs/{'tiny/' if tiny else ''}{path.stem}"
     fit_to_machine(cfg, work_dir or own or default, launcher)
     if data_root and not tiny:
         try:
