@@ -110,7 +110,8 @@ def test_a_restarted_process_does_not_look_for_the_dead(tmp_path):
 def test_restarts_on_several_machines_need_a_store_each(monkeypatch):
     for name, value in (("USE_AGENT_STORE", "True"), ("MAX_RESTARTS", "3")):
         monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
-    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("GROUP_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=r"TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 and --rdzv-backend"):
         processes.connect_processes(Config(dict(launcher="pytorch")))
 
