@@ -52,6 +52,13 @@ def detector(tool):
     return result, tool.folder / "detector"
 
 
+@pytest.fixture(scope="module")
+def segmentor(tool):
+    """A dry run of training in mixed precision, and the folder of its checkpoint."""
+    result = tool("train.py", SEGMENTATION, "--tiny", "--work-dir", "segmentor", "--amp")
+    return result, tool.folder / "segmentor"
+
+
 def test_train_prints_its_metrics(detector):
     result, folder = detector
     assert set(numbers_of(result)) == {"box AP", "box AP50", "mask AP", "mask AP50"}
@@ -153,12 +160,11 @@ def test_detection_in_patches(tool, detector):
     assert both.returncode == 2 and "not allowed with argument" in both.stderr
 
 
-def test_segmentation_with_augmentation_and_maps(tool):
-    trained = tool("train.py", SEGMENTATION, "--tiny", "--work-dir", "segmentor", "--amp")
+def test_segmentation_with_augmentation_and_maps(tool, segmentor):
+    trained, folder = segmentor
     assert set(numbers_of(trained)) == {"mIoU", "aAcc", "mAcc"}
-    checkpoint = tool.folder / "segmentor" / "iter_4.pth"
     options = ["--tiny", "--tta", "--out", "maps", "--verbose"]
-    tested = tool("test.py", SEGMENTATION, checkpoint, *options)
+    tested = tool("test.py", SEGMENTATION, folder / "iter_4.pth", *options)
     assert set(numbers_of(tested)) == {"mIoU", "aAcc", "mAcc"}
     assert len(list((tool.folder / "maps").glob("*.png"))) == 4
     for result in (trained, tested):
@@ -175,8 +181,7 @@ def test_segmentation_with_augmentation_and_maps(tool):
     assert "work folder" in trained.stdout and "work folder" not in tested.stdout
 
 
-def test_the_report_of_a_detector_and_of_a_segmentor(tool, detector):
-    """After the runs above; the segmentor's is in the same folder."""
+def test_the_report_of_a_detector_and_of_a_segmentor(tool, detector, segmentor):
     _, folder = detector
     result = tool("report.py", folder, "--out", "detector.html")
     assert result.returncode == 0, result.stderr[-3000:]
@@ -190,7 +195,7 @@ def test_the_report_of_a_detector_and_of_a_segmentor(tool, detector):
         "PyTorch",
     ):
         assert part in page, part
-    result = tool("report.py", "segmentor", folder, "--out", "both.html")
+    result = tool("report.py", segmentor[1], folder, "--out", "both.html")
     assert result.returncode == 0, result.stderr[-3000:]
     page = (tool.folder / "both.html").read_text()
     for part in (

@@ -71,14 +71,15 @@ def test_float16_without_a_gpu_is_an_error_with_the_cure(monkeypatch):
         ),
     ],
 )
-def test_the_layers_of_a_config(leaf, expected):
-    cfg = run.read_config(CONFIGS / leaf, tiny=True)
+def test_the_layers_of_a_config(tmp_path, leaf, expected):
+    cfg = run.read_config(CONFIGS / leaf, tiny=True, work_dir=str(tmp_path))
     assert set(_kept(run.build_training_runner(cfg))) == expected
 
 
-def test_the_config_key():
+def test_the_config_key(tmp_path):
     path = CONFIGS / "shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
-    cfg = run.read_config(path, tiny=True, options={"float32_modules": ["*fc_cls"]})
+    options = {"float32_modules": ["*fc_cls"]}
+    cfg = run.read_config(path, tiny=True, options=options, work_dir=str(tmp_path))
     assert _kept(run.build_training_runner(cfg)) == ["roi_head.bbox_head.fc_cls"]
 
 

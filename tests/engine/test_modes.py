@@ -61,12 +61,14 @@ def test_regions_and_state_dict(monkeypatch):
 
 
 @pytest.mark.parametrize("wanted", [True, False])
-def test_the_config_key(monkeypatch, wanted):
+def test_the_config_key(monkeypatch, tmp_path, wanted):
     models = []
     monkeypatch.setattr(run, "compile_regions", models.append)
     leaf = Path(__file__).parents[2] / "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
     runner = run.build_training_runner(
-        run.read_config(leaf, tiny=True, options={"compile_regions": wanted})
+        run.read_config(
+            leaf, tiny=True, options={"compile_regions": wanted}, work_dir=str(tmp_path)
+        )
     )
     assert models == [runner.model] * wanted
 

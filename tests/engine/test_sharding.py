@@ -116,7 +116,10 @@ def two(repository, tmp_path):
 def assert_close(one, other):
     assert one["state_dict"].keys() == other["state_dict"].keys()
     for key, value in one["state_dict"].items():
-        torch.testing.assert_close(other["state_dict"][key], value, msg=key)
+        # The gradient of a bias before a batch norm is rounding alone, which AdamW turns into
+        # steps of up to the learning rate: 1.1e-4 in all, in a direction that nothing decides.
+        atol = 2e-4 if key.endswith("bias") else 1e-5
+        torch.testing.assert_close(other["state_dict"][key], value, atol=atol, rtol=1e-5, msg=key)
     for key in ("base_param_settings", "param_groups"):
         assert str(one["optimizer"][key]) == str(other["optimizer"][key])
     states = [each["optimizer"]["state"] for each in (one, other)]
