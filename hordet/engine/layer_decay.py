@@ -15,7 +15,8 @@ from torch import nn
 from hordet.errors import did_you_mean
 from hordet.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-KEYS = ("decay_rate", "decay_type", "mode", "num_layers")
+KEYS = ("decay_rate", "decay_type", "mode", "num_layers", "custom_keys")
+MULTIPLIERS = ("lr_mult", "decay_mult")
 DECAY_TYPES = ("layer_wise", "stage_wise")
 # The method with which a backbone may declare its layers, or its stages.
 METHODS = {"layer_wise": "get_layer_depth", "stage_wise": "get_stage_depth"}
@@ -101,6 +102,9 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
       stage) if parameters have the names of HorNet. 'official' gives the groups of HorNet's
       authors.
     - num_layers: The authors' option of this name; only for 'official'.
+    - custom_keys: In mmengine's form and in every mode, {'neck.fpn_convs': dict(lr_mult=3.0)}:
+      parameters with the key in their name have `lr_mult` times the learning rate of their layer
+      and `decay_mult` times its weight decay. Of several keys in one name the longest counts.
 
     Each group carries `lr`, `lr_scale`, `weight_decay`, `group_name` and `param_names`; schedulers
     scale each group's own `lr`. Frozen parameters are left out.
@@ -110,8 +114,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         paramwise_cfg: As above.
 
     Raises:
-        ValueError: A key or value is unknown, `lr` is missing, or the model has no backbone that
-            declares its layers.
+        ValueError: A key or value is unknown, `lr` is missing, a key of `custom_keys` is in no
+            parameter's name, or the model has no backbone that declares its layers.
     """
 
     def __init__(
@@ -123,6 +127,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         self.decay_type: str = self.paramwise_cfg.get("decay_type", "layer_wise")
         self.mode: str = self.paramwise_cfg.get("mode", "default")
         self.num_layers: int | None = self.paramwise_cfg.get("num_layers")
+        self.custom_keys: dict[str, dict[str, float]] = self.paramwise_cfg.get("custom_keys") or {}
 
     def _validate_cfg(self) -> None:
         """Check the settings; mmengine's `__init__` calls this."""
@@ -151,6 +156,14 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f"num_layers={settings.get('num_layers')!r}; 'official' needs an integer "
                 "num_layers, 'default' asks the backbone for its layers and needs None."
             )
+        for key, options in (settings.get("custom_keys") or {}).items():
+            wrong = [name for name in options if name not in MULTIPLIERS]
+            values = [options[name] for name in MULTIPLIERS if name in options]
+            if wrong or not all(isinstance(v, (int, float)) and v >= 0 for v in values):
+                raise ValueError(
+                    f"got custom_keys[{key!r}]={dict(options)}; allowed are lr_mult and "
+                    "decay_mult, numbers from 0 on, such as dict(lr_mult=3.0)"
+                )
         if self.base_lr is None:
             raise ValueError("got an optimizer without lr; layer decay scales it: set lr=.")
 
@@ -169,37 +182,65 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             )
         head = self._number_head(backbone)
         groups: dict[str, dict[str, Any]] = {}
+        found = dict.fromkeys(self.custom_keys, 0)  # tensors of each key
         for name, parameter in module.named_parameters():
+            key = max((key for key in found if key in name), key=len, default=None)
+            if key is not None:
+                found[key] += 1
             if not parameter.requires_grad:
                 continue
+            layer = head
             if name.startswith("backbone."):
                 layer = self._number_layer(backbone, name.removeprefix("backbone."))
-            else:
-                layer = head
-            scale = self.decay_rate ** (head - layer)
-            decays = parameter.ndim > 1
-            group_name = f"layer_{layer}_{'decay' if decays else 'no_decay'}"
-            if group_name not in groups:
-                groups[group_name] = dict(
-                    params=[],
-                    param_names=[],
-                    group_name=group_name,
-                    lr_scale=scale,
-                    lr=scale * self.base_lr,
-                )
-                if not decays:
-                    groups[group_name]["weight_decay"] = 0.0
-                elif self.base_wd is not None:
-                    groups[group_name]["weight_decay"] = self.base_wd
-            groups[group_name]["params"].append(parameter)
-            groups[group_name]["param_names"].append(name)
+            group = self._describe_group(head, layer, parameter.ndim > 1, key)
+            group = groups.setdefault(group["group_name"], group)
+            group["params"].append(parameter)
+            group["param_names"].append(name)
+        self._require_found(found, [name for name, _ in module.named_parameters()])
         params.extend(groups.values())
         scales = [group["lr_scale"] for group in params] or [1.0]
+        keys = "".join(
+            f", {key} ({found[key]} tensors) x {options.get('lr_mult', 1.0):g}"
+            for key, options in self.custom_keys.items()
+        )
         print_log(
             f"Layer decay ({self.decay_type}, {self.mode}): {len(params)} parameter groups, "
-            f"learning-rate scales {min(scales):.4g} to {max(scales):.4g}.",
+            f"learning-rate scales {min(scales):.4g} to {max(scales):.4g}{keys}.",
             logger="current",
         )
+
+    def _describe_group(
+        self, head: int, layer: int, decays: bool, key: str | None
+    ) -> dict[str, Any]:
+        """Return an empty group for the parameters of a layer, of a kind and of a custom key."""
+        multipliers = self.custom_keys.get(key, {}) if key is not None else {}
+        scale = self.decay_rate ** (head - layer) * multipliers.get("lr_mult", 1.0)
+        name = f"layer_{layer}_{'decay' if decays else 'no_decay'}"
+        group = dict[str, Any](
+            params=[],
+            param_names=[],
+            group_name=name if key is None else f"{name}_{key}",
+            lr_scale=scale,
+            lr=scale * self.base_lr,
+        )
+        if not decays:
+            group["weight_decay"] = 0.0
+        elif self.base_wd is not None:
+            group["weight_decay"] = self.base_wd * multipliers.get("decay_mult", 1.0)
+        return group
+
+    @staticmethod
+    def _require_found(found: dict[str, int], names: list[str]) -> None:
+        """Check that every custom key is in the name of some parameter."""
+        for key, number in found.items():
+            if not number:
+                prefixes = {name.rpartition(".")[0] for name in names}
+                prefixes |= {prefix.rpartition(".")[0] for prefix in prefixes}
+                raise ValueError(
+                    f"custom_keys has {key!r}, which is in no parameter's name"
+                    f"{did_you_mean(key, sorted(prefixes))}; name a part of the model that is "
+                    "there, or remove the key."
+                )
 
     def _number_head(self, backbone: nn.Module) -> int:
         """Return the number of the last layer: everything outside the backbone."""

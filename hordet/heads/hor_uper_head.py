@@ -8,6 +8,8 @@ from hordet.layers import GnFusion
 from hordet.layers.gnconv import Spatial
 from hordet.registry import MODELS
 
+INITS = ("default", "near_linear", "official")
+
 
 @MODELS.register_module()
 class HorUPerHead(UPerHead):
@@ -23,7 +25,11 @@ class HorUPerHead(UPerHead):
         gf_size: (h, w) of the learned filter ('gf' only).
         proj_out: End each gnConv with a 1x1 projection, as the published configs do.
         replace: 'bottleneck' as published, or 'all' to replace the FPN's 3x3 convolutions too.
-        init: 'default' starts each gnConv nearly linear, 'official' with torch's initialization.
+        init: 'default' starts each gnConv as a 3x3 context of full rank (`GnConv.init_context`),
+            'near_linear' with every gate near 1 (the default before there was a skip), 'official'
+            with torch's initialization.
+        skip: Add each fusion's input to its output, the bottleneck's as the mean of the levels
+            (see `hordet.layers.GnFusion`); False is the paper's form.
         kwargs: UPerHead's options: `in_channels`, `in_index`, `channels`, `num_classes`,
             `pool_scales`, `norm_cfg`, `act_cfg`, `align_corners`, `loss_decode`, ...
 
@@ -42,14 +48,16 @@ class HorUPerHead(UPerHead):
         gf_size: tuple[int, int] = (32, 17),
         proj_out: bool = True,
         replace: Literal["bottleneck", "all"] = "bottleneck",
-        init: Literal["default", "official"] = "default",
+        init: Literal["default", "near_linear", "official"] = "default",
+        skip: bool = True,
         **kwargs: Any,
     ) -> None:
         """Build UPerHead and exchange its fusion convolutions."""
         if replace not in ("bottleneck", "all"):
             raise ValueError(f"got replace={replace!r}; allowed are 'bottleneck' and 'all'.")
-        if init not in ("default", "official"):
-            raise ValueError(f"got init={init!r}; allowed are 'default' and 'official'.")
+        if init not in INITS:
+            allowed = ", ".join(map(repr, INITS))
+            raise ValueError(f"got init={init!r}; allowed are {allowed}.")
         super().__init__(**kwargs)
 
         def fusion(in_channels: int) -> GnFusion:
@@ -65,9 +73,12 @@ class HorUPerHead(UPerHead):
                     kernel_size=kernel_size,
                     gf_size=gf_size,
                     proj_out=proj_out,
+                    skip=skip,
                 )
             )
             if init == "default":
+                layer.init_context()
+            elif init == "near_linear":
                 layer.init_near_linear()
             return layer
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hordet.layers.depthwise import DepthwiseConv2d
+from hordet.layers.gate_start import init_context, init_near_linear
 from hordet.layers.global_filter import GlobalLocalFilter
 from hordet.layers.pointwise import PointwiseConv2d, SplitPointwiseConv2d
 from hordet.layers.recomputed import multiply
@@ -94,7 +95,6 @@ class GnConv(nn.Module):
             parameter.mul_(self.scale)
         self.scale = 1.0
 
-    @torch.no_grad()
     def init_near_linear(self, gate_std: float = 0.25) -> None:
         """Start as a nearly linear layer that keeps the standard deviation of its input.
 
@@ -105,23 +105,18 @@ class GnConv(nn.Module):
         Args:
             gate_std: Standard deviation of a gate around 1 when the input has std 1.
         """
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and module.groups == 1:
-                nn.init.normal_(module.weight, std=module.in_channels**-0.5)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        if isinstance(self.dwconv, GlobalLocalFilter):
-            # The norm at the filter's end fixes the standard deviation of the gates.
-            nn.init.constant_(self.dwconv.post_norm.weight, gate_std / self.scale)
-            nn.init.constant_(self.dwconv.post_norm.bias, 1 / self.scale)
-            # Both halves enter that norm with the same standard deviation.
-            nn.init.normal_(self.dwconv.dw.weight, std=1 / 3)
-            nn.init.normal_(self.dwconv.complex_weight, std=0.5**0.5)
-        elif isinstance(self.dwconv, nn.Conv2d):
-            taps = self.dwconv.weight[0].numel()
-            nn.init.normal_(self.dwconv.weight, std=gate_std / self.scale / taps**0.5)
-            if self.dwconv.bias is not None:
-                nn.init.constant_(self.dwconv.bias, 1 / self.scale)
+        init_near_linear(self, gate_std)
+
+    def init_context(self, input_std: float = 1.0, gate_std: float = 0.25) -> None:
+        """Start as a nearly linear layer of full rank that sees the eight pixels around each.
+
+        See `hordet.layers.gate_start.init_context`. Not in the paper.
+
+        Args:
+            input_std: Standard deviation of the input, which the layer keeps.
+            gate_std: Standard deviation of what is 1 at the start but for small responses.
+        """
+        init_context(self, input_std, gate_std)
 
 
 def require_width(channels: int, order: int, spatial: Spatial) -> None:

@@ -70,10 +70,12 @@ class GraphFPN(BaseModule):
         init: 'default' keeps the standard deviation from node to node and starts gnConvs nearly
             linear, so that every level is alive without norms too. 'xavier' is that of mmdet's
             necks; it starves 'separable' and 'gnconv' where no norm follows.
-        spatial: 'dw7x7' or 'gf' ('gnconv' only, as the next three).
+        spatial: 'dw7x7' or 'gf' ('gnconv' only, as the next four).
         order: Order of each gnConv.
         kernel_size: Odd size of the depthwise kernel ('dw7x7' only).
         gf_size: (h, w) of the learned filter ('gf' only).
+        skip: Add the input of each gnConv to its output ('gnconv' only); see
+            `hordet.layers.GnFusion`.
         init_cfg: Given, it is applied on top, for instance dict(type='Pretrained', ...).
 
     Shape:
@@ -106,6 +108,7 @@ class GraphFPN(BaseModule):
         order: int = 2,
         kernel_size: int = 7,
         gf_size: tuple[int, int] = (32, 17),
+        skip: bool = True,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         """Build the extra levels and the nodes."""
@@ -127,7 +130,9 @@ class GraphFPN(BaseModule):
         self.used_levels = _used_levels(len(self.in_channels), start_level, end_level, num_outs)
         norm = dict(norm_cfg) if norm_cfg else None
         act = dict(act_cfg) if act_cfg else None
-        gn_cfg = dict(order=order, spatial=spatial, kernel_size=kernel_size, gf_size=gf_size)
+        gn_cfg: dict[str, Any] = dict(
+            order=order, spatial=spatial, kernel_size=kernel_size, gf_size=gf_size, skip=skip
+        )
 
         # Each from the map below it; only the first of them finds another width than its own.
         self.extra_levels: Any = nn.ModuleList()

@@ -63,8 +63,7 @@ class GraphNode(nn.Module):
     def init_keep_std(self, stds: Mapping[str, float], act_cfg: Config) -> float:
         """Start so that the fusion block gives a standard deviation of about 1.
 
-        The convolutions keep the standard deviation of what they get, gnConvs become nearly
-        linear, and the first layer after the sum makes good what max-pooling, the sum and the
+        The convolutions keep the standard deviation of what they get, gnConvs start as context, and the first layer after the sum makes good what max-pooling, the sum and the
         activation change.
 
         Args:
@@ -72,21 +71,25 @@ class GraphNode(nn.Module):
             act_cfg: The activation after the sum.
 
         Returns:
-            The standard deviation of the node: 1, or that of the sum where no block follows.
+            The standard deviation of the node: 1, more with a skip around the block, or that of
+            the sum where no block follows.
         """
         entering = []
         for name, edge in zip(self.inputs, self.edges, strict=True):
             pooled = any(isinstance(step, nn.MaxPool2d) for step in edge)
             entering.append(stds[name] * (POOLED_RMS if pooled else 1.0))
         std = self.combine.std_of(entering)
-        for module in self.fusion.modules():
-            if isinstance(module, GnFusion):
-                module.init_near_linear(GATE_STD)
         first = next((m for m in self.fusion.modules() if isinstance(m, nn.Conv2d)), None)
         if first is None:
             return std
-        first.weight.div_(std * measure_rms(act_cfg))
-        return 1.0
+        entering_fusion = std * measure_rms(act_cfg)
+        skipped = False
+        for module in self.fusion.modules():
+            if isinstance(module, GnFusion):
+                module.init_context(gate_std=GATE_STD)
+                skipped = module.skip
+        first.weight.div_(entering_fusion)
+        return (1 + entering_fusion**2) ** 0.5 if skipped else 1.0
 
 
 def build_projection(in_channels: int, out_channels: int, norm_cfg: Config) -> nn.Module:

@@ -11,6 +11,7 @@ from hordet.layers.gnconv import Spatial
 from hordet.layers.layout import to_channels_last
 from hordet.registry import MODELS
 
+INITS = ("default", "near_linear", "official")
 XAVIER = dict(type="Xavier", layer="Conv2d", distribution="uniform")
 
 
@@ -31,9 +32,12 @@ class HorFPN(FPN):
         order: Order of each gnConv.
         kernel_size: Odd size of the depthwise kernel ('dw7x7' only).
         gf_size: (h, w) of the learned filter ('gf' only).
-        init: 'default' starts each gnConv nearly linear, so that every level has the standard
-            deviation of a stock FPN's. 'official' is the authors': Xavier for every convolution,
-            which leaves the 7x7 form with outputs near zero.
+        init: 'default' starts each gnConv as a 3x3 context of full rank, fitted to the standard
+            deviation of its level (`GnConv.init_context`). 'near_linear' starts every gate near 1,
+            the default before there was a skip. 'official' is the authors': Xavier for every
+            convolution, which leaves the 7x7 form with outputs near zero.
+        skip: Add each fusion's input to its output (see `hordet.layers.GnFusion`); False is the
+            paper's form.
         norm_cfg: Norm of laterals and fusions.
         act_cfg: Activation of laterals and fusions.
         init_cfg: Given, it is applied on top, for instance dict(type='Pretrained', ...).
@@ -57,15 +61,17 @@ class HorFPN(FPN):
         order: int = 2,
         kernel_size: int = 7,
         gf_size: tuple[int, int] = (32, 17),
-        init: Literal["default", "official"] = "default",
+        init: Literal["default", "near_linear", "official"] = "default",
+        skip: bool = True,
         norm_cfg: dict[str, Any] | None = None,
         act_cfg: dict[str, Any] | None = None,
         init_cfg: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """Build FPN and exchange its fusion convolutions."""
-        if init not in ("default", "official"):
-            raise ValueError(f"got init={init!r}; allowed are 'default' and 'official'.")
+        if init not in INITS:
+            allowed = ", ".join(map(repr, INITS))
+            raise ValueError(f"got init={init!r}; allowed are {allowed}.")
         if init_cfg is None and init == "official":
             init_cfg = XAVIER
         super().__init__(
@@ -91,12 +97,13 @@ class HorFPN(FPN):
                     spatial=spatial,
                     kernel_size=kernel_size,
                     gf_size=gf_size,
+                    skip=skip,
                 )
             )
             # FPN's convolution of an extra level has stride 2: it stays, and the gnConv follows.
             self.fpn_convs[i] = fusion if i < num_fusions else nn.Sequential(conv, fusion)
-        if init == "default":
-            self._init_default()
+        if init != "official":
+            self._init_gnconvs(near_linear=init == "near_linear")
 
     @classmethod
     def declare_channels(cls, out_channels: int, num_outs: int, **others: Any) -> tuple[int, ...]:
@@ -109,16 +116,37 @@ class HorFPN(FPN):
         """
         return (out_channels,) * num_outs
 
-    def _init_default(self) -> None:
+    def _init_gnconvs(self, near_linear: bool) -> None:
         """Xavier where FPN has it, nearly linear gnConvs in place of its fusion convolutions."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, GnFusion):
-                module.init_near_linear()
+        stds = self._estimate_stds()
+        for fusions, std in zip(self.fpn_convs, stds, strict=True):
+            for module in fusions.modules():
+                if isinstance(module, GnFusion):
+                    if near_linear:
+                        module.init_near_linear()
+                    else:
+                        module.init_context(std)
+
+    def _estimate_stds(self) -> list[float]:
+        """Return the standard deviation of what enters each fusion, for inputs of std 1.
+
+        A level is the sum of its lateral and of all above it, taken as independent: with a norm,
+        of variance 1 each, else as Xavier's 1x1 convolutions leave it. What enters the fusion of
+        an extra level is taken as 1.
+        """
+        variances = [
+            1.0 if lateral.with_norm else 2 * width / (width + self.out_channels)
+            for lateral, width in zip(
+                self.lateral_convs, self.in_channels[self.start_level :], strict=False
+            )
+        ]
+        sums = [sum(variances[level:]) for level in range(len(variances))]
+        return [std**0.5 for std in sums] + [1.0] * (len(self.fpn_convs) - len(sums))
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Build the pyramid: list of (N, in_channels[i], H_i, W_i) -> `num_outs` maps."""

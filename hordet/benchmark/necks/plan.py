@@ -9,8 +9,13 @@ from typing import Any
 
 from hordet.errors import ConfigError, did_you_mean
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 3, 4)
 BACKBONES = ("efficientnet-lite0", "hornet-nano")
+
+
+def _join(options: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in options.items())
+
 
 # All necks have the same widths, levels and norm; see `hordet.benchmark.necks.recipe`.
 NECKS: dict[str, dict[str, Any]] = {
@@ -28,14 +33,15 @@ NECKS: dict[str, dict[str, Any]] = {
     "HorFPN-GF": dict(type="hordet.HorFPN", spatial="gf"),
     "HorBiFPN": dict(type="hordet.GraphFPN", stack_times=3, fusion="gnconv"),
 }
-# Other initializations of HorFPN, with the norm of the study and without it, as published.
-STARTS = {
-    f"{neck} {' '.join(f'{key}={value}' for key, value in options.items())}": NECKS[neck] | options
+# Other starts of HorFPN; the first is the paper's, the second hordet's before there was a skip.
+STARTS: dict[str, dict[str, Any]] = {
+    f"{neck} {_join(options)}": NECKS[neck] | options
     for neck in ("HorFPN-7x7", "HorFPN-GF")
     for options in (
-        dict(init="official"),
-        dict(norm_cfg=None),
-        dict(norm_cfg=None, init="official"),
+        dict(init="official", skip=False),
+        dict(init="near_linear", skip=False),
+        dict(init="near_linear"),
+        dict(skip=False),
     )
 }
 # Heads of UperNet, which contain an FPN, so they have no neck before them.
@@ -43,6 +49,25 @@ HEADS: dict[str, dict[str, Any]] = {
     "UPerHead": dict(type="UPerHead"),
     "HorUPerHead-7x7": dict(type="hordet.HorUPerHead"),
     "HorUPerHead-GF": dict(type="hordet.HorUPerHead", spatial="gf"),
+}
+# What multiplies the learning rate of a neck's fusions: its best of `TRIED_RATES` on nuclei.
+RATES = {
+    "FPN": 6,
+    "PAFPN": 6,
+    "BiFPN": 6,
+    "HorFPN-7x7": 6,
+    "HorFPN-GF": 6,
+    "HorBiFPN": 6,
+    "UPerHead": 6,
+    "HorUPerHead-7x7": 6,
+    "HorUPerHead-GF": 6,
+}
+TRIED_RATES = (1, 3, 6, 10)
+TRIALS = {
+    f"{neck} rate={rate}": NECKS[neck]
+    for neck in NECKS
+    for rate in TRIED_RATES
+    if rate != RATES[neck]
 }
 
 
@@ -106,6 +131,7 @@ SETTINGS = MappingProxyType(
 # Data sets, backbones and necks; the main comparison comes first.
 GROUPS = (
     (("nuclei", "camvid"), BACKBONES, NECKS),
+    (("nuclei",), ("efficientnet-lite0",), TRIALS),
     (("nuclei",), ("efficientnet-lite0",), STARTS),
     (("camvid",), BACKBONES, HEADS),
     (("shapes",), BACKBONES, NECKS),
@@ -119,7 +145,7 @@ class Training:
     Attributes:
         dataset: A key of `SETTINGS`.
         backbone: One of `BACKBONES`.
-        neck: A key of `NECKS`, `STARTS` or `HEADS`.
+        neck: A key of `NECKS`, `TRIALS`, `STARTS` or `HEADS`.
         seed: Seed of weights, data order and augmentation.
     """
 
@@ -137,11 +163,24 @@ class Training:
         """Data set, backbone and neck: what all seeds of one row of the table share."""
         return self.dataset, self.backbone, self.neck
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The config of the neck or head."""
+        return (NECKS | TRIALS | STARTS | HEADS)[self.neck]
+
+    @property
+    def rate(self) -> float:
+        """What multiplies the learning rate of the fusions."""
+        plain, _, option = self.neck.partition(" ")
+        if option.startswith("rate="):
+            return float(option.removeprefix("rate="))
+        return RATES[plain]
+
 
 def name_comparison(neck: str) -> str:
     """Return what a neck or head is compared with: FPN, UPerHead, or itself without its options."""
-    if neck in STARTS:
-        return neck.rpartition(" ")[0]
+    if " " in neck:
+        return neck.partition(" ")[0]
     return next(iter(HEADS if neck in HEADS else NECKS))
 
 

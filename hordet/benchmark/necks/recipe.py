@@ -5,10 +5,12 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from hordet.benchmark.necks.plan import HEADS, NECKS, SETTINGS, STARTS, Training
+from hordet.benchmark.necks.plan import HEADS, SETTINGS, Training
 from hordet.engine.runner import read_config
 
 NECK: dict[str, Any] = dict(out_channels=64, num_outs=5, norm_cfg=dict(type="BN"))
+# The names of the fusions' parameters where they are not FPN's.
+FUSIONS = {"hordet.GraphFPN": ".fusion."}
 # A training is one process with one thread, and writes no checkpoints.
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 ALONE: dict[str, Any] = {
@@ -41,16 +43,22 @@ def make_config(training: Training, root: Path, tiny: bool = False) -> Config:
     cfg = read_config(path, options={**ALONE, **setting.options}, tiny=tiny)
     model = cfg.model
     if training.neck in HEADS:
-        model.decode_head.update(HEADS[training.neck])
+        model.decode_head.update(training.options)
+        _set_rate(cfg, "decode_head.fpn_bottleneck", training.rate)
         return cfg
     segmentation = "decode_head" in model
     in_channels = (model.decode_head if segmentation else model.neck).in_channels
-    neck = {**NECK, **(NECKS | STARTS)[training.neck], "in_channels": list(in_channels)}
-    model.neck = ConfigDict(neck)
+    model.neck = ConfigDict({**NECK, **training.options, "in_channels": list(in_channels)})
+    _set_rate(cfg, FUSIONS.get(model.neck.type, "neck.fpn_convs"), training.rate)
     if segmentation:
         model.decode_head = _make_simple_head(model.decode_head)
         model.auxiliary_head = None
     return cfg
+
+
+def _set_rate(cfg: Config, key: str, rate: float) -> None:
+    """Multiply the learning rate of the fusions alone."""
+    cfg.optim_wrapper.paramwise_cfg.custom_keys = {key: dict(lr_mult=rate)}
 
 
 def _make_simple_head(head: ConfigDict) -> ConfigDict:
