@@ -1,7 +1,7 @@
 """How the parameters of a gnConv start: nearly linear, so that gates neither shrink nor blow up."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ def init_near_linear(gnconv: "GnConv", gate_std: float) -> None:
         gate_std: Standard deviation of a gate around 1 when the input has std 1.
     """
     _init_projections(gnconv)
-    mixer = gnconv.dwconv
+    mixer: Any = gnconv.dwconv
     if isinstance(mixer, GlobalLocalFilter):
         # The norm at the filter's end fixes the standard deviation of the gates.
         nn.init.constant_(mixer.post_norm.weight, gate_std / gnconv.scale)
@@ -65,35 +65,28 @@ def init_context(gnconv: "GnConv", input_std: float, gate_std: float) -> None:
     gnconv.proj_in.weight.div_(input_std)
     if isinstance(gnconv.proj_out, nn.Conv2d):
         gnconv.proj_out.weight.mul_(input_std)
-    if gnconv.pws:
-        weight, bias = gnconv.pws[-1].weight, gnconv.pws[-1].bias
-    else:  # of order 1: p itself
-        weight, bias = (
-            gnconv.proj_in.weight[: gnconv.dims[0]],
-            gnconv.proj_in.bias[: gnconv.dims[0]],
-        )
-    weight.mul_(gate_std)
-    bias.fill_(1.0)
+    # Of order 1 it is p itself, the first part of the first projection.
+    before: Any = gnconv.pws[-1] if gnconv.pws else gnconv.proj_in
+    width = gnconv.dims[-1]
+    before.weight[:width].mul_(gate_std)
+    before.bias[:width].fill_(1.0)
 
-    mixer, last = gnconv.dwconv, gnconv.dims[-1]
+    mixer: Any = gnconv.dwconv
     if isinstance(mixer, GlobalLocalFilter):
-        mixer.dw.weight.copy_(_draw_kernels(mixer.dw.weight, 3))
-        kernels = _draw_kernels(
-            mixer.complex_weight.new_empty(len(mixer.complex_weight), 1, 3, 3), 3
-        )
-        mixer.complex_weight.copy_(compute_transfer(kernels[:, 0], mixer.gf_size))
-        for parameter, first, others in (
-            (mixer.post_norm.weight, gate_std, 1.0),
-            (mixer.post_norm.bias, 1.0, 0.0),
-        ):
-            parameter[:-last].fill_(first / gnconv.scale)
-            parameter[-last:].fill_(others / gnconv.scale)
+        mixer.dw.weight.copy_(_draw_kernels(mixer.dw.weight))
+        kernels = _draw_kernels(mixer.dw.weight)[:, 0]
+        height, columns = mixer.gf_size
+        mixer.complex_weight.copy_(compute_transfer(kernels, (height, columns)))
+        affine: Any = mixer.post_norm
+        affine.weight[:-width].fill_(gate_std / gnconv.scale)
+        affine.weight[-width:].fill_(1 / gnconv.scale)
     else:
+        affine = mixer
         taps = mixer.weight[0].numel()
-        nn.init.normal_(mixer.weight[:-last], std=gate_std / gnconv.scale / taps**0.5)
-        mixer.weight[-last:].copy_(_draw_kernels(mixer.weight[-last:], CENTER) / gnconv.scale)
-        mixer.bias[:-last].fill_(1 / gnconv.scale)
-        mixer.bias[-last:].fill_(0.0)
+        nn.init.normal_(mixer.weight[:-width], std=gate_std / gnconv.scale / taps**0.5)
+        mixer.weight[-width:].copy_(_draw_kernels(mixer.weight[-width:]) / gnconv.scale)
+    affine.bias[:-width].fill_(1 / gnconv.scale)
+    affine.bias[-width:].fill_(0.0)
 
 
 def compute_transfer(kernels: Tensor, gf_size: tuple[int, int]) -> Tensor:
@@ -122,7 +115,7 @@ def compute_transfer(kernels: Tensor, gf_size: tuple[int, int]) -> Tensor:
 
 
 def _init_projections(gnconv: nn.Module) -> None:
-    """Let every 1x1 convolution keep the variance."""
+    """Let every 1x1 convolution keep the standard deviation of its input."""
     for module in gnconv.modules():
         if isinstance(module, nn.Conv2d) and module.groups == 1:
             nn.init.normal_(module.weight, std=module.in_channels**-0.5)
@@ -130,10 +123,10 @@ def _init_projections(gnconv: nn.Module) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def _draw_kernels(weight: Tensor, center: int) -> Tensor:
+def _draw_kernels(weight: Tensor) -> Tensor:
     """Return depthwise kernels (C, 1, k, k): random of norm 1 in the middle, zero around it."""
     kernels = torch.zeros_like(weight)
-    first = max(0, (weight.shape[-1] - center) // 2)
+    first = max(0, (weight.shape[-1] - CENTER) // 2)
     middle = slice(first, weight.shape[-1] - first)
     drawn = torch.randn_like(kernels[:, :, middle, middle])
     kernels[:, :, middle, middle] = drawn / drawn.flatten(1).norm(dim=1).view(-1, 1, 1, 1)

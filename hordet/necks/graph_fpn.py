@@ -75,7 +75,8 @@ class GraphFPN(BaseModule):
         kernel_size: Odd size of the depthwise kernel ('dw7x7' only).
         gf_size: (h, w) of the learned filter ('gf' only).
         skip: Add the input of each gnConv to its output ('gnconv' only); see
-            `hordet.layers.GnFusion`.
+            `hordet.layers.GnFusion`. Off, since the sums of a node are such paths already, and
+            what max-pooling adds to a map would grow along them from node to node.
         init_cfg: Given, it is applied on top, for instance dict(type='Pretrained', ...).
 
     Shape:
@@ -108,7 +109,7 @@ class GraphFPN(BaseModule):
         order: int = 2,
         kernel_size: int = 7,
         gf_size: tuple[int, int] = (32, 17),
-        skip: bool = True,
+        skip: bool = False,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         """Build the extra levels and the nodes."""
@@ -214,10 +215,12 @@ class GraphFPN(BaseModule):
         if init == "default":
             if self.extra_levels:
                 self.extra_levels[0][0].conv.weight.div_(POOLED_RMS)
+            entering = [1.0] * self.num_outs
             for cell in self.cells:
-                stds = {f"in{level}": 1.0 for level in range(self.num_outs)}
+                stds = {f"in{level}": std for level, std in enumerate(entering)}
                 for name, node in cell.items():
                     stds[name] = node.init_keep_std(stds, act_cfg)
+                entering = [stds[name] for name in self.outputs]
 
 
 def _used_levels(num_inputs: int, start_level: int, end_level: int, num_outs: int) -> list[int]:

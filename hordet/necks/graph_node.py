@@ -63,8 +63,9 @@ class GraphNode(nn.Module):
     def init_keep_std(self, stds: Mapping[str, float], act_cfg: Config) -> float:
         """Start so that the fusion block gives a standard deviation of about 1.
 
-        The convolutions keep the standard deviation of what they get, gnConvs start as context, and the first layer after the sum makes good what max-pooling, the sum and the
-        activation change.
+        The convolutions keep the standard deviation of what they get, gnConvs start as context,
+        and the first layer after the sum makes good what max-pooling, the sum and the activation
+        change.
 
         Args:
             stds: Standard deviation of each named map, all taken as independent.
