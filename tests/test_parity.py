@@ -83,10 +83,12 @@ def block(**kwargs):
     return Block(32, **kwargs)
 
 
+OFFICIAL = dict(init="official", skip=False)  # the paper's form
+
+
 def hor_fpn(in_channels=PYRAMID, out_channels=16, num_outs=5, **kwargs):
-    return build(
-        "HorFPN", in_channels=in_channels, out_channels=out_channels, num_outs=num_outs, **kwargs
-    )
+    levels = dict(in_channels=in_channels, out_channels=out_channels, num_outs=num_outs)
+    return build("HorFPN", **levels, **OFFICIAL, **kwargs)
 
 
 def hor_fpn_norm(spatial):
@@ -112,6 +114,7 @@ def hor_uper(spatial):
         dropout_ratio=0.0,
         norm_cfg=dict(type="BN"),
         align_corners=False,
+        **OFFICIAL,
     )
 
 
@@ -279,6 +282,7 @@ def test_names_and_shapes(reference):
                         channels=512,
                         num_classes=150,
                         norm_cfg=dict(type="BN"),
+                        **OFFICIAL,
                     )
                 else:
                     extra = dict(start_level=1, add_extra_convs="on_input")

@@ -9,4 +9,6 @@ Batch: 8 processes x 2 images.
 
 _base_ = "upernet_convnext-small_uperhead_160k.py"
 
-model = dict(decode_head=dict(type="hordet.HorUPerHead", spatial="dw7x7"))
+model = dict(
+    decode_head=dict(type="hordet.HorUPerHead", spatial="dw7x7", init="official", skip=False)
+)

@@ -9,4 +9,13 @@ Batch: 8 processes x 2 images.
 
 _base_ = "upernet_hornet-small-7x7_uperhead_160k.py"
 
-model = dict(decode_head=dict(type="hordet.HorUPerHead", spatial="dw7x7", order=2, kernel_size=7))
+model = dict(
+    decode_head=dict(
+        type="hordet.HorUPerHead",
+        spatial="dw7x7",
+        order=2,
+        kernel_size=7,
+        init="official",
+        skip=False,
+    )
+)

@@ -10,5 +10,14 @@ Batch: 8 processes x 2 images.
 
 _base_ = "upernet_hornet-small-7x7_uperhead_160k.py"
 
-model = dict(decode_head=dict(type="hordet.HorUPerHead", spatial="gf", order=2, gf_size=(32, 17)))
+model = dict(
+    decode_head=dict(
+        type="hordet.HorUPerHead",
+        spatial="gf",
+        order=2,
+        gf_size=(32, 17),
+        init="official",
+        skip=False,
+    )
+)
 optim_wrapper = dict(clip_grad=dict(max_norm=0.1, norm_type=2))

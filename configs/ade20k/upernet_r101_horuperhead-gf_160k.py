@@ -10,5 +10,5 @@ Batch: 8 processes x 2 images.
 
 _base_ = "upernet_r101_uperhead_160k.py"
 
-model = dict(decode_head=dict(type="hordet.HorUPerHead", spatial="gf"))
+model = dict(decode_head=dict(type="hordet.HorUPerHead", spatial="gf", init="official", skip=False))
 optim_wrapper = dict(clip_grad=dict(max_norm=0.1, norm_type=2))

@@ -9,4 +9,4 @@ Batch: 8 processes x 2 images.
 
 _base_ = "mask-rcnn_convnext-tiny_fpn_1x.py"
 
-model = dict(neck=dict(type="hordet.HorFPN", spatial="dw7x7"))
+model = dict(neck=dict(type="hordet.HorFPN", spatial="dw7x7", init="official", skip=False))

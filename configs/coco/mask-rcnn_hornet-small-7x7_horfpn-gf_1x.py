@@ -10,4 +10,8 @@ Batch: 8 processes x 2 images.
 
 _base_ = "mask-rcnn_hornet-small-7x7_fpn_1x.py"
 
-model = dict(neck=dict(type="hordet.HorFPN", spatial="gf", order=2, gf_size=(32, 17)))
+model = dict(
+    neck=dict(
+        type="hordet.HorFPN", spatial="gf", order=2, gf_size=(32, 17), init="official", skip=False
+    )
+)

@@ -10,4 +10,4 @@ Batch: 8 processes x 2 images.
 
 _base_ = "mask-rcnn_swin-small_fpn_1x.py"
 
-model = dict(neck=dict(type="hordet.HorFPN", spatial="gf"))
+model = dict(neck=dict(type="hordet.HorFPN", spatial="gf", init="official", skip=False))

@@ -1,6 +1,7 @@
 """HorFPN: a feature pyramid network whose fusion convolutions are gnConvs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 from mmdet.models.necks import FPN
@@ -11,6 +12,7 @@ from hordet.layers.gnconv import Spatial
 from hordet.layers.layout import to_channels_last
 from hordet.registry import MODELS
 
+NEAREST = MappingProxyType(dict(mode="nearest"))
 INITS = ("default", "near_linear", "official")
 XAVIER = dict(type="Xavier", layer="Conv2d", distribution="uniform")
 
@@ -23,11 +25,24 @@ class HorFPN(FPN):
     `add_extra_convs` is a 3x3 convolution of stride 2 and a gnConv after it; the authors' code has
     no working form of this.
 
+    The options of mmdet's FPN come first and in its order.
+
     Args:
         in_channels: Channels of each input; a config may leave them to a backbone that declares
             them.
         out_channels: Channels of every output; a multiple of 2^(order-1), for 'gf' of 2^order.
         num_outs: Number of outputs.
+        start_level: Index of the first input that is used.
+        end_level: Index of the last input that is used; -1 is the last there is.
+        add_extra_convs: False pools extra levels; True or 'on_output', 'on_input' and
+            'on_lateral' compute them from there.
+        relu_before_extra_convs: Put a ReLU in front of the convolutions of extra levels.
+        no_norm_on_lateral: Leave the norm out on laterals.
+        conv_cfg: Convolution of laterals and extra levels.
+        norm_cfg: Norm of laterals and fusions.
+        act_cfg: Activation of laterals and fusions.
+        upsample_cfg: Keywords of `torch.nn.functional.interpolate`.
+        init_cfg: Given, it is applied on top, for instance dict(type='Pretrained', ...).
         spatial: 'dw7x7' or 'gf'.
         order: Order of each gnConv.
         kernel_size: Odd size of the depthwise kernel ('dw7x7' only).
@@ -38,11 +53,6 @@ class HorFPN(FPN):
             convolution, which leaves the 7x7 form with outputs near zero.
         skip: Add each fusion's input to its output (see `hordet.layers.GnFusion`); False is the
             paper's form.
-        norm_cfg: Norm of laterals and fusions.
-        act_cfg: Activation of laterals and fusions.
-        init_cfg: Given, it is applied on top, for instance dict(type='Pretrained', ...).
-        kwargs: The other options of mmdet's FPN: `start_level`, `end_level`, `add_extra_convs`,
-            `relu_before_extra_convs`, `no_norm_on_lateral`, `conv_cfg`, `upsample_cfg`.
 
     Shape:
         List of (N, in_channels[i], H_i, W_i) -> tuple of `num_outs` (N, out_channels, H_i, W_i);
@@ -57,16 +67,23 @@ class HorFPN(FPN):
         in_channels: list[int],
         out_channels: int,
         num_outs: int,
+        start_level: int = 0,
+        end_level: int = -1,
+        add_extra_convs: bool | str = False,
+        relu_before_extra_convs: bool = False,
+        no_norm_on_lateral: bool = False,
+        conv_cfg: dict[str, Any] | None = None,
+        norm_cfg: dict[str, Any] | None = None,
+        act_cfg: dict[str, Any] | None = None,
+        upsample_cfg: Mapping[str, Any] = NEAREST,
+        init_cfg: dict[str, Any] | None = None,
+        *,
         spatial: Spatial = "dw7x7",
         order: int = 2,
         kernel_size: int = 7,
         gf_size: tuple[int, int] = (32, 17),
         init: Literal["default", "near_linear", "official"] = "default",
         skip: bool = True,
-        norm_cfg: dict[str, Any] | None = None,
-        act_cfg: dict[str, Any] | None = None,
-        init_cfg: dict[str, Any] | None = None,
-        **kwargs: Any,
     ) -> None:
         """Build FPN and exchange its fusion convolutions."""
         if init not in INITS:
@@ -79,10 +96,16 @@ class HorFPN(FPN):
             in_channels=list(in_channels),
             out_channels=out_channels,
             num_outs=num_outs,
+            start_level=start_level,
+            end_level=end_level,
+            add_extra_convs=add_extra_convs,
+            relu_before_extra_convs=relu_before_extra_convs,
+            no_norm_on_lateral=no_norm_on_lateral,
+            conv_cfg=conv_cfg,
             norm_cfg=norm_cfg,
             act_cfg=act_cfg,
+            upsample_cfg=dict(upsample_cfg),
             init_cfg=init_cfg,
-            **kwargs,
         )
         num_fusions = len(self.lateral_convs)
         for i, conv in enumerate(self.fpn_convs):

@@ -315,3 +315,48 @@ def test_model_without_declared_layers():
         build(model, dict(settings, mode="official", num_layers=12))
     with pytest.raises(ValueError, match="without lr"):
         build(nano(), settings, lr=None)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        dict(decay_rate=1.0),
+        dict(decay_rate=0.9),
+        dict(decay_rate=0.9, decay_type="stage_wise"),
+        dict(decay_rate=0.9, mode="official", num_layers=12),
+    ],
+    ids=["same", "layer_wise", "stage_wise", "official"],
+)
+def test_custom_keys_multiply_in_every_mode(settings, caplog):
+    model = small_detector()
+    keys = {"neck.fpn_convs": dict(lr_mult=3.0), "neck.fpn_convs.1": dict(lr_mult=2, decay_mult=0)}
+    plain = by_name(build(model, settings))
+    ours = by_name(build(model, dict(settings, custom_keys=keys)))
+    assert plain.keys() == ours.keys()
+    for name, group in ours.items():
+        longest = name.startswith("neck.fpn_convs.1")
+        rate = 2 if longest else 3 if name.startswith("neck.fpn_convs") else 1
+        assert group["lr"] == pytest.approx(rate * plain[name]["lr"]), name
+        assert group["lr_scale"] == pytest.approx(rate * plain[name]["lr_scale"]), name
+        assert group["weight_decay"] == (0 if longest else plain[name]["weight_decay"]), name
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"neck.fpn_conv.": dict(lr_mult=3)}, "no parameter's name.*neck.fpn_convs"),
+        ({"neck": dict(lr_mul=3)}, "allowed are lr_mult and decay_mult"),
+        ({"neck": dict(lr_mult="3")}, "numbers from 0 on"),
+        ({"neck": dict(lr_mult=-1)}, "numbers from 0 on"),
+    ],
+)
+def test_bad_custom_keys(keys, message):
+    with pytest.raises(ValueError, match=message):
+        build(small_detector(), dict(decay_rate=1.0, custom_keys=keys))
+
+
+def small_detector():
+    model = nn.Module()
+    model.backbone = HorNet(arch=dict(base_channels=8, depths=(1, 1, 2, 1), orders=(2, 2, 2, 2)))
+    model.neck = HorFPN([8, 16, 32, 64], 8, 4)
+    return model

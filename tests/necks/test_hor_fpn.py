@@ -1,8 +1,11 @@
 """HorFPN beside the stock FPN: initialization, options, errors."""
 
+import inspect
+
 import pytest
 import torch
 
+from hordet.layers import GnConv
 from hordet.registry import MODELS
 
 IN_CHANNELS = [96, 192, 384, 768]
@@ -37,7 +40,7 @@ def levels_and_gradients(neck, scale=1.0, seed=0):
 
 @pytest.mark.parametrize("spatial", ["dw7x7", "gf"])
 @pytest.mark.parametrize("extra", [dict(), dict(add_extra_convs="on_output")], ids=["pool", "conv"])
-@pytest.mark.parametrize("scale", [0.3, 1.0])
+@pytest.mark.parametrize("scale", [0.5, 1.0])  # the global filter's is 1 whatever it gets
 def test_default_initialization_is_as_alive_as_a_stock_fpn(spatial, extra, scale):
     torch.manual_seed(0)
     want_levels, want_gradients = levels_and_gradients(stock_fpn(**extra), scale)
@@ -49,9 +52,67 @@ def test_default_initialization_is_as_alive_as_a_stock_fpn(spatial, extra, scale
 def test_official_initialization_starves_the_7x7_form():
     """Why it is not the default: Xavier over every convolution multiplies small numbers."""
     torch.manual_seed(0)
-    levels, _ = levels_and_gradients(hor_fpn(init="official"))
+    levels, _ = levels_and_gradients(hor_fpn(init="official", skip=False))
     want, _ = levels_and_gradients(stock_fpn())
     assert max(levels) < 0.02 * min(want)
+
+
+def test_options_of_fpn_come_first_and_in_its_order():
+    ours, theirs = (
+        list(inspect.signature(MODELS.get(name).__init__).parameters.values())
+        for name in ("hordet.HorFPN", "mmdet.FPN")
+    )
+    assert [p.name for p in ours[: len(theirs)]] == [p.name for p in theirs]
+    assert all(p.kind is p.KEYWORD_ONLY for p in ours[len(theirs) :])
+
+
+@pytest.mark.parametrize("spatial", ["dw7x7", "gf"])
+@pytest.mark.parametrize("norm_cfg", [None, dict(type="BN")], ids=["plain", "norm"])
+def test_skip_adds_what_enters_each_fusion(spatial, norm_cfg):
+    torch.manual_seed(0)
+    settings = dict(out_channels=16, num_outs=5, spatial=spatial, norm_cfg=norm_cfg)
+    plain, ours = hor_fpn(**settings, skip=False), hor_fpn(**settings)
+    plain.load_state_dict({**ours.state_dict()})  # without metadata: a config's skip holds
+    entering = []
+    for fusion in ours.fpn_convs:
+        fusion.register_forward_pre_hook(lambda module, args: entering.append(args[0]))
+    pyramid = [
+        torch.randn(2, c, 48 // s, 64 // s) for c, s in zip(IN_CHANNELS, (1, 2, 4, 8), strict=True)
+    ]
+    outs, without = ours(pyramid), plain(pyramid)
+    assert len(entering) == 4
+    for out, other, x in zip(outs, without, entering, strict=False):
+        torch.testing.assert_close(out, other + x)
+
+
+def test_each_level_starts_for_the_sums_that_it_gets():
+    """The products' share of the output is the same on P2, a sum of four laterals, as on P5."""
+    torch.manual_seed(0)
+    neck = hor_fpn(out_channels=64, num_outs=4, norm_cfg=dict(type="BN"), skip=False).train()
+    got, shares = {}, []
+    for level, fusion in enumerate(neck.fpn_convs):
+        fusion.register_forward_pre_hook(lambda m, args, i=level: got.update({i: args[0]}))
+    neck(
+        [
+            torch.randn(2, c, 48 // s, 64 // s)
+            for c, s in zip(IN_CHANNELS, (1, 2, 4, 8), strict=True)
+        ]
+    )
+    for level, fusion in enumerate(neck.fpn_convs):
+        x = got[level]
+        assert x.std().item() == pytest.approx((4 - level) ** 0.5, rel=0.05)
+        linear = linear_part(fusion, x)
+        whole = GnConv.forward(fusion, x)
+        assert whole.std().item() == pytest.approx(x.std().item(), rel=0.15)
+        shares.append(((whole - linear).var() / whole.var()).item())
+    assert max(shares) < 0.2 and max(shares) / min(shares) < 1.5
+
+
+def linear_part(fusion, x):
+    """The response without products: what is 1 at the start, times the context."""
+    _, q = fusion.proj_in(x)
+    context = fusion.dwconv(q)[:, -fusion.dims[-1] :]
+    return fusion.proj_out(context)
 
 
 def test_laterals_are_those_of_fpn():
@@ -90,7 +151,7 @@ def test_weights_of_init_cfg_are_kept(tmp_path):
 
 
 def test_bad_arguments():
-    with pytest.raises(ValueError, match="'default' and 'official'"):
+    with pytest.raises(ValueError, match="'default', 'near_linear', 'official'"):
         hor_fpn(init="xavier")
     with pytest.raises(ValueError, match="multiples of 4 can, the nearest 252 or 256"):
         hor_fpn(out_channels=255, order=3)

@@ -65,10 +65,13 @@ class NaiveGnConv(GnConv):
 
 class NaiveFusion(GnFusion, NaiveGnConv):
     def forward(self, x):
-        x = NaiveGnConv.forward(self, x)
+        fused = NaiveGnConv.forward(self, x)
         if self.norm_name is not None:
-            x = getattr(self, self.norm_name)(x)
-        return x if self.activate is None else self.activate(x)
+            fused = getattr(self, self.norm_name)(fused)
+        if self.skip:
+            groups = x.split(fused.shape[1], dim=1)
+            fused = fused + sum(groups) / len(groups)
+        return fused if self.activate is None else self.activate(fused)
 
 
 class NaiveBlock(Block):
