@@ -17,6 +17,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PARITY = "tests/test_parity.py::test_parity"
+FUSION = "tests/layers/test_gn_fusion.py::test_skip_of_concatenated_levels_is_their_mean"
+HORFPN = "tests/necks/test_hor_fpn.py::test_each_level_starts_for_the_sums_that_it_gets"
+RATES = "tests/engine/test_layer_decay.py::test_custom_keys_multiply_in_every_mode"
 MEMORY = "tests/layers/test_recompute.py::test_training_keeps_less_in_memory"
 
 
@@ -79,6 +82,18 @@ def note_nothing(node):
     return ast.Pass() if isinstance(node, ast.If) else None
 
 
+def drop_skip(node):
+    return ast.Pass() if isinstance(node, ast.If) and source(node.test) == "self.skip" else None
+
+
+def start_near_linear(node):
+    return expression("module.init_near_linear()") if is_call(node, "init_context") else None
+
+
+def forget_rate(node):
+    return ast.Constant(1.0) if source(node) == "multipliers.get('lr_mult', 1.0)" else None
+
+
 MUTATIONS = {
     "scale dropped": Mutation("layers/gnconv.py", "GnConv.forward", drop_scale),
     "gate order reversed": Mutation("layers/gnconv.py", "GnConv.forward", reverse_gates),
@@ -91,6 +106,19 @@ MUTATIONS = {
     "layer scale dropped": Mutation("hornet/block.py", "Block.forward", drop_layer_scale),
     "nothing recomputed": Mutation(
         "layers/recompute.py", "make_recomputable", note_nothing, MEMORY, "float32"
+    ),
+    "skip dropped": Mutation(
+        "layers/gn_fusion.py", "GnFusion.forward", drop_skip, FUSION, "skip"
+    ),
+    "context start dropped": Mutation(
+        "necks/hor_fpn.py", "HorFPN._init_gnconvs", start_near_linear, HORFPN, "level"
+    ),
+    "rate dropped": Mutation(
+        "engine/layer_decay.py",
+        "LayerDecayOptimWrapperConstructor._describe_group",
+        forget_rate,
+        RATES,
+        "same",
     ),
 }
 

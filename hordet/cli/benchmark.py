@@ -187,8 +187,8 @@ def necks_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "trainings",
         nargs="*",
-        metavar="DATASET/BACKBONE/NECK/SEED",
-        help="trainings, * for any part, such as 'nuclei/*/FPN/*' (default: all)",
+        metavar="DATASET/BACKBONE/NECK/RATE/SEED",
+        help="trainings, * for any part, such as 'nuclei/*/FPN/*/0' (default: all)",
     )
     add(
         "--jobs",

@@ -156,7 +156,14 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f"num_layers={settings.get('num_layers')!r}; 'official' needs an integer "
                 "num_layers, 'default' asks the backbone for its layers and needs None."
             )
-        for key, options in (settings.get("custom_keys") or {}).items():
+        keys = settings.get("custom_keys") or {}
+        if not isinstance(keys, dict) or not all(isinstance(v, dict) for v in keys.values()):
+            raise ValueError(
+                f"got custom_keys={keys!r}; allowed is a dict of dicts, such as "
+                "{'neck.fpn_convs': dict(lr_mult=3.0)}. Its keys hold dots, so it is set in a "
+                "config file, not by --cfg-options"
+            )
+        for key, options in keys.items():
             wrong = [name for name in options if name not in MULTIPLIERS]
             values = [options[name] for name in MULTIPLIERS if name in options]
             if wrong or not all(isinstance(v, (int, float)) and v >= 0 for v in values):

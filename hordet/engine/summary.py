@@ -143,15 +143,23 @@ def _plural(number: int, word: str, words: str | None = None) -> str:
 
 
 def _describe_optimizer(wrapper: Any) -> str:
-    """Name the optimizers, their highest learning rates before any schedule, and the precision."""
+    """Name the optimizers, their learning rates before any schedule, and the precision."""
     wrappers = getattr(wrapper, "optim_wrappers", {"": wrapper}).values()
     texts = []
     for each in wrappers:
         groups = each.optimizer.param_groups
-        rate = max(float(group.get("initial_lr", group["lr"])) for group in groups)
-        name = type(each.optimizer).__name__
-        texts.append(f"{name}, learning rate {format_rate(rate)}, {_precision(each)}")
+        highest = max(map(_get_first_rate, groups))
+        # Layer decay and custom keys multiply the optimizer's own rate.
+        rate = _get_first_rate(each.base_param_settings or max(groups, key=_get_first_rate))
+        text = f"{type(each.optimizer).__name__}, learning rate {format_rate(rate)}"
+        if highest > 1.001 * rate > 0:
+            text += f" (up to {highest / rate:.3g} times that, by custom_keys)"
+        texts.append(f"{text}, {_precision(each)}")
     return "; ".join(texts)
+
+
+def _get_first_rate(group: dict[str, Any]) -> float:
+    return float(group.get("initial_lr", group["lr"]))
 
 
 def _precision(wrapper: Any) -> str:

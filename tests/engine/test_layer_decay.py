@@ -348,6 +348,8 @@ def test_custom_keys_multiply_in_every_mode(settings, caplog):
         ({"neck": dict(lr_mul=3)}, "allowed are lr_mult and decay_mult"),
         ({"neck": dict(lr_mult="3")}, "numbers from 0 on"),
         ({"neck": dict(lr_mult=-1)}, "numbers from 0 on"),
+        ({"neck": 3.0}, "a dict of dicts.*in a config file"),
+        ("{'neck': dict(lr_mult=3)}", "a dict of dicts.*in a config file"),
     ],
 )
 def test_bad_custom_keys(keys, message):

@@ -1,4 +1,4 @@
-"""The plan of the neck study: data sets, backbones, necks, seeds, and one equal short budget."""
+"""The plan of the neck study: data sets, budgets, backbones, necks, learning rates, seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,7 +50,8 @@ HEADS: dict[str, dict[str, Any]] = {
     "HorUPerHead-7x7": dict(type="hordet.HorUPerHead"),
     "HorUPerHead-GF": dict(type="hordet.HorUPerHead", spatial="gf"),
 }
-# What multiplies the learning rate of a neck's fusions: its best of `TRIED_RATES` on nuclei.
+# What multiplies the learning rate of a neck's fusions: its best of `TRIED_RATES` on nuclei, each
+# tried with one seed.
 RATES = {
     "FPN": 6,
     "PAFPN": 6,
@@ -63,12 +64,6 @@ RATES = {
     "HorUPerHead-GF": 6,
 }
 TRIED_RATES = (1, 3, 6, 10)
-TRIALS = {
-    f"{neck} rate={rate}": NECKS[neck]
-    for neck in NECKS
-    for rate in TRIED_RATES
-    if rate != RATES[neck]
-}
 
 
 @dataclass(frozen=True)
@@ -126,16 +121,31 @@ SETTINGS = MappingProxyType(
             metric="mask AP",
             image=(128, 128),
         ),
+        "nuclei-long": DatasetSettings(
+            configs={
+                "efficientnet-lite0": "nuclei/mask-rcnn_efficientnet-lite0_horfpn_5e.py",
+                "hornet-nano": "nuclei/mask-rcnn_hornet-nano_horfpn_14e.py",
+            },
+            options={
+                "train_cfg.max_epochs": 8,
+                "train_cfg.val_interval": 8,
+                "model.roi_head.mask_head.type": "hordet.RleMaskHead",
+            },
+            metric="mask AP",
+            image=(384, 384),
+        ),
     }
 )
 # Data sets, backbones and necks; the main comparison comes first.
 GROUPS = (
     (("nuclei", "camvid"), BACKBONES, NECKS),
-    (("nuclei",), ("efficientnet-lite0",), TRIALS),
     (("nuclei",), ("efficientnet-lite0",), STARTS),
     (("camvid",), BACKBONES, HEADS),
     (("shapes",), BACKBONES, NECKS),
+    (("nuclei-long",), ("efficientnet-lite0",), NECKS),
 )
+# Where the rates are tried.
+TRIAL = ("nuclei", "efficientnet-lite0")
 
 
 @dataclass(frozen=True)
@@ -145,59 +155,66 @@ class Training:
     Attributes:
         dataset: A key of `SETTINGS`.
         backbone: One of `BACKBONES`.
-        neck: A key of `NECKS`, `TRIALS`, `STARTS` or `HEADS`.
+        neck: A key of `NECKS`, `STARTS` or `HEADS`.
+        rate: What multiplies the learning rate of the neck's fusions.
         seed: Seed of weights, data order and augmentation.
     """
 
     dataset: str
     backbone: str
     neck: str
+    rate: float
     seed: int
 
     def __str__(self) -> str:
         """Return the name that `select_trainings` accepts."""
-        return f"{self.dataset}/{self.backbone}/{self.neck}/{self.seed}"
+        return f"{self.dataset}/{self.backbone}/{self.neck}/{self.rate:g}/{self.seed}"
 
     @property
-    def variant(self) -> tuple[str, str, str]:
-        """Data set, backbone and neck: what all seeds of one row of the table share."""
-        return self.dataset, self.backbone, self.neck
+    def variant(self) -> tuple[str, str, str, float]:
+        """Data set, backbone, neck and rate: what all seeds of one row of the table share."""
+        return self.dataset, self.backbone, self.neck, self.rate
 
     @property
     def options(self) -> dict[str, Any]:
         """The config of the neck or head."""
-        return (NECKS | TRIALS | STARTS | HEADS)[self.neck]
+        return (NECKS | STARTS | HEADS)[self.neck]
 
-    @property
-    def rate(self) -> float:
-        """What multiplies the learning rate of the fusions."""
-        plain, _, option = self.neck.partition(" ")
-        if option.startswith("rate="):
-            return float(option.removeprefix("rate="))
-        return RATES[plain]
+
+def get_rate(neck: str) -> float:
+    """Return the rate that was chosen for a neck; another start has that of its neck."""
+    return RATES[neck.partition(" ")[0]]
 
 
 def name_comparison(neck: str) -> str:
     """Return what a neck or head is compared with: FPN, UPerHead, or itself without its options."""
-    if " " in neck:
+    if neck in STARTS:
         return neck.partition(" ")[0]
     return next(iter(HEADS if neck in HEADS else NECKS))
 
 
 def list_trainings() -> list[Training]:
-    """Return the trainings in order: seed by seed, so that the first ones compare all necks too."""
-    return [
-        Training(dataset, backbone, neck, seed)
+    """Return the trainings in order: seed by seed, so that the first ones compare all necks too.
+
+    The trials of the rates come first: the others depend on what is chosen.
+    """
+    trials = [
+        Training(*TRIAL, neck, rate, SEEDS[0])
+        for rate, neck in product(TRIED_RATES, NECKS)
+        if rate != RATES[neck]
+    ]
+    return trials + [
+        Training(dataset, backbone, neck, get_rate(neck), seed)
         for datasets, backbones, necks in GROUPS
         for seed, dataset, backbone, neck in product(SEEDS, datasets, backbones, necks)
     ]
 
 
 def select_trainings(patterns: Sequence[str] = ()) -> list[Training]:
-    """Return the trainings whose name `DATASET/BACKBONE/NECK/SEED` fits one of the patterns.
+    """Return the trainings whose name `DATASET/BACKBONE/NECK/RATE/SEED` fits one of the patterns.
 
     Args:
-        patterns: Names with `*` for any part, such as `nuclei/*/FPN/*`; empty for all trainings.
+        patterns: Names with `*` for any part, such as `nuclei/*/FPN/*/0`; empty for all trainings.
 
     Raises:
         ConfigError: A pattern fits no training.
@@ -208,7 +225,7 @@ def select_trainings(patterns: Sequence[str] = ()) -> list[Training]:
             raise ConfigError(
                 f"no training of the study is named {pattern!r}"
                 f"{did_you_mean(pattern, map(str, trainings))}; "
-                "names are DATASET/BACKBONE/NECK/SEED, with * for any part"
+                "names are DATASET/BACKBONE/NECK/RATE/SEED, with * for any part"
             )
     return [
         training

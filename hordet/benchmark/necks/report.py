@@ -7,22 +7,34 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from hordet.benchmark.necks.plan import NECKS, SETTINGS, list_trainings, name_comparison
+from hordet.benchmark.necks.plan import (
+    NECKS,
+    SEEDS,
+    SETTINGS,
+    TRIAL,
+    TRIED_RATES,
+    get_rate,
+    list_trainings,
+    name_comparison,
+)
 from hordet.benchmark.necks.results import StudyResults, read_training
 from hordet.benchmark.table import TableRow, format_table
 from hordet.errors import ConfigError
 
 NOTE = """\
-*Measured here, small data.* Every neck has the same short budget, and every training has one
-thread. The trainings use the configs of this repository with another neck and with this budget:
+*Measured here, small data.* Every neck has the same budget on a data set, and every training has
+one thread. The trainings use the configs of this repository with another neck and with this budget:
 
 {budget}
 
 How to read the tables:
 
-- **Accuracy** is the mean ± standard deviation over the seeds 0, 1 and 2. **Difference** is the
-  mean ± standard deviation of the differences seed by seed. With three seeds, a difference within
-  about two of its deviations is noise.
+- **Rate** multiplies the learning rate of the neck's fusions (`custom_keys` of layer decay). Each
+  neck has its own best of the rates {rates}, tried with seed {seed} on nuclei; the last table shows
+  these trials.
+- **Accuracy** is the mean ± standard deviation over the seeds. **Difference** is the mean of the
+  differences seed by seed, with its 95 % interval (Student's t) in brackets. An interval that holds
+  0 says that the seeds cannot tell the two apart.
 - **Backbones:** EfficientNet-Lite0 starts from ImageNet weights, HorNet-nano from scratch.
 - **Necks** have five levels of 64 channels with batch norm. On CamVid all of them have one simple
   head (`hordet.ESegHead`), because UperNet's heads contain an FPN. The rows UPerHead and
@@ -36,18 +48,19 @@ Milliseconds
   {threads} threads of {processor}, torch {torch}."""
 NOT_TIMED = "They are\n  not measured yet: `hordet benchmark necks --costs`."
 PLOT = "![accuracy over milliseconds, a panel a data set and backbone]({})"
-HEADER = ("", "seeds", "", "difference", "to", "parameters, M", "multiply-adds, G", "ms")
-RULE = ("---", "---:", "---:", "---:", "---", "---:", "---:", "---:")
+HEADER = ("", "rate", "seeds", "", "difference", "to", "parameters, M", "multiply-adds, G", "ms")
+RULE = ("---", "---:", "---:", "---:", "---:", "---", "---:", "---:", "---:")
 
 
 @dataclass(frozen=True)
 class NeckRow(TableRow):
-    """The accuracy and cost of one neck on one data set and backbone.
+    """The accuracy and cost of one neck at one rate on one data set and backbone.
 
     Attributes:
         dataset: A key of `SETTINGS`.
         backbone: Name of the backbone.
         neck: Name of the neck.
+        rate: What multiplies the learning rate of its fusions.
         metric: The metric of the accuracy.
         accuracy: Accuracy by seed, from 0 to 1.
         difference: Difference to the neck that it is compared with, by seed, if both are known.
@@ -57,6 +70,7 @@ class NeckRow(TableRow):
     dataset: str
     backbone: str
     neck: str
+    rate: float
     metric: str
     accuracy: dict[int, float]
     difference: dict[int, float]
@@ -86,18 +100,19 @@ def build_rows(results: StudyResults) -> list[NeckRow]:
     """Return a row for each variant with at least one training, by data set and backbone."""
     found = {read_training(record): record["metrics"] for record in results.trainings}
     costs = {(row["dataset"], row["backbone"], row["neck"]): row for row in results.costs}
-    accuracy: dict[tuple[str, str, str], dict[int, float]] = {}
+    accuracy: dict[tuple[str, str, str, float], dict[int, float]] = {}
     for training in list_trainings():
         if training in found:
             of_seed = accuracy.setdefault(training.variant, {})
             of_seed[training.seed] = found[training][SETTINGS[training.dataset].metric]
     rows = []
     for variant, of_seed in accuracy.items():
-        dataset, backbone, neck = variant
-        other = accuracy.get((dataset, backbone, name_comparison(neck)), {})
+        dataset, backbone, neck, _ = variant
+        to = name_comparison(neck)
+        other = accuracy.get((dataset, backbone, to, get_rate(to)), {})
         difference = {seed: of_seed[seed] - other[seed] for seed in of_seed if seed in other}
         metric = SETTINGS[dataset].metric
-        rows.append(NeckRow(*variant, metric, of_seed, difference, costs.get(variant, {})))
+        rows.append(NeckRow(*variant, metric, of_seed, difference, costs.get(variant[:3], {})))
     return sorted(rows, key=lambda row: ([*SETTINGS].index(row.dataset), row.backbone))
 
 
@@ -113,28 +128,49 @@ def format_neck_table(
     """
     timing = TIMED.format(**results.timing) if results.timing else NOT_TIMED
     budget = "\n".join(f"- {name}: {words}" for name, words in results.budget.items())
-    lines = [NOTE.format(budget=budget, timing=timing)]
+    rates = ", ".join(f"{rate:g}" for rate in TRIED_RATES)
+    lines = [NOTE.format(budget=budget, timing=timing, rates=rates, seed=SEEDS[0])]
     if plot:
         lines += [PLOT.format(plot), ""]
-    for (dataset, backbone), group in groupby(rows, key=lambda row: (row.dataset, row.backbone)):
+    chosen = [row for row in rows if row.rate == get_rate(row.neck)]
+    for (dataset, backbone), group in groupby(chosen, key=lambda row: (row.dataset, row.backbone)):
         header = list(HEADER)
-        header[0], header[2] = "neck or head", SETTINGS[dataset].metric
+        header[0], header[3] = "neck or head", SETTINGS[dataset].metric
         lines += [
             f"## {dataset}, {backbone}",
             "",
             *format_table(header, RULE, *map(_format_cells, group)),
             "",
         ]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_format_trials(rows)])
+
+
+def _format_trials(rows: Sequence[NeckRow]) -> list[str]:
+    """Return the table of the tried rates: a line a neck, a column a rate."""
+    found = {
+        (row.neck, row.rate): row.accuracy[SEEDS[0]]
+        for row in rows
+        if (row.dataset, row.backbone) == TRIAL and row.neck in NECKS and SEEDS[0] in row.accuracy
+    }
+    if not found:
+        return []
+    header = ("neck", *(f"rate {rate:g}" for rate in TRIED_RATES))
+    lines = []
+    for neck in NECKS:
+        cells = [f"{found[neck, r]:.3f}" if (neck, r) in found else "" for r in TRIED_RATES]
+        if any(cells):
+            lines.append([neck, *cells])
+    title = f"## Learning rates: {', '.join(TRIAL)}, seed {SEEDS[0]}, {SETTINGS[TRIAL[0]].metric}"
+    rule = ("---", *["---:"] * len(TRIED_RATES))
+    return [title, "", *format_table(header, rule, *lines), ""]
 
 
 def _format_cells(row: NeckRow) -> list[str]:
     """Return the cells of a row."""
     difference, to = "", name_comparison(row.neck)
     if row.difference and to != row.neck:
-        mean = statistics.fmean(row.difference.values())
-        difference = _format_mean(f"{mean:+.3f}", row.difference.values())
-    cells = [row.neck, str(len(row.accuracy))]
+        difference = format_interval(row.difference.values())
+    cells = [row.neck, f"{row.rate:g}", str(len(row.accuracy))]
     cells.append(_format_mean(f"{row.mean:.3f}", row.accuracy.values()))
     cells += [difference, to if difference else ""]
     cost = row.cost
@@ -144,6 +180,24 @@ def _format_cells(row: NeckRow) -> list[str]:
     cells.append(f"{cost['parameters'] / 1e6:.2f}")
     cells.append(f"{cost['multiply_adds'] / 1e9:.2f}{fft}")
     return [*cells, f"{cost['milliseconds']:.1f} ± {cost['spread']:.1f}"]
+
+
+def format_interval(differences: Iterable[float]) -> str:
+    """Return the mean of paired differences and its 95 % interval, as '+0.010 (-0.002, +0.022)'.
+
+    The interval is Student's: mean ± t(0.975, n - 1) s / sqrt(n). One difference has none.
+
+    Args:
+        differences: One a seed.
+    """
+    from scipy.stats import t
+
+    values = list(differences)
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return f"{mean:+.3f}"
+    half = t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean:+.3f} ({mean - half:+.3f}, {mean + half:+.3f})"
 
 
 def _format_mean(mean: str, values: Iterable[float]) -> str:
@@ -164,7 +218,9 @@ def draw_neck_plot(rows: Sequence[NeckRow], path: Path) -> None:
     """
     from matplotlib.figure import Figure
 
-    rows = [row for row in rows if row.neck in NECKS and row.cost]
+    rows = [
+        row for row in rows if row.neck in NECKS and row.rate == get_rate(row.neck) and row.cost
+    ]
     if not rows:
         raise ConfigError(
             "there is nothing to plot: no neck has both its accuracy and its costs; train with "

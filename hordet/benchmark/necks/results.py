@@ -88,7 +88,7 @@ class StudyResults:
         """Write the results of a training.
 
         Args:
-            record: The training's dataset, backbone, neck and seed, its metrics, and more.
+            record: The training's fields, its metrics, and more.
         """
         self._read()  # another process may have added results
         if read_training(record) not in self.find_done():
@@ -124,4 +124,5 @@ def _format_lines(records: list[dict[str, Any]]) -> str:
 
 def read_training(record: dict[str, Any]) -> Training:
     """Return the training of a record."""
-    return Training(*(record[key] for key in ("dataset", "backbone", "neck", "seed")))
+    keys = ("dataset", "backbone", "neck", "rate", "seed")
+    return Training(*(record[key] for key in keys))

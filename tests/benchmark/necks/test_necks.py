@@ -15,8 +15,12 @@ from hordet.benchmark.necks import costs, report
 from hordet.benchmark.necks.plan import (
     HEADS,
     NECKS,
+    RATES,
+    SEEDS,
     STARTS,
+    TRIED_RATES,
     Training,
+    get_rate,
     list_trainings,
     name_comparison,
     select_trainings,
@@ -28,48 +32,57 @@ from hordet.config.load import load_config
 from hordet.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
-TRAINING = Training("camvid", "hornet-nano", "FPN", 0)
+TRAINING = Training("camvid", "hornet-nano", "FPN", RATES["FPN"], 0)
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
-def record(neck, seed, accuracy, dataset="nuclei", backbone="hornet-nano"):
+def training_of(dataset, backbone, neck, seed=0):
+    return Training(dataset, backbone, neck, get_rate(neck), seed)
+
+
+def record(neck, seed, accuracy, dataset="nuclei", backbone="hornet-nano", rate=None):
     metrics = {"mask AP": accuracy, "mIoU": accuracy / 2}
-    return dict(dataset=dataset, backbone=backbone, neck=neck, seed=seed, metrics=metrics)
+    fields = dict(dataset=dataset, backbone=backbone, neck=neck, seed=seed)
+    return fields | dict(rate=rate or get_rate(neck), metrics=metrics)
 
 
 def test_a_part_of_the_study_is_a_comparison():
     trainings = list_trainings()
-    assert len(trainings) == len(set(trainings)) == 72 + 18 + 18 + 36
-    for seed in range(3):
-        turn = trainings[24 * seed : 24 * (seed + 1)]
+    assert len(trainings) == len(set(trainings))
+    trials = len(NECKS) * (len(TRIED_RATES) - 1)
+    assert len(trainings) == trials + len(SEEDS) * (24 + len(STARTS) + 6 + 12 + 6)
+    assert {RATES[neck] for neck in NECKS} <= set(TRIED_RATES)
+    for training in trainings[:trials]:
+        assert training.seed == 0 and training.rate != RATES[training.neck]
+    for seed in SEEDS:
+        turn = trainings[trials + 24 * seed : trials + 24 * (seed + 1)]
         assert {training.seed for training in turn} == {seed}
         assert {training.neck for training in turn} == set(NECKS)
-    assert {training.dataset for training in trainings[:72]} == {"nuclei", "camvid"}
-    assert {training.dataset for training in trainings[-36:]} == {"shapes"}
-    official = {n for n in STARTS if "official" in n}
-    assert len(official) == 4 and {name_comparison(n) for n in official} == {
-        "HorFPN-7x7",
-        "HorFPN-GF",
-        "HorFPN-7x7 norm_cfg=None",
-        "HorFPN-GF norm_cfg=None",
-    }
+        assert all(training.rate == RATES[training.neck] for training in turn)
+    main = trainings[trials : trials + 24 * len(SEEDS)]
+    assert {training.dataset for training in main} == {"nuclei", "camvid"}
+    assert {name_comparison(start) for start in STARTS} == {"HorFPN-7x7", "HorFPN-GF"}
     assert name_comparison("HorUPerHead-GF") == "UPerHead" and name_comparison("PAFPN") == "FPN"
 
 
 def test_selection():
     assert select_trainings() == list_trainings()
-    assert select_trainings(["camvid/hornet-nano/FPN/0"]) == [TRAINING]
-    chosen = select_trainings(["nuclei/*/HorFPN-7x7/*", "*/FPN/2"])
-    assert len(chosen) == 6 + 6 and chosen == [p for p in list_trainings() if p in chosen]
-    with pytest.raises(ConfigError, match=r"'nuclei/hornet-nano/FPM/0'; did you mean 'nuclei/horn"):
-        select_trainings(["nuclei/hornet-nano/FPM/0"])
+    assert select_trainings(["camvid/hornet-nano/FPN/6/0"]) == [TRAINING]
+    chosen = select_trainings(["nuclei/*/HorFPN-7x7/6/*", "*/FPN/6/2"])
+    assert len(chosen) == 10 + 7 and chosen == [p for p in list_trainings() if p in chosen]
+    with pytest.raises(ConfigError, match=r"'nuclei/hornet-nano/FPM/6/0'; did you mean 'nuclei/ho"):
+        select_trainings(["nuclei/hornet-nano/FPM/6/0"])
 
 
 @pytest.mark.parametrize("dataset", ["nuclei", "camvid", "shapes"])
 @pytest.mark.parametrize("backbone", ["hornet-nano", "efficientnet-lite0"])
 def test_trainings_differ_in_their_neck_alone(dataset, backbone):
-    configs = [make_config(Training(dataset, backbone, neck, 0), ROOT) for neck in NECKS]
+    configs = [make_config(training_of(dataset, backbone, neck), ROOT) for neck in NECKS]
     necks = [cfg.model.pop("neck") for cfg in configs]
+    for cfg, neck in zip(configs, NECKS, strict=True):
+        ((key, options),) = cfg.optim_wrapper.paramwise_cfg.pop("custom_keys").items()
+        assert options == dict(lr_mult=RATES[neck])
+        assert key == (".fusion." if NECKS[neck]["type"] == "hordet.GraphFPN" else "neck.fpn_convs")
     assert all(cfg.to_dict() == configs[0].to_dict() for cfg in configs)
     assert all((n.out_channels, n.num_outs, n.norm_cfg.type) == (64, 5, "BN") for n in necks)
     assert len({str(neck) for neck in necks}) == len(NECKS)
@@ -85,19 +98,24 @@ def test_trainings_differ_in_their_neck_alone(dataset, backbone):
 )
 def test_necks_are_those_of_the_configs(neck, leaf):
     leaf = load_config(ROOT / f"configs/shapes/mask-rcnn_hornet-nano_{leaf}_7e.py")
-    cfg = make_config(Training("shapes", "hornet-nano", neck, 0), ROOT)
+    cfg = make_config(training_of("shapes", "hornet-nano", neck), ROOT)
     assert cfg.model.to_dict() == leaf.model.to_dict()
 
 
 def test_heads_and_starts():
     for head in HEADS:
-        model = make_config(Training("camvid", "hornet-nano", head, 0), ROOT).model
+        model = make_config(training_of("camvid", "hornet-nano", head), ROOT).model
         assert model.get("neck") is None and model.auxiliary_head.type == "FCNHead"
         assert model.decode_head.type.split(".")[-1] == head.split("-")[0]
         assert model.decode_head.get("spatial", "dw7x7") == ("gf" if "GF" in head else "dw7x7")
-    name = "HorFPN-GF norm_cfg=None init=official"
-    neck = make_config(Training("nuclei", "efficientnet-lite0", name, 0), ROOT).model.neck
-    assert (neck.spatial, neck.norm_cfg, neck.init) == ("gf", None, "official")
+    name = "HorFPN-GF init=official skip=False"
+    neck = make_config(training_of("nuclei", "efficientnet-lite0", name), ROOT).model.neck
+    assert (neck.spatial, neck.norm_cfg.type, neck.init, neck.skip) == (
+        "gf",
+        "BN",
+        "official",
+        False,
+    )
 
 
 def test_trainings_with_results_are_not_run_again(tmp_path):
@@ -171,15 +189,33 @@ def test_table(study):
         assert [*row.difference.values()] == pytest.approx(gain)
     assert json.loads(json.dumps(rows[1].as_dict()))["mean"] == pytest.approx(0.44)
     table = report.format_neck_table(rows, results)
-    # Means 1.25 / 3, 0.44, 1.35 / 3; deviations of the differences (0.05, 0.01, 0.04): 0.021.
-    assert "## nuclei, hornet-nano\n\n| neck or head | seeds | mask AP | difference |" in table
-    assert "| FPN | 3 | 0.417 ± 0.015 |  |  | 1.23 | 2.00 | 12.3 ± 0.6 |" in table
-    assert "| PAFPN | 2 | 0.440 ± 0.042 | +0.025 ± 0.021 | FPN |  |  |  |" in table
-    assert "| 3 | 0.450 ± 0.010 | +0.033 ± 0.021 | FPN | 1.23 | 2.00 + 0.10 | 12.3 ± 0.6 |" in table
-    assert "mIoU" in table and "| FPN | 1 | 0.300 |  |  |  |  |  |" in table
+    # Means 1.25 / 3, 0.44, 1.35 / 3; differences (0.05, 0.01, 0.04): t(0.975, 2) = 4.303,
+    # 4.303 * 0.0208 / sqrt(3) = 0.0517; (0.01, 0.04): 12.706 * 0.0212 / sqrt(2) = 0.1906.
+    assert (
+        "## nuclei, hornet-nano\n\n| neck or head | rate | seeds | mask AP | difference |" in table
+    )
+    assert "| FPN | 6 | 3 | 0.417 ± 0.015 |  |  | 1.23 | 2.00 | 12.3 ± 0.6 |" in table
+    assert "| PAFPN | 6 | 2 | 0.440 ± 0.042 | +0.025 (-0.166, +0.216) | FPN |  |  |  |" in table
+    difference = "+0.033 (-0.018, +0.085)"
+    assert f"| 0.450 ± 0.010 | {difference} | FPN | 1.23 | 2.00 + 0.10 | 12.3 ± 0.6 |" in table
+    assert "mIoU" in table and "| FPN | 6 | 1 | 0.300 |  |  |  |  |  |" in table
+    assert "Learning rates" not in table
     assert "*Measured here, small data.*" in table and "2 threads of a processor" in table.replace(
         "\n  ", " "
     ).replace("\n", " ")
+
+
+def test_the_table_of_tried_rates(tmp_path):
+    results = StudyResults(tmp_path / "necks.json")
+    for rate, value in ((1, 0.4), (6, 0.5), (10, 0.45)):
+        results.add(record("FPN", 0, value, backbone="efficientnet-lite0", rate=rate))
+    results.add(record("HorFPN-7x7", 1, 0.6, backbone="efficientnet-lite0", rate=3))
+    table = report.format_neck_table(report.build_rows(results), results)
+    _, _, trials = table.partition("## Learning rates: nuclei, efficientnet-lite0, seed 0, mask AP")
+    assert "| neck | rate 1 | rate 3 | rate 6 | rate 10 |" in trials
+    assert "| FPN | 0.400 |  | 0.500 | 0.450 |" in trials and "HorFPN" not in trials
+    # Only what was trained at a neck's own rate is compared with others.
+    assert table.count("| FPN | 6 | 1 | 0.500 |") == 1 and "| FPN | 1 |" not in table
 
 
 def test_plot(study, tmp_path):
@@ -193,7 +229,7 @@ def test_plot(study, tmp_path):
 
 
 def test_costs():
-    trainings = [Training("nuclei", "hornet-nano", neck, 0) for neck in ("FPN", "HorFPN-7x7")]
+    trainings = [training_of("nuclei", "hornet-nano", neck) for neck in ("FPN", "HorFPN-7x7")]
     fpn, horfpn = costs.measure_costs([*trainings, trainings[0]], ROOT, threads=1, repeats=2)[0]
     # Four levels of 64 -> 64 channels: a 3x3 convolution, or proj_in to 32 + 32 + 64, depthwise
     # 7x7 on 96, 32 -> 64, proj_out.
@@ -203,7 +239,7 @@ def test_costs():
     assert horfpn["parameters"] < fpn["parameters"] < 3e6
     for row in (fpn, horfpn):
         assert 0 < row["milliseconds"] < 60_000 and row["spread"] >= 0 and row["fft"] == 0
-    head = costs.build_part(Training("camvid", "hornet-nano", "BiFPN", 0), ROOT)
+    head = costs.build_part(training_of("camvid", "hornet-nano", "BiFPN"), ROOT)
     assert [type(part).__name__ for part in head] == ["HorNet", "GraphFPN", "ESegHead"]
 
 
@@ -215,14 +251,14 @@ class Deadly:
 
 
 def test_failures_are_told_and_the_others_go_on(tmp_path):
-    unknown = Training("camvid", "hornet-nano", "FPM", 0)
+    unknown = Training("camvid", "hornet-nano", "FPM", 1, 0)
     (found,) = run_trainings([unknown], 1, ROOT, tmp_path)
     assert found[0] == unknown and found[1].startswith("KeyError: 'FPM' (see ")
     assert "Traceback" in (tmp_path / str(unknown) / OUTPUT).read_text()
     words = "its process ended with exit code 3 (-9: perhaps memory was short)"
     found = run_trainings([TRAINING, unknown], 1, Deadly(), tmp_path)
     assert list(found) == [(TRAINING, words), (unknown, words)]
-    with pytest.raises(ConfigError, match="camvid/hornet-nano/FPN/0: no config file at"):
+    with pytest.raises(ConfigError, match="camvid/hornet-nano/FPN/6/0: no config file at"):
         list(run_trainings([TRAINING, unknown], 1, tmp_path, tmp_path))
 
 
@@ -250,7 +286,7 @@ def test_the_tool_goes_on_where_it_was(command, tmp_path):
     (training,) = json.loads(text)["trainings"]
     assert training["iterations"] == 4 and training["seed"] == 0
     assert set(training["metrics"]) == {"mIoU", "aAcc", "mAcc"}
-    assert f"| FPN | 1 | {training['metrics']['mIoU']:.3f} |" in first.stdout
+    assert f"| FPN | 6 | 1 | {training['metrics']['mIoU']:.3f} |" in first.stdout
     output = tmp_path / "work_dirs/necks" / str(TRAINING) / OUTPUT
     assert "iteration 4/4  loss " in output.read_text()
     output.unlink()
