@@ -26,7 +26,7 @@ _PACKAGES = {
     "timm": ("timm",),
     "pycocotools": ("pycocotools",),
 }
-_CURE = "pip install -e . in the folder of hordet installs what is missing"
+_CURE = "pip install, of hordet's wheel or in its checkout (-e .), installs what is missing"
 
 
 def describe() -> tuple[list[str], list[str]]:
