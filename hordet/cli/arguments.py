@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from hordet.cli.imports import postpone_collection
 from hordet.errors import CheckpointError, did_you_mean
 
 if TYPE_CHECKING:
@@ -154,18 +155,19 @@ def read_run_config(arguments: argparse.Namespace) -> Config:
     # A wrong name or path is told before torch is imported, which takes seconds.
     path = find_config(arguments.config)
     require_file(vars(arguments).get("checkpoint"))
-    from hordet.checkpoints import trust_pickle
-    from hordet.config.load import parse_options
-    from hordet.engine.runner import read_config
-
+    with postpone_collection():
+        from hordet.checkpoints import trust_pickle
+        from hordet.config.load import parse_options
+        from hordet.engine.runner import read_config
     if arguments.trust_pickle:
         trust_pickle()
-    return read_config(
-        path,
-        options=parse_options(arguments.cfg_options),
-        work_dir=vars(arguments).get("work_dir"),
-        data_root=vars(arguments).get("data_root"),
-        launcher=vars(arguments).get("launcher", "none"),
-        tiny=arguments.tiny,
-        safe=arguments.safe_config,
-    )
+    with postpone_collection():  # the modules of the config's types are imported to check it
+        return read_config(
+            path,
+            options=parse_options(arguments.cfg_options),
+            work_dir=vars(arguments).get("work_dir"),
+            data_root=vars(arguments).get("data_root"),
+            launcher=vars(arguments).get("launcher", "none"),
+            tiny=arguments.tiny,
+            safe=arguments.safe_config,
+        )

@@ -12,7 +12,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, distribution
 
 from hordet import __version__
-from hordet.ops import status
+from hordet.ops import describe_operators
 
 # What is imported, and which distributions provide it: the original or a maintained fork.
 _PACKAGES = {
@@ -26,7 +26,7 @@ _PACKAGES = {
     "timm": ("timm",),
     "pycocotools": ("pycocotools",),
 }
-_CURE = "pip install -e . in the folder of hordet installs what is missing"
+_CURE = "pip install, of hordet's wheel or in its checkout (-e .), installs what is missing"
 
 
 def describe() -> tuple[list[str], list[str]]:
@@ -45,7 +45,7 @@ def describe() -> tuple[list[str], list[str]]:
             importlib.import_module(module)
         except Exception as error:  # a broken binary may raise anything
             faults.append(f"{module} cannot be imported ({type(error).__name__}: {error}); {_CURE}")
-    operators = status()
+    operators = describe_operators()
     lines.append(_line("operators", operators.message))
     if operators.provider == "none":
         faults.append(operators.message)

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hordet.cli.arguments import add_model, number_from, read_run_config
+from hordet.cli.imports import postpone_collection
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,14 +61,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict, print a line an image, and write."""
-    from tqdm import tqdm
+    with postpone_collection():
+        from tqdm import tqdm
 
-    from hordet.errors import ConfigError
-    from hordet.inference import Predictor
-    from hordet.inference.prediction import Instances, find_class_indices
-    from hordet.inference.sources import STDIN, find_sources
-    from hordet.inference.stream import describe_failure, predict_sources
-    from hordet.inference.writers import AnnotationIds, PredictionWriter, stops_everything
+        from hordet.errors import ConfigError
+        from hordet.inference import Predictor
+        from hordet.inference.prediction import Instances, find_class_indices
+        from hordet.inference.sources import STDIN, find_sources
+        from hordet.inference.stream import describe_failure, predict_sources
+        from hordet.inference.writers import AnnotationIds, PredictionWriter, stops_everything
 
     out = arguments.out or _free_folder()
     _take_any_name()

@@ -1,4 +1,4 @@
-"""Several processes of one job: connecting them, checking the data, and messages on lost ones."""
+"""Several processes of one job: connecting them, and messages on lost ones."""
 
 import os
 import re
@@ -8,14 +8,11 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import all_gather_object, get_rank, init_dist, is_distributed
+from mmengine.dist import get_rank, init_dist, is_distributed
 from mmengine.utils.dl_utils import set_multi_processing
 from torch.distributed import PrefixStore
 
-from hordet.datasets.checks.before_training import check_datasets
-from hordet.datasets.plain_copies import use_copies
-from hordet.datasets.shapes.cache import draw_missing_shapes
-from hordet.errors import DatasetError, LostProcessError, UserError
+from hordet.errors import LostProcessError, UserError
 
 # In these words gloo, NCCL and torch's store report that another process has ended.
 _GONE = "closed by peer|reset by peer|Broken pipe|remote process exited|communicator was aborted"
@@ -93,32 +90,3 @@ def explain_lost_processes() -> Iterator[None]:
             "reason is in the output of that process and in the launcher's summary below. The same "
             "command with --resume continues from the last checkpoint"
         ) from error
-
-
-def check_data(cfg: Config) -> None:
-    """Draw and check the data in one process a machine; the others wait and learn what it found.
-
-    Args:
-        cfg: The config, with its `launcher`; processes that are not connected yet are connected.
-            Annotation files that mmdet cannot read as they are give way to plain copies.
-
-    Raises:
-        DatasetError: The data of any machine do not fit the config; raised in every process.
-    """
-    connect_processes(cfg)
-    failure: Exception | None = None
-    copies: dict[str, str] = {}
-    local_rank = int(os.environ.get("LOCAL_RANK", get_rank())) if is_distributed() else 0
-    if local_rank == 0:
-        try:
-            draw_missing_shapes(cfg)
-            copies = check_datasets(cfg)
-        except Exception as error:  # after any error the others must not wait forever
-            failure = error
-    found = all_gather_object((str(failure) if failure else None, copies))
-    if failure:
-        raise failure
-    for message, _ in found:
-        if message:
-            raise DatasetError(message)
-    use_copies(cfg, found[max(0, get_rank() - local_rank)][1])  # of this machine

@@ -18,11 +18,11 @@ from hordet.config.names import find_config
 from hordet.datasets.roots import set_data_root
 from hordet.engine.amp import PREDICTIONS, Float32Hook
 from hordet.engine.console import make_quiet
+from hordet.engine.data import check_data
 from hordet.engine.hooks.console import ConsoleHook
 from hordet.engine.lock import lock_work_dir
 from hordet.engine.modes import compile_regions
 from hordet.engine.prepare import fit_to_machine, prepare_test, prepare_training
-from hordet.engine.processes import check_data
 from hordet.errors import ConfigError
 from hordet.layers.layout import use_channels_last
 from hordet.ops.upstream import is_news

@@ -73,7 +73,7 @@ class SegTTAModel(MmsegSegTTAModel):
             model.data_preprocessor({"inputs": [image], "data_samples": [sample]}, False)
             for image, sample in views
         ]
-        for strip in model.strips(largest, size):
+        for strip in model.divide_into_strips(largest, size):
             for band in self._bands(strip):
                 total: Tensor | None = None
                 for view in prepared:

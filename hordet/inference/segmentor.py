@@ -99,7 +99,7 @@ class EncoderDecoder(MmsegEncoderDecoder):
                 super().predict(image[None], [sample])
                 continue
             classes = torch.empty(1, *size, dtype=torch.long, device=inputs.device)
-            for part in self.strips(image.shape[1:], size):
+            for part in self.divide_into_strips(image.shape[1:], size):
                 for place, logits in self.rectangle_rows(image, sample.metainfo, part):
                     classes[0, place.top : place.bottom, place.left : place.right] = self.decide(
                         logits.sigmoid() if self.out_channels == 1 else logits
@@ -113,7 +113,9 @@ class EncoderDecoder(MmsegEncoderDecoder):
             return (scores[0] > self.decode_head.threshold).long()
         return scores.argmax(dim=0)
 
-    def strips(self, size: tuple[int, int], out_size: tuple[int, int]) -> list[Rectangle]:
+    def divide_into_strips(
+        self, size: tuple[int, int], out_size: tuple[int, int]
+    ) -> list[Rectangle]:
         """Divide an image so that the buffer of windows takes up to half of the limit.
 
         Args:

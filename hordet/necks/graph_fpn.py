@@ -20,7 +20,7 @@ from hordet.necks.graph_node import (
     build_fusion,
     build_projection,
 )
-from hordet.necks.topologies import Node, build_topology, output_names
+from hordet.necks.topologies import Node, build_topology, list_outputs
 from hordet.registry import MODELS
 
 # What the options allow that are one word.
@@ -142,7 +142,7 @@ class GraphFPN(BaseModule):
             steps = [] if extra else [build_projection(last, out_channels, norm)]
             self.extra_levels.append(nn.Sequential(*steps, build_down_step(out_channels)))
         nodes = build_topology(topology, num_outs)
-        self.outputs = output_names(nodes)
+        self.outputs = list_outputs(nodes)
         self.level_of = {f"in{level}": level for level in range(num_outs)}
         self.level_of |= {node.name: node.level for node in nodes}
         # The maps of the backbone have another width; only the first run takes them.

@@ -104,7 +104,7 @@ def build_topology(
     return nodes
 
 
-def output_names(nodes: Sequence[Node]) -> list[str]:
+def list_outputs(nodes: Sequence[Node]) -> list[str]:
     """Return the names of the outputs, finest first: the last node of each level."""
     last = {node.level: node.name for node in nodes}
     return [last[level] for level in sorted(last)]
@@ -162,7 +162,7 @@ def _faults(nodes: Sequence[Node], num_levels: int) -> list[str]:
 
 def _unused(nodes: Sequence[Node], num_levels: int) -> list[str]:
     """Return the nodes and entering maps that lead to no output: they would never be trained."""
-    used = set(output_names(nodes))
+    used = set(list_outputs(nodes))
     for node in reversed(nodes):
         if node.name in used:
             used.update(node.inputs)

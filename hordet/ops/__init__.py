@@ -2,9 +2,9 @@
 
 mmcv-lite is mmcv without its compiled module `mmcv._ext`, so `import mmcv.ops` fails there, and
 `import mmdet` too. `install()` provides this module by torchvision's operators and plain torch. If
-a compiled mmcv is installed, that one is used. `status()` tells which of them is in use. It does
-the same for `panopticapi`, which mmdet's panoptic data sets and metric import, and which is not on
-PyPI.
+a compiled mmcv is installed, that one is used. `describe_operators()` tells which of them is in
+use. It does the same for `panopticapi`, which mmdet's panoptic data sets and metric import, and
+which is not on PyPI.
 """
 
 import importlib
@@ -67,7 +67,7 @@ class OperatorStatus:
     message: str
 
 
-def status() -> OperatorStatus:
+def describe_operators() -> OperatorStatus:
     """Import `mmcv.ops` and return which operators it uses; nothing is raised."""
     try:
         mmcv = importlib.import_module("mmcv")

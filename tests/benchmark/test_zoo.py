@@ -1,11 +1,10 @@
 """The zoo's table: published figures beside ours, and what the tool writes."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import yaml
+from in_process import run_words
 
 from hordet.benchmark.complexity import Complexity
 from hordet.benchmark.zoo import ZooRow, count_configs, format_zoo_table, read_metafiles
@@ -85,10 +84,9 @@ def test_without_metafiles(tmp_path):
     assert read_metafiles(tmp_path) == {}
 
 
-def test_tool(zoo, repository):
+def test_tool(zoo):
     def run(*words):
-        command = [sys.executable, str(repository / "tools" / "benchmark.py"), "complexity", *words]
-        return subprocess.run(command, capture_output=True, text=True, cwd=zoo)
+        return run_words("benchmark", "complexity", *words, folder=zoo)
 
     files = ["--markdown", "d/zoo.md", "--json", "zoo.json"]
     result = run("configs/a/one.py", "--shape", "64", "32", *files)
@@ -104,7 +102,6 @@ def test_tool(zoo, repository):
     missing = run("configs/a/on.py")
     assert missing.returncode == 2 and "|" not in missing.stdout
     assert "error: no config file at configs/a/on.py" in missing.stderr
-    # These end before anything heavy is imported.
     nothing = run()
     assert nothing.returncode == 2 and "--all is required" in nothing.stderr
     assert "--markdown FILE" in run("--help").stdout

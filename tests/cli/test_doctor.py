@@ -32,7 +32,9 @@ def test_two_providers_of_one_package_are_a_fault(monkeypatch):
 def test_broken_operators_are_a_fault(monkeypatch):
     from hordet.ops import OperatorStatus
 
-    monkeypatch.setattr(doctor, "status", lambda: OperatorStatus("none", "broken; install mmcv"))
+    monkeypatch.setattr(
+        doctor, "describe_operators", lambda: OperatorStatus("none", "broken; install mmcv")
+    )
     lines, faults = doctor.describe()
     assert faults == ["broken; install mmcv"]
     assert any(line.startswith("operators") and "broken" in line for line in lines)

@@ -4,12 +4,16 @@ Each subcommand is a process of its own, which says at its end what of `WATCHED`
 Those of `hordet train` are of a run whose first iteration is done.
 """
 
+import gc
 import json
 import os
 import subprocess
 import sys
+import textwrap
 
 import pytest
+
+from hordet.cli.imports import postpone_collection
 
 DETECTION = "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
 SEGMENTATION = "configs/shapes/upernet_hornet-nano_horuperhead_1k.py"
@@ -19,6 +23,7 @@ WATCHED = {
     *("torchvision", "torchvision.models", "timm", "mmengine", "mmcv", "mmdet", "mmseg"),
     *("matplotlib", "matplotlib.pyplot", "scipy", "pandas", "shapely", "sahi", "onnx"),
     *("onnxruntime", "gradio", "tensorboard", "jinja2", "prettytable", "faster_coco_eval"),
+    *("torch._inductor", "triton", "sklearn", "pkg_resources", "mmdet.apis", "mmseg.apis"),
 }
 MODEL = {"torch", "torchvision", "mmengine", "mmcv"}
 DETECTOR = MODEL | {"mmdet", "shapely"}  # mmdet's masks import shapely
@@ -128,6 +133,43 @@ def test_train_imports_neither_compiler_nor_the_other_task(
 def test_check_imports_no_other_task(imports_of, repository):
     found = imports_of("check", repository / DETECTION, "--tiny", "--jobs", "1")
     assert found <= DETECTOR | RUN
+
+
+def test_the_collector_rests_during_imports_and_returns(monkeypatch):
+    calls = []
+    monkeypatch.setattr(gc, "freeze", lambda: calls.append("freeze"))
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: len(calls))
+    assert gc.isenabled()
+    for _ in range(2):
+        with pytest.raises(ImportError), postpone_collection():
+            assert not gc.isenabled()
+            raise ImportError
+        assert gc.isenabled()
+    # What a second command of the process has made is not kept for good.
+    assert calls == ["freeze"]
+    gc.disable()
+    try:
+        with postpone_collection():
+            pass
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_infer_collects_nothing_of_what_it_imports():
+    """The libraries are imported while the collector rests: nothing is left to look through."""
+    code = """
+        import gc, json
+        passes = []
+        gc.callbacks.append(lambda phase, info: passes.append(info["generation"]))
+        from hordet.cli import main
+        assert main(["infer", "none.py", "none.pth", "none.png"]) == 2
+        import sys
+        print(json.dumps([2 in passes, "mmengine" in sys.modules, gc.get_freeze_count() > 10**5]))
+    """
+    run = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)]
+    printed = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert json.loads(printed.splitlines()[-1]) == [False, True, True]
 
 
 @pytest.mark.slow

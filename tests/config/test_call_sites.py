@@ -39,6 +39,17 @@ OF_MODULES = {
 }
 
 
+def name_of(function):
+    """Return what is called, such as `torch.load`, up to its first bracket."""
+    parts, node = [], function
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if isinstance(node, ast.Name):
+        return ".".join([node.id, *reversed(parts)])
+    return ast.unparse(function).partition("(")[0]
+
+
 def calls_of(path):
     """Yield function and callee of every call in a file that turns text into code."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -54,7 +65,7 @@ def calls_of(path):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             within = f"{within}.{node.name}" if within else node.name
         if isinstance(node, ast.Call):
-            callee = ast.unparse(node.func).partition("(")[0]
+            callee = name_of(node.func)
             last = callee.rpartition(".")[2]
             known = last in SINKS and not (last == "eval" and "." in callee)
             known |= callee in OF_MODULES or callee.startswith("subprocess.")

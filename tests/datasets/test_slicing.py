@@ -1,12 +1,11 @@
 """Patches of a COCO data set hold what their part of the large image holds."""
 
 import json
-import subprocess
-import sys
 
 import cv2
 import numpy as np
 import pytest
+from in_process import run_words
 from mmengine.registry import init_default_scope
 from pycocotools import mask as coco_mask
 
@@ -190,13 +189,10 @@ def test_what_cannot_be_cut(data, tmp_path):
     assert not (tmp_path / "new" / "annotations" / "train.json").exists()
 
 
-def test_the_tool(data, tmp_path, repository):
+def test_the_tool(data, tmp_path):
     def run(*options):
-        command = [sys.executable, str(repository / "tools" / "slice_dataset.py")]
         paths = [data / "annotations" / "train.json", data / "train", tmp_path / "out"]
-        return subprocess.run(
-            [*command, *map(str, paths), *options], capture_output=True, text=True
-        )
+        return run_words("slice", *paths, *options, folder=tmp_path)
 
     wrong = run("--patch-size", "0")
     assert wrong.returncode == 2 and "error: patch_size is 0; it must be" in wrong.stderr

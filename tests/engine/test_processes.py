@@ -1,4 +1,4 @@
-"""Data are checked once a machine, and every process learns what was found."""
+"""Processes of one job meet, also after a restart; a lost one is told in words."""
 
 import json
 import multiprocessing
@@ -8,70 +8,10 @@ import signal
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dist import all_gather_object
 
 from hordet.engine import processes
-from hordet.engine.runner import read_config
-from hordet.errors import DatasetError, UserError
-
-
-def check_as_one_of_two(rank, folder, fault):
-    """Check data in a process of two, and write down what it raised and whether it looked."""
-    os.environ["LOCAL_RANK"] = str(rank)
-    looked = []
-
-    def check(cfg):
-        looked.append(rank)
-        if fault:
-            raise fault
-
-    processes.check_datasets = check
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
-    )
-    raised = None
-    try:
-        processes.check_data(Config(dict(launcher="pytorch")))
-    except Exception as error:
-        raised = f"{type(error).__name__}: {error}"
-    (folder / f"{rank}.json").write_text(json.dumps([looked, raised]))
-
-
-@pytest.mark.parametrize(
-    ("fault", "own", "told"),
-    [
-        (None, None, None),
-        (DatasetError("no file"), "DatasetError: no file", "DatasetError: no file"),
-        (OSError("disk"), "OSError: disk", "DatasetError: disk"),
-    ],
-    ids=["good", "faulty", "broken"],
-)
-def test_one_process_checks_the_data_and_all_learn_of_it(tmp_path, fault, own, told):
-    start = multiprocessing.get_context("fork").Process
-    both = [start(target=check_as_one_of_two, args=(k, tmp_path, fault)) for k in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(60)
-    assert [process.exitcode for process in both] == [0, 0]
-    results = [json.loads((tmp_path / f"{k}.json").read_text()) for k in range(2)]
-    assert results == [[[0], own], [[], told]]
-
-
-def test_processes_that_do_not_know_one_another_meet_first(monkeypatch):
-    done = []
-    monkeypatch.setattr(
-        processes, "set_multi_processing", lambda **settings: done.append(("settings", settings))
-    )
-    monkeypatch.setattr(processes, "init_dist", lambda *args, **kw: done.append((args, kw)))
-    monkeypatch.setattr(processes, "check_datasets", lambda cfg: done.append("checked"))
-    with pytest.raises(UserError, match="--launcher slurm gives each process a GPU"):
-        processes.check_data(Config(dict(launcher="slurm")))
-    done.clear()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    env_cfg = dict(mp_cfg=dict(mp_start_method="fork"), dist_cfg=dict(backend="nccl"))
-    processes.check_data(Config(dict(launcher="slurm", env_cfg=env_cfg)))
-    settings = dict(mp_start_method="fork", distributed=True)
-    assert done == [("settings", settings), (("slurm",), dict(backend="nccl")), "checked"]
+from hordet.errors import UserError
 
 
 def meet_and_die(rank, number, port, folder):
@@ -83,7 +23,7 @@ def meet_and_die(rank, number, port, folder):
         os.environ[name] = str(value)
     dist_cfg = dict(backend="gloo")
     processes.connect_processes(Config(dict(launcher="pytorch", env_cfg=dict(dist_cfg=dist_cfg))))
-    met = processes.all_gather_object(f"{number}.{rank}")
+    met = all_gather_object(f"{number}.{rank}")
     (folder / f"{number}.{rank}.json").write_text(json.dumps(met))
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -135,19 +75,3 @@ def test_a_lost_process_in_words(monkeypatch, message):
     monkeypatch.setattr(processes, "is_distributed", lambda: False)
     with pytest.raises(RuntimeError, match="^Broken pipe"), processes.explain_lost_processes():
         raise RuntimeError("Broken pipe")
-
-
-def test_images_are_drawn_before_the_data_are_checked(tmp_path, monkeypatch):
-    monkeypatch.setenv("HORDET_CACHE", str(tmp_path))
-    cfg = read_config("shapes/upernet_hornet-nano_horuperhead_1k")
-    assert not list(tmp_path.iterdir())
-    processes.check_data(cfg)
-    images = list(tmp_path.glob("shapes-4ad86ac5e02b/*/*.png"))
-    assert len(images) == 500
-
-
-def test_one_process_checks_whatever_its_environment_says(monkeypatch):
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    with pytest.raises(DatasetError, match="There is no folder nowhere"):
-        dataset = dict(type="mmdet.CocoDataset", data_root="nowhere")
-        processes.check_data(Config(dict(train_dataloader=dict(dataset=dataset))))

@@ -4,12 +4,10 @@ import contextlib
 import copy
 import io
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from in_process import run_words
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -236,11 +234,9 @@ def test_the_benchmark_measures_and_compares():
     assert coco_benchmark.format_evaluation_table(rows).count("\n") == 4
 
 
-def test_the_tool_scores_a_result_file(repository, tmp_path):
+def test_the_tool_scores_a_result_file(tmp_path):
     def run(*options):
-        command = [sys.executable, repository / "tools/evaluate.py", *options]
-        environment = os.environ | {"PYTHONPATH": str(repository)}
-        return subprocess.run(command, capture_output=True, text=True, env=environment)
+        return run_words("evaluate", *options, folder=tmp_path)
 
     truth, results = tmp_path / "truth.json", tmp_path / "results.json"
     truth.write_text(json.dumps(small_truth()))

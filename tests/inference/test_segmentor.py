@@ -202,7 +202,7 @@ def test_a_limit_decides_the_parts():
     model = segmentor(memory_limit=2.0)
     assert model.fits((512, 683), (512, 683)) and not model.fits((3648, 5472), (9000, 9000))
     model.memory_limit = 64 * 1000 * 5 * 4 * 2 / module.GIB  # a buffer 1000 wide
-    strips = model.strips((3000, 2500), (3000, 2500))
+    strips = model.divide_into_strips((3000, 2500), (3000, 2500))
     assert [(s.left, s.right) for s in strips] == [(0, 833), (833, 1666), (1666, 2500)]
     with pytest.raises(ValueError, match="memory_limit is 0; it must be above 0"):
         segmentor(memory_limit=0)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hordet.necks.topologies import Node, bifpn, build_topology, output_names, pafpn
+from hordet.necks.topologies import Node, bifpn, build_topology, list_outputs, pafpn
 
 
 def test_bifpn_is_figure_3():
@@ -39,7 +39,7 @@ def test_published_topologies_pass_the_checks(name, levels):
     nodes = build_topology(name, levels)
     assert build_topology(nodes, levels) == nodes
     assert build_topology([node._asdict() for node in nodes], levels) == nodes
-    assert output_names(nodes) == [f"out{i}" for i in range(levels)]
+    assert list_outputs(nodes) == [f"out{i}" for i in range(levels)]
 
 
 def node(name, level, *inputs):

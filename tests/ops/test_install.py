@@ -9,7 +9,7 @@ import pytest
 
 import hordet
 from hordet.errors import MissingOperatorError
-from hordet.ops import ExtensionFinder, OperatorStatus, install, status
+from hordet.ops import ExtensionFinder, OperatorStatus, describe_operators, install
 from hordet.ops.extension import OPERATORS, populate
 
 
@@ -68,7 +68,7 @@ def with_extension(source, action):
     return f"""
         from pathlib import Path
         import hordet, mmcv
-        from hordet.ops import status
+        from hordet.ops import describe_operators
         Path("_ext.py").write_text({source!r})
         mmcv.__path__.append(str(Path.cwd()))
         {action}
@@ -81,7 +81,7 @@ def test_compiled_module_is_used_untouched(tmp_path):
         import mmcv._ext, mmcv.ops
         print(mmcv._ext.__file__)
         print(mmcv._ext.nms, mmcv.ops.get_compiler_version())
-        print(status().provider)
+        print(describe_operators().provider)
     """
     lines = run(with_extension(source, action), tmp_path)
     assert lines[0] == str(tmp_path / "_ext.py")
@@ -97,7 +97,7 @@ def test_compiled_module_is_used_untouched(tmp_path):
     ids=["of another torch", "of another mmcv"],
 )
 def test_broken_compiled_module_is_reported(tmp_path, source, cause):
-    action = "print(status().provider, status().message)"
+    action = "print(describe_operators().provider, describe_operators().message)"
     (line, *_) = run(with_extension(source, action), tmp_path)
     assert line.startswith("none the compiled operators at ")
     assert cause in line and str(tmp_path / "_ext.py") in line
@@ -106,12 +106,12 @@ def test_broken_compiled_module_is_reported(tmp_path, source, cause):
 
 def test_missing_mmcv_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "mmcv", None)
-    found = status()
+    found = describe_operators()
     assert found.provider == "none" and "pip install mmcv-lite" in found.message
 
 
 def test_status_here():
-    found = status()
+    found = describe_operators()
     assert isinstance(found, OperatorStatus)
     assert found.provider in ("torchvision", "mmcv")
     loader = importlib.import_module("mmcv._ext").__spec__.loader

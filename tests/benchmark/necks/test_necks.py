@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from in_process import run_words
 
 from hordet.benchmark.necks import costs, report
 from hordet.benchmark.necks.plan import (
@@ -266,17 +267,13 @@ def test_failures_are_told_and_the_others_go_on(tmp_path):
 def command(tmp_path):
     """The command of a dry run in a folder of the test."""
     name = str(TRAINING)
-    return [sys.executable, str(ROOT / "tools/benchmark.py"), "necks", name, "--tiny", "--jobs=1"]
+    words = ["benchmark", "necks", name, "--tiny", "--jobs=1"]
+    return [sys.executable, "-m", "hordet", *words]
 
 
 def test_the_tool_goes_on_where_it_was(command, tmp_path):
-    def run(*options):
-        result = subprocess.run(
-            [*command, *options, "--markdown", "necks.md"],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-        )
+    def run():
+        result = run_words(*command[3:], "--markdown", "necks.md", folder=tmp_path)
         assert result.returncode == 0, result.stderr
         return result
 
