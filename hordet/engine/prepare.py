@@ -17,6 +17,7 @@ from hordet import checkpoints
 from hordet.config.faults import walk_dicts
 from hordet.datasets.roots import list_metrics
 from hordet.datasets.shapes.cache import SHAPES, locate_shapes
+from hordet.engine.determinism import prepare_determinism
 from hordet.engine.trackers import add_trackers
 from hordet.errors import CheckpointWarning, ConfigError
 from hordet.registry import MODELS
@@ -33,6 +34,7 @@ def fit_to_machine(cfg: Config, work_dir: str, launcher: str) -> None:
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'. Under torchrun 'none' becomes 'pytorch'.
     """
     locate_data(cfg)
+    _choose_loops(cfg)
     cfg.work_dir = work_dir
     if launcher == "none" and "WORLD_SIZE" in os.environ and "LOCAL_RANK" in os.environ:
         launcher = "pytorch"
@@ -55,6 +57,14 @@ def locate_data(cfg: Config) -> None:
         for key, value in list(part.items()):
             if isinstance(value, str) and (value + "/").startswith(SHAPES + "/"):
                 part[key] = root + value.removeprefix(SHAPES)
+
+
+def _choose_loops(cfg: Config) -> None:
+    """Put the loops whose `fp16` means the same on every device in the place of mmengine's."""
+    for key, name in (("val_cfg", "ValLoop"), ("test_cfg", "TestLoop")):
+        loop = cfg.get(key)
+        if loop and loop.get("fp16") and loop.get("type", name) == name:
+            loop["type"] = f"hordet.{name}"
 
 
 def _fit_to_cpu(cfg: Config) -> None:
@@ -100,6 +110,7 @@ def prepare_training(
     """
     if amp:
         _mix_precision(cfg.optim_wrapper, amp)
+    prepare_determinism(cfg)
     if seed is not None:
         cfg.randomness = {**(cfg.get("randomness") or {}), "seed": seed}
     if auto_scale_lr:

@@ -18,6 +18,7 @@ from hordet.config.names import find_config
 from hordet.datasets.roots import set_data_root
 from hordet.engine.amp import PREDICTIONS, Float32Hook
 from hordet.engine.console import make_quiet
+from hordet.engine.determinism import allow_unordered_kernels
 from hordet.engine.hooks.console import ConsoleHook
 from hordet.engine.lock import lock_work_dir
 from hordet.engine.modes import compile_regions
@@ -180,6 +181,7 @@ def _build_runner(cfg: Config, minimum_share: float, verbose: bool) -> Runner:
         checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
     runner_class: type[Any] = choose_runner_class(cfg)
     runner = (runner_class if verbose else make_quiet(runner_class)).from_cfg(cfg)
+    allow_unordered_kernels()
     if not verbose:
         runner.register_hook(ConsoleHook())
     runner.register_hook(Float32Hook(cfg.get("float32_modules", PREDICTIONS)))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,12 @@ class FiniteLossHook(Hook):
         after = get_random_state()
         set_random_state(self._before[0])
         try:
-            found = find_first_not_finite(_plain(runner.model), data_batch)
+            # In the step's own precision: what overflows in float16 may be finite in float32.
+            # Of several optimizers the model itself knows which autocast it uses where.
+            wrapper: Any = runner.optim_wrapper
+            single = not hasattr(wrapper, "optim_wrappers")
+            with wrapper.optim_context(runner.model) if single else nullcontext():
+                found = find_first_not_finite(_plain(runner.model), data_batch)
         except Exception as error:  # it must not hide what it explains
             found = f"unknown ({type(error).__name__} in the forward pass: {error})"
         finally:

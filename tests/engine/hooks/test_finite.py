@@ -138,3 +138,25 @@ def test_a_loss_scaler_leaves_its_step_out_by_itself(fused):
         assert hook._wrong is None
         assert torch.equal(before, weight) == overflow
         assert (scaler.get_scale() < scale) == overflow
+
+
+def test_the_origin_is_searched_in_the_precision_of_the_step(toy_run):
+    """A module that is wrong in bfloat16 alone is found; in float32 it would be finite."""
+
+    class Narrow(torch.nn.Module):
+        def forward(self, x):
+            return x / (x.dtype == torch.float32)
+
+    runner = toy_run([FiniteLossHook()])
+    runner.model.narrow = Narrow()
+    linear = runner.model.linear
+
+    def forward(inputs, data_samples=None, mode="tensor"):
+        return dict(loss=runner.model.narrow(linear(torch.stack(inputs))).float().sum())
+
+    runner.model.forward = forward
+    runner.optim_wrapper = dict(
+        type="hordet.Bfloat16OptimWrapper", optimizer=dict(type="SGD", lr=0.1)
+    )
+    with pytest.raises(FloatingPointError, match=r"begins in: narrow \(Narrow\)"):
+        runner.train()
