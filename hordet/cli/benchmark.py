@@ -148,7 +148,8 @@ def speed_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME[:FORM][:DTYPE]",
         help="component or config; form eager, channels-last, deployed, compiled, naive, "
-        "naive-malloc; dtype float32, tf32 (CUDA), bfloat16, float16. The first is what the others are compared with",
+        "naive-malloc; dtype float32, tf32 (CUDA), bfloat16, float16. The first is what the "
+        "others are compared with",
     )
     add("--pass", dest="kind", choices=["forward", "training", "pipeline"], default="forward")
     add("--repeats", type=int, default=15, help="turns of each candidate (default: 15)")

@@ -45,6 +45,16 @@ class Bfloat16OptimWrapper(OptimWrapper):
             yield
 
 
+def set_tf32(enabled: bool) -> None:
+    """Let a GPU round float32 products and convolutions to TF32 from now on, or let it not.
+
+    Args:
+        enabled: As of `use_tf32`.
+    """
+    torch.set_float32_matmul_precision("high" if enabled else "highest")
+    torch.backends.cudnn.allow_tf32 = enabled
+
+
 @contextmanager
 def use_tf32(enabled: bool) -> Iterator[None]:
     """Inside, let a GPU round float32 products and convolutions to TF32, or let it not.
@@ -56,8 +66,7 @@ def use_tf32(enabled: bool) -> Iterator[None]:
         enabled: For both.
     """
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if enabled else "highest")
-    torch.backends.cudnn.allow_tf32 = enabled
+    set_tf32(enabled)
     try:
         yield
     finally:

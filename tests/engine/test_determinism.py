@@ -1,4 +1,4 @@
-"""`randomness.deterministic=True`: a run that repeats where kernels allow, and goes on elsewhere."""
+"""`randomness.deterministic=True`: a run that repeats where kernels allow, and else goes on."""
 
 import os
 from pathlib import Path
