@@ -266,7 +266,7 @@ def _differentiate(
 ) -> list[Tensor]:
     """Return all outputs and all gradients, each in one float64 vector."""
     module = copy.deepcopy(module).to(device, dtype)
-    xs = [x.to(device, dtype).requires_grad_() for x in inputs]
+    xs = [x.detach().clone().to(device, dtype).requires_grad_() for x in inputs]
     with check.precision(mode, device):
         outs = module(xs if len(xs) > 1 else xs[0])
     outs = [outs] if isinstance(outs, Tensor) else list(outs)
@@ -310,7 +310,7 @@ def compare_operators(check: GpuCheck) -> None:
         ),
         "deformable attention": (attend, [value, places, shares]),
         "focal loss": (
-            lambda x: sigmoid_focal_loss(x, labels.to(x.device), reduction="none"),
+            lambda x: sigmoid_focal_loss(x, labels.to(x.device), 2.0, 0.25, None, "none"),
             [logits],
         ),
     }
@@ -333,7 +333,7 @@ def _compare_on_devices(
 ) -> dict[str, Any]:
     found = []
     for device in ("cpu", check.device):
-        own = [x.to(device).requires_grad_() for x in inputs]
+        own = [x.detach().clone().to(device).requires_grad_() for x in inputs]
         out = function(*own)
         grads = torch.autograd.grad(out.square().sum(), own)
         found.append(torch.cat([each.detach().flatten().cpu() for each in (out, *grads)]))
