@@ -371,7 +371,9 @@ def _train(
     cfg = read_config(find_config(leaf), tiny=True, work_dir=work_dir, options=options)
     cfg.default_hooks.checkpoint.update(by_epoch=False, interval=1)
     cfg.experiment_name = f"{name}_{time.time()}"
-    runner = build_training_runner(cfg, amp=amp, resume=resume, seed=0, force=True)
+    # By mmengine's log, of which errors alone are shown: the check prints one table.
+    settings = dict(amp=amp, resume=resume, seed=0)
+    runner = build_training_runner(cfg, force=True, verbose=True, **settings)
     if stop:
         runner.register_hook(_StopHook(stop))
     with suppress(KeyboardInterrupt) if stop else nullcontext():

@@ -57,7 +57,8 @@ class MaxIoUAssigner(MmdetMaxIoUAssigner):
                 taken = torch.zeros_like(assigned).scatter_reduce(0, best_box, numbers, "amax")
             assigned = torch.where(taken > 0, taken, assigned)
 
-        labels = torch.where(assigned > 0, gt_labels[(assigned - 1).clamp(min=0)], -1)
+        labels = gt_labels[(assigned - 1).clamp(min=0)].to(assigned)
+        labels = torch.where(assigned > 0, labels, -1)
         return AssignResult(number, assigned, largest, labels=labels)
 
 
