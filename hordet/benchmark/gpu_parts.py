@@ -1,6 +1,7 @@
 """The parts of the check of a GPU; each adds rows to a `GpuCheck`."""
 
 import copy
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -38,7 +39,6 @@ SEGMENTOR = "shapes/upernet_hornet-nano_horuperhead_1k"
 HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 # Largest |found - float64| / |float64| over all outputs; of all gradients four times as much.
 TOLERANCES = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 6e-2, "float16": 1e-2}
-STEPS = 4  # of a training of the check
 
 
 @dataclass(frozen=True)
@@ -388,17 +388,21 @@ def train_tasks(check: GpuCheck) -> None:
         check.skip("compiled regions, float32 and float16", "a CPU compiles for minutes")
     else:
         runs = [(False, False), ("bfloat16", False), ("float16", False), ("bfloat16", True)]
-    for leaf in (DETECTOR, SEGMENTOR):
-        for amp, compiled in runs:
-            words = f"{leaf.split('_')[0]}, {amp or 'float32'}{', compiled' if compiled else ''}"
-            name = f"train{len(check.rows)}"
+    # Compiled ones come last: compilers take long, and the part has its seconds.
+    for amp, compiled in runs:
+        for leaf in (DETECTOR, SEGMENTOR):
+            kind = f"{amp or 'float32'}{', compiled' if compiled else ''}"
+            settings = dict(amp=amp, compiled=compiled)
+            train = partial(_train_once, check, leaf, f"train{len(check.rows)}", **settings)
+            check.attempt(f"{leaf.split('_')[0]}, {kind}", train)
 
-            def train(leaf: str = leaf, name: str = name, **settings: Any) -> dict[str, Any]:
-                runner = _train(check, leaf, name, **settings)
-                loss = float(runner.message_hub.get_scalar("train/loss").current())
-                return dict(iterations=runner.iter, loss=loss)
 
-            check.attempt(words, partial(train, amp=amp, compiled=compiled))
+def _train_once(check: GpuCheck, leaf: str, name: str, **settings: Any) -> dict[str, Any]:
+    runner = _train(check, leaf, name, **settings)
+    loss = float(runner.message_hub.get_scalar("train/loss").current())
+    if not math.isfinite(loss):
+        raise RuntimeError(f"the loss is {loss}")
+    return dict(iterations=runner.iter, loss=loss)
 
 
 def resume_training(check: GpuCheck) -> None:
