@@ -173,6 +173,7 @@ def test_deformable_attention_samples_at_float32_locations(monkeypatch):
     monkeypatch.setattr(attention.ext_module, "ms_deform_attn_forward", look)
     torch.manual_seed(0)
     layer = attention.MultiScaleDeformableAttention(8, 2, 1, 2, dropout=0.0, batch_first=True)
+    torch.nn.init.normal_(layer.sampling_offsets.weight, std=0.5)
     layer.train(False)
     shapes, starts = torch.tensor([[2, 128]]), torch.tensor([0])
     inputs = dict(
@@ -190,4 +191,4 @@ def test_deformable_attention_samples_at_float32_locations(monkeypatch):
     exact, mixed = given
     assert mixed.dtype == torch.float32
     pixels = (mixed - exact).abs().max() * 128
-    assert pixels < 0.02  # in bfloat16 it is above 0.2
+    assert pixels < 1e-3  # offsets in bfloat16 miss by some 0.01, locations by more than 0.2
