@@ -48,6 +48,9 @@ MODELS = RoomRegistry(
     scope="hordet",
     locations=["hordet.backbones", "hordet.necks", "hordet.heads", "hordet.inference"],
 )
+TASK_UTILS = RoomRegistry(
+    "task util", parent=mmengine.TASK_UTILS, scope="hordet", locations=["hordet.heads"]
+)
 DATASETS = RoomRegistry(
     "dataset", parent=mmengine.DATASETS, scope="hordet", locations=["hordet.datasets"]
 )

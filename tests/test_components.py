@@ -144,6 +144,11 @@ ROWS = {
     "uper-official": (uper(init="official"), "pyramid", FOUR[:1]),
     "eseg": (eseg(norm_cfg=dict(type="BN")), "levels", FOUR[:1]),
     "eseg-sum": (eseg(num_convs=0, weight_method="sum"), "levels", FOUR[:1]),
+    "fcn-mask": (
+        row("FCNMaskHead", num_convs=1, in_channels=16, conv_out_channels=16, num_classes=5),
+        "map",
+        [(32, 48)],
+    ),
     "rle-mask": (
         row("RleMaskHead", num_convs=1, in_channels=16, conv_out_channels=16, num_classes=5),
         "map",

@@ -211,6 +211,8 @@ def _check_unrun(name, words):
 
 def _smallest(words):
     """Return the words behind `hordet` for a run of seconds."""
+    if "--gpu" in words:
+        return [*words, "--dry-run", "--parts", "kernels"]
     if words[0] == "benchmark":
         return [*words, *SMALLEST.get(words[1], [])]
     exported = any(word.endswith(".onnx") for word in words)  # has the size of the config

@@ -2,7 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from hordet.registry import MODELS
 
 Pass = Literal["forward", "training", "pipeline"]
 FORMS = ("eager", "channels-last", "deployed", "compiled", "naive", "naive-malloc")
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "tf32", "bfloat16", "float16")
 # An image that COCO's recipes resize to 800 x 1088, and its four levels of 256 channels each.
 IMAGE, STRIDES, CHANNELS = (800, 1088), (4, 8, 16, 32), 256
 CROP = (512, 512)
@@ -34,7 +34,8 @@ class Candidate:
             batch norms folded); 'compiled' (its regions by torch.compile); 'naive' (the published
             equations, channels first); 'naive-malloc' (the same with torch's default
             allocator).
-        dtype: 'float32', or 'bfloat16' for autocast.
+        dtype: 'float32'; 'tf32', float32 whose products a GPU rounds to TF32; 'bfloat16' or
+            'float16' for autocast.
     """
 
     name: str
@@ -76,7 +77,9 @@ class Candidate:
 
     def autocast(self, device: str) -> AbstractContextManager:
         """Return the context in which its forward pass runs."""
-        return torch.autocast(device, torch.bfloat16, enabled=self.dtype == "bfloat16")
+        if self.dtype in ("bfloat16", "float16"):
+            return torch.autocast(device, getattr(torch, self.dtype))
+        return nullcontext()
 
 
 class Levels(nn.Module):

@@ -8,8 +8,12 @@ from functools import partial
 
 import torch
 
-# Sides of the square matrices; the fastest product counts.
-SIDES = (1024, 2048)
+from hordet.engine.amp import use_tf32
+
+# By device: sides of the square matrices, of which the fastest product counts, and calls that are
+# timed together. A GPU needs large products, and a call alone would time its launch as well.
+SIDES = {"cpu": (1024, 2048), "cuda": (4096, 8192)}
+CALLS = {"cpu": 1, "cuda": 10}
 COPIED_BYTES = 256 * 2**20
 
 
@@ -33,20 +37,23 @@ def measure_roofline(device: str = "cpu", dtypes: tuple[str, ...] = ("float32",)
 
     Args:
         device: 'cpu' or 'cuda'.
-        dtypes: Names of torch's dtypes.
+        dtypes: Names of torch's dtypes, or 'tf32' (CUDA): float32 rounded to TF32. 'float32' is
+            never rounded.
     """
     gemm, gemm_cpu = {}, {}
     for name in dtypes:
         gemm[name] = gemm_cpu[name] = 0.0
-        for side in SIDES:
-            a, b = (torch.randn(side, side, device=device).to(getattr(torch, name)) for _ in "ab")
+        dtype = torch.float32 if name == "tf32" else getattr(torch, name)
+        for side in SIDES[device]:
+            a, b = (torch.randn(side, side, device=device).to(dtype) for _ in "ab")
             out = torch.empty_like(a)
-            times = _measure_fastest(partial(torch.mm, a, b, out=out), device)
+            with use_tf32(name == "tf32"):
+                times = _measure_fastest(partial(torch.mm, a, b, out=out), device, CALLS[device])
             gemm[name] = max(gemm[name], 2 * side**3 / times[0])
             gemm_cpu[name] = max(gemm_cpu[name], 2 * side**3 / times[1])
     source = torch.ones(COPIED_BYTES // 4, device=device)
     target = torch.empty_like(source).fill_(0)
-    seconds, _ = _measure_fastest(lambda: target.copy_(source), device)
+    seconds, _ = _measure_fastest(lambda: target.copy_(source), device, CALLS[device])
     return Roofline(gemm, 2 * COPIED_BYTES / seconds, gemm_cpu)
 
 
@@ -64,31 +71,39 @@ def merge_rooflines(first: Roofline, second: Roofline) -> Roofline:
 
 
 def _measure_fastest(
-    function: Callable[[], object], device: str, repeats: int = 7
+    function: Callable[[], object], device: str, calls: int = 1, repeats: int = 7
 ) -> tuple[float, float]:
-    """Return the fewest seconds of several calls: by the clock, and of processor time."""
+    """Return the fewest seconds of a call: by the clock, and of processor time."""
     function()
-    times = [time_call(function, device) for _ in range(repeats)]
+    times = [time_call(function, device, calls) for _ in range(repeats)]
     return min(wall for wall, _ in times), min(cpu for _, cpu in times)
 
 
-def time_call(function: Callable[[], object], device: str) -> tuple[float, float]:
+def time_call(function: Callable[[], object], device: str, calls: int = 1) -> tuple[float, float]:
     """Return the seconds of one call: by the clock, and of processor time (on CUDA both the clock).
 
     Processor time is summed over threads and does not include waiting for other programs.
+
+    Args:
+        function: What is called.
+        device: 'cpu' or 'cuda'.
+        calls: How often it is called between two readings of the clock, which is then divided.
     """
     if device == "cuda":
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()
         start.record()
-        function()
+        for _ in range(calls):
+            function()
         end.record()
         torch.cuda.synchronize()
-        seconds = start.elapsed_time(end) / 1000
+        seconds = start.elapsed_time(end) / 1000 / calls
         return seconds, seconds
     start_time, start_cpu = time.perf_counter(), time.process_time()
-    function()
-    return time.perf_counter() - start_time, time.process_time() - start_cpu
+    for _ in range(calls):
+        function()
+    wall, cpu = time.perf_counter() - start_time, time.process_time() - start_cpu
+    return wall / calls, cpu / calls
 
 
 def compute_spread(values: Sequence[float]) -> float:

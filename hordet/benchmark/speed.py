@@ -37,6 +37,7 @@ from hordet.benchmark.roofline import (
     time_call,
 )
 from hordet.benchmark.table import TableRow
+from hordet.engine.amp import use_tf32
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,12 @@ def time_candidates(
 
     Returns:
         A row for each candidate, and the limits.
+
+    Raises:
+        ValueError: A candidate is of TF32, and the device is no GPU.
     """
+    if task.device != "cuda" and any(candidate.dtype == "tf32" for candidate in candidates):
+        raise ValueError("tf32 is a precision of GPUs: give --device cuda, or take float32 here.")
     torch.set_num_threads(task.threads)
     dtypes = tuple(sorted({candidate.dtype for candidate in candidates}, reverse=True))
     before = measure_roofline(task.device, dtypes)
@@ -197,16 +203,17 @@ def _serve(connection: Connection, candidate: Candidate, task: SpeedSettings) ->
     """Run a candidate on request; its flops are sent first, after two runs to warm up."""
     try:
         torch.set_num_threads(task.threads)
-        run = _make_run(candidate, task)
-        run()
-        flops = 0 if task.kind == "pipeline" else _count_flops(candidate, task)
-        run()
-        connection.send(flops)
-        while True:
-            if connection.recv() == "run":
-                connection.send(time_call(run, task.device))
-            else:
-                connection.send(measure_peak_memory(run, task.device))
+        with use_tf32(candidate.dtype == "tf32"):  # the backward pass, too
+            run = _make_run(candidate, task)
+            run()
+            flops = 0 if task.kind == "pipeline" else _count_flops(candidate, task)
+            run()
+            connection.send(flops)
+            while True:
+                if connection.recv() == "run":
+                    connection.send(time_call(run, task.device))
+                else:
+                    connection.send(measure_peak_memory(run, task.device))
     except Exception as error:
         connection.send(RuntimeError(f"{candidate}: {type(error).__name__}: {error}"))
 

@@ -29,6 +29,9 @@ def format_speed_table(rows: Sequence[SpeedRow], roofline: Roofline, task: Speed
         task: What was timed.
     """
     peaks = ", ".join(f"{name} {flops / 1e9:.0f} GFLOP/s" for name, flops in roofline.gemm.items())
+    gpu = task.device == "cuda"
+    if gpu:
+        peaks += " (float32 and its convolutions without TF32, tf32 both with it)"
     alone = ", ".join(f"{flops / 1e9:.0f}" for flops in roofline.gemm_cpu.values())
     lines = [
         f"{task.kind}, batch {task.batch}, {task.device}, {task.threads} threads; matrix products "

@@ -148,7 +148,8 @@ def speed_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="NAME[:FORM][:DTYPE]",
         help="component or config; form eager, channels-last, deployed, compiled, naive, "
-        "naive-malloc; dtype float32, bfloat16. The first is what the others are compared with",
+        "naive-malloc; dtype float32, tf32 (CUDA), bfloat16, float16. The first is what the "
+        "others are compared with",
     )
     add("--pass", dest="kind", choices=["forward", "training", "pipeline"], default="forward")
     add("--repeats", type=int, default=15, help="turns of each candidate (default: 15)")
@@ -175,7 +176,10 @@ def run_speed(arguments: argparse.Namespace) -> None:
     task = speed.SpeedSettings.from_arguments(
         arguments, parse_options(arguments.cfg_options), NAIVE
     )
-    result = (*speed.time_candidates(candidates, task, arguments.repeats), task)
+    try:
+        result = (*speed.time_candidates(candidates, task, arguments.repeats), task)
+    except ValueError as error:
+        raise ConfigError(error) from error
     write("Speed", speed_report.format_speed_table(*result), result[0], arguments)
     if arguments.plot:
         speed_report.draw_speed_plot(*result, arguments.plot)

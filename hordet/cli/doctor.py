@@ -1,15 +1,20 @@
 """Say what is installed: versions, devices, whose operators are in use, and what will not work.
 
 hordet doctor
+hordet doctor --gpu --json gpu.json
+
+With --gpu it checks that hordet is right and fast on the first GPU, in at most eight minutes.
 
 Exit code: 0 if everything is in place, 1 if something will not work; each such line says the cure.
 """
 
 import argparse
 import importlib
+import json
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 
 from hordet import __version__
 from hordet.ops import describe_operators
@@ -81,11 +86,18 @@ def _devices() -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe what the subcommand takes: nothing."""
+    """Describe what the subcommand takes."""
+    add = parser.add_argument
+    add("--gpu", action="store_true", help="check the first GPU: faults, precisions, speed")
+    add("--dry-run", action="store_true", help="with --gpu: the same on a CPU, at small sizes")
+    add("--parts", nargs="+", default=[], metavar="PART", help="with --gpu: these parts alone")
+    add("--json", type=Path, metavar="FILE", help="with --gpu: write exact numbers here")
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Print the description; return 1 if something is amiss."""
+def run(arguments: argparse.Namespace | None) -> int:
+    """Print the description, or the check of the GPU; return 1 if something is amiss."""
+    if arguments is not None and arguments.gpu:
+        return _check_gpu(arguments)
     lines, faults = describe()
     print("\n".join(lines))
     for fault in faults:
@@ -93,3 +105,27 @@ def run(arguments: argparse.Namespace) -> int:
     if not faults:
         print("everything is in place")
     return 1 if faults else 0
+
+
+def _check_gpu(arguments: argparse.Namespace) -> int:
+    """Check the first GPU, print the table, and return 1 if something failed."""
+    import torch
+
+    from hordet.benchmark.gpu_check import PARTS, format_check_table, run_check
+    from hordet.errors import ConfigError, did_you_mean
+    from hordet.ops.files import write_whole
+
+    for name in arguments.parts:
+        if name not in PARTS:
+            hint = did_you_mean(name, list(PARTS))
+            raise ConfigError(f"no part is named {name!r}{hint}; there are {', '.join(PARTS)}")
+    if not arguments.dry_run and not torch.cuda.is_available():
+        raise ConfigError(
+            "--gpu needs a GPU that torch can use, and there is none: install a torch for CUDA, or "
+            "add --dry-run, which goes through the same code on the CPU"
+        )
+    report = run_check(arguments.dry_run, arguments.parts)
+    print(format_check_table(report), end="")
+    if arguments.json:
+        write_whole(arguments.json, json.dumps(report.as_dict(), indent=1) + "\n")
+    return 1 if report.failed else 0

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "amp": ["Bfloat16OptimWrapper"],
         "layer_decay": ["LayerDecayOptimWrapperConstructor"],
-        "loops": ["EpochBasedTrainLoop", "IterBasedTrainLoop"],
+        "loops": ["EpochBasedTrainLoop", "IterBasedTrainLoop", "TestLoop", "ValLoop"],
         "sharding": ["FullyShardedStrategy"],
     },
 )

@@ -1,4 +1,4 @@
-"""mmengine's training loops, which can also be resumed within an epoch.
+"""mmengine's training loops, which can also be resumed within an epoch, and its test loops.
 
 On one process, a run that is killed and resumed equals an uninterrupted run bit for bit: the loops
 know how many batches of a pass over the data are done, how to skip them without loading them, and
@@ -8,10 +8,13 @@ whether a validation is still due. Batches, hooks and their order are mmengine's
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from mmengine.dataset import InfiniteSampler
 from mmengine.runner import BaseLoop, Runner
 from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
 from mmengine.runner import IterBasedTrainLoop as MMEngineIterBasedTrainLoop
+from mmengine.runner import TestLoop as MMEngineTestLoop
+from mmengine.runner import ValLoop as MMEngineValLoop
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -201,3 +204,34 @@ class IterBasedTrainLoop(_ResumableLoop, MMEngineIterBasedTrainLoop):
     def _is_validation_time(self) -> bool:
         at = self._iter % self.val_interval == 0 or self._iter == self._max_iters
         return self._iter >= self.val_begin and at
+
+
+class _MixedLoop(BaseLoop):
+    """What the loops without training share: `fp16=True` is bfloat16, on every device.
+
+    mmengine's loops take torch's own type for autocast: float16 on CUDA, bfloat16 on a CPU. A model
+    would be tested in another precision than `--amp` trains it in, and float16 ends at 65,504.
+    """
+
+    def run(self) -> Any:
+        """Run the whole loop.
+
+        Raises:
+            RuntimeError: `fp16` is set, and the GPU has no bfloat16.
+        """
+        before = torch.get_autocast_dtype("cuda")
+        torch.set_autocast_dtype("cuda", torch.bfloat16)
+        try:
+            return super().run()
+        finally:
+            torch.set_autocast_dtype("cuda", before)
+
+
+@LOOPS.register_module()
+class ValLoop(_MixedLoop, MMEngineValLoop):
+    """mmengine's ValLoop, whose `fp16=True` means bfloat16 on every device."""
+
+
+@LOOPS.register_module()
+class TestLoop(_MixedLoop, MMEngineTestLoop):
+    """mmengine's TestLoop, whose `fp16=True` means bfloat16 on every device."""

@@ -1,5 +1,6 @@
-"""Makes a model faster without changing its numbers: compiled regions, folded layers."""
+"""Makes a model faster without changing its numbers: compiled regions, kernels, folded layers."""
 
+import importlib.util
 import os
 import shutil
 
@@ -44,6 +45,41 @@ def compile_regions(model: nn.Module) -> int:
     for region in regions:
         region.compile(dynamic=True, options=options)
     return len(regions)
+
+
+def use_triton_gates(model: nn.Module) -> int:
+    """Let each gnConv with a depthwise mixer compute its gates by Triton kernels, in place.
+
+    The kernels are tested in Triton's interpreter; no GPU has run them. Such a model can be
+    differentiated once, and keeps the gated maps that it would compute again.
+
+    Args:
+        model: Any module; its state dict does not change.
+
+    Returns:
+        The number of such gnConvs.
+
+    Raises:
+        CompilerError: There is no package `triton`, or no GPU and no interpreter in its place.
+    """
+    if importlib.util.find_spec("triton") is None:
+        raise CompilerError(
+            "triton_gates=True needs the package triton, which torch brings along on Linux with "
+            "CUDA: install it, or remove triton_gates; the model computes the same without it."
+        )
+    if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+        raise CompilerError(
+            "triton_gates=True needs a GPU, and there is none: remove triton_gates. For a test of "
+            "the numbers, TRITON_INTERPRET=1 in the environment interprets the kernels, slowly."
+        )
+    from hordet.layers.triton_gates import compute_gates
+
+    found = 0
+    for module in model.modules():
+        if isinstance(module, GnConv) and isinstance(module.dwconv, nn.Conv2d):
+            module.gates = compute_gates
+            found += 1
+    return found
 
 
 def _require_compiler() -> None:

@@ -17,10 +17,13 @@ from hordet import checkpoints
 from hordet.config.faults import walk_dicts
 from hordet.datasets.roots import list_metrics
 from hordet.datasets.shapes.cache import SHAPES, locate_shapes
+from hordet.engine.determinism import prepare_determinism
 from hordet.engine.trackers import add_trackers
 from hordet.errors import CheckpointWarning, ConfigError
 from hordet.registry import MODELS
 
+# mmdet's types that hordet has with the same results, without reading values of the device.
+EQUAL_PARTS = ("FCNMaskHead", "MaxIoUAssigner", "RandomSampler")
 _TEST_LOADER, _TEST_EVALUATOR = "test_dataloader", "test_evaluator"
 
 
@@ -33,11 +36,14 @@ def fit_to_machine(cfg: Config, work_dir: str, launcher: str) -> None:
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'. Under torchrun 'none' becomes 'pytorch'.
     """
     locate_data(cfg)
+    _choose_loops(cfg)
     cfg.work_dir = work_dir
     if launcher == "none" and "WORLD_SIZE" in os.environ and "LOCAL_RANK" in os.environ:
         launcher = "pytorch"
     cfg.launcher = launcher
-    if not torch.cuda.is_available():
+    if torch.cuda.is_available():
+        _fit_to_gpu(cfg)
+    else:
         _fit_to_cpu(cfg)
 
 
@@ -55,6 +61,21 @@ def locate_data(cfg: Config) -> None:
         for key, value in list(part.items()):
             if isinstance(value, str) and (value + "/").startswith(SHAPES + "/"):
                 part[key] = root + value.removeprefix(SHAPES)
+
+
+def _choose_loops(cfg: Config) -> None:
+    """Put the loops whose `fp16` means the same on every device in the place of mmengine's."""
+    for key, name in (("val_cfg", "ValLoop"), ("test_cfg", "TestLoop")):
+        loop = cfg.get(key)
+        if loop and loop.get("fp16") and loop.get("type", name) == name:
+            loop["type"] = f"hordet.{name}"
+
+
+def _fit_to_gpu(cfg: Config) -> None:
+    """Load batches into memory that a GPU reads by itself, unless a loader says otherwise."""
+    for key in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        if cfg.get(key):
+            cfg[key].setdefault("pin_memory", True)
 
 
 def _fit_to_cpu(cfg: Config) -> None:
@@ -100,6 +121,8 @@ def prepare_training(
     """
     if amp:
         _mix_precision(cfg.optim_wrapper, amp)
+    use_equal_parts(cfg)
+    prepare_determinism(cfg)
     if seed is not None:
         cfg.randomness = {**(cfg.get("randomness") or {}), "seed": seed}
     if auto_scale_lr:
@@ -112,6 +135,22 @@ def prepare_training(
     add_trackers(cfg)
     if resume is not None:
         _resume(cfg, resume)
+
+
+def use_equal_parts(cfg: Config) -> None:
+    """Put hordet's parts in the place of mmdet's that give the same and wait for a GPU.
+
+    Each of `EQUAL_PARTS` that a detector's config names without a scope is exchanged; with its
+    scope, such as 'mmdet.MaxIoUAssigner', it stays.
+
+    Args:
+        cfg: Changed in place, in `model`.
+    """
+    if cfg.get("default_scope") != "mmdet" or not cfg.get("model"):
+        return
+    for part in walk_dicts(cfg.model):
+        if part.get("type") in EQUAL_PARTS and part.get("_scope_", "mmdet") == "mmdet":
+            part["type"] = f"hordet.{part['type']}"
 
 
 def _mix_precision(wrapper: ConfigDict, amp: bool | str) -> None:

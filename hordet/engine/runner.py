@@ -8,6 +8,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import FlexibleRunner, Runner
@@ -16,16 +17,18 @@ from hordet import checkpoints
 from hordet.config.load import load_config
 from hordet.config.names import find_config
 from hordet.datasets.roots import set_data_root
-from hordet.engine.amp import PREDICTIONS, Float32Hook
+from hordet.engine.amp import PREDICTIONS, Float32Hook, set_tf32
 from hordet.engine.console import make_quiet
 from hordet.engine.data import check_data
+from hordet.engine.determinism import allow_unordered_kernels
 from hordet.engine.hooks.console import ConsoleHook
 from hordet.engine.lock import lock_work_dir
-from hordet.engine.modes import compile_regions
+from hordet.engine.modes import compile_regions, use_triton_gates
 from hordet.engine.prepare import fit_to_machine, prepare_test, prepare_training
 from hordet.errors import ConfigError
 from hordet.layers.layout import use_channels_last
-from hordet.ops.upstream import is_news
+from hordet.layers.recompute import switch_recomputation
+from hordet.ops.upstream import copy_without_waiting, grow_log_buffers, is_news
 from hordet.registry import MODELS
 
 SHARDED = "hordet.FullyShardedStrategy"
@@ -89,6 +92,8 @@ def build_training_runner(
         CheckpointError: A file to resume from is missing.
     """
     prepare_training(cfg, **settings)
+    if torch.cuda.is_available():  # elsewhere the same setting may mean bfloat16
+        set_tf32(cfg.get("tf32", True))
     check_data(cfg)
     lock_work_dir(cfg.work_dir, force)
     # A resumed run must be the same model; a fine-tuned one may have another head.
@@ -180,11 +185,21 @@ def _build_runner(cfg: Config, minimum_share: float, verbose: bool) -> Runner:
         checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
     runner_class: type[Any] = choose_runner_class(cfg)
     runner = (runner_class if verbose else make_quiet(runner_class)).from_cfg(cfg)
+    allow_unordered_kernels()
+    grow_log_buffers()
     if not verbose:
         runner.register_hook(ConsoleHook())
     runner.register_hook(Float32Hook(cfg.get("float32_modules", PREDICTIONS)))
+    switch_recomputation(cfg.get("recompute", True))
+    copy_without_waiting(runner.model)
     if cfg.get("channels_last"):
         use_channels_last(runner.model)
+    if cfg.get("triton_gates"):
+        if cfg.get("compile_regions"):
+            raise ConfigError(
+                "got compile_regions and triton_gates, which are not tested together: choose one"
+            )
+        use_triton_gates(runner.model)
     if cfg.get("compile_regions"):
         compile_regions(runner.model)
     runner.logger.addFilter(is_news)

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from mmdet.models.roi_heads.mask_heads import FCNMaskHead
 from torch import Tensor
 
+from hordet.heads.fcn_mask_head import FCNMaskHead
 from hordet.heads.mask_rle import paste_encoded
 from hordet.registry import MODELS
 

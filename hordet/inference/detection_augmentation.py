@@ -14,6 +14,7 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
+from hordet.inference.views import group_views, require_number_of_views
 from hordet.ops.run_lengths import encode_mask
 from hordet.registry import MODELS
 
@@ -31,12 +32,15 @@ class DetTTAModel(MmdetDetTTAModel):
 
     Args:
         tta_cfg: `nms`, as a test_cfg has it, and `max_per_img`.
+        views_at_once: Views that follow one another, are of one size, such as an image and its
+            flip, and go through the network together, at most.
         **options: Those of mmengine's BaseTTAModel.
     """
 
-    def __init__(self, tta_cfg: dict[str, Any], **options: Any) -> None:
+    def __init__(self, tta_cfg: dict[str, Any], views_at_once: int = 1, **options: Any) -> None:
         """Build the detector."""
         super().__init__(ConfigDict(tta_cfg), **options)
+        self.views_at_once = require_number_of_views(views_at_once)
 
     def test_step(self, data: dict[str, Any]) -> list[DetDataSample]:
         """Predict a batch of images.
@@ -47,12 +51,17 @@ class DetTTAModel(MmdetDetTTAModel):
         Returns:
             Merged predictions, one for each image.
         """
-        views = []
-        for inputs, samples in zip(data["inputs"], data["data_samples"], strict=True):
+        views: list[list[DetDataSample]] = []
+        images = len(data["inputs"][0])
+        for group in group_views(data["inputs"], self.views_at_once):
+            inputs, samples = (
+                [item for view in group for item in data[key][view]]
+                for key in ("inputs", "data_samples")
+            )
             predictions = self.module.test_step({"inputs": inputs, "data_samples": samples})
             for sample in predictions:
                 _encode_masks(sample)
-            views.append(predictions)
+            views += [predictions[i : i + images] for i in range(0, len(predictions), images)]
         return self.merge_preds(list(zip(*views, strict=True)))
 
     def _merge_single_sample(self, data_samples: Sequence[DetDataSample]) -> DetDataSample:

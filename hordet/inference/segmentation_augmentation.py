@@ -10,6 +10,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from hordet.inference.segmentor import GIB, EncoderDecoder, Rectangle
+from hordet.inference.views import group_views, require_number_of_views
 from hordet.registry import MODELS
 
 
@@ -20,7 +21,17 @@ class SegTTAModel(MmsegSegTTAModel):
     mmseg keeps the logits of every view until the last; here each is added to one sum. Where a
     `hordet.EncoderDecoder` slides and an image's maps are beyond its limit, the image is
     predicted in bands: all views of one band, then of the next.
+
+    Args:
+        views_at_once: Views that follow one another, are of one size, such as an image and its
+            flip, and go through the network together, at most; not in bands.
+        **options: Those of mmengine's BaseTTAModel.
     """
+
+    def __init__(self, views_at_once: int = 1, **options: Any) -> None:
+        """Build the segmentor."""
+        super().__init__(**options)
+        self.views_at_once = require_number_of_views(views_at_once)
 
     def test_step(self, data: dict[str, Any]) -> list[SegDataSample]:
         """Predict a batch of images.
@@ -49,10 +60,12 @@ class SegTTAModel(MmsegSegTTAModel):
             classes = self._in_bands(views, (largest[0], largest[1]), size)
         else:
             total: Any = 0.0
-            for image, sample in views:
-                made = self.module.test_step({"inputs": [image], "data_samples": [sample]})[0]
-                total = total + self._probability(made.seg_logits.data)
-                del made.seg_logits  # the sample lives as long as its batch
+            for group in group_views([[image] for image, _ in views], self.views_at_once):
+                inputs, samples = zip(*(views[i] for i in group), strict=True)
+                batch = {"inputs": [*inputs], "data_samples": [*samples]}
+                for made in self.module.test_step(batch):
+                    total = total + self._probability(made.seg_logits.data)
+                    del made.seg_logits  # the sample lives as long as its batch
             classes = self._decide(total / len(views))
         last.pred_sem_seg = PixelData(data=classes[None])
         if "gt_sem_seg" in first:

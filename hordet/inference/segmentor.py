@@ -37,15 +37,20 @@ class EncoderDecoder(MmsegEncoderDecoder):
 
     Args:
         memory_limit: For maps of logits, in GiB; the model's own features come on top.
+        windows_at_once: Windows of a row that go through the network together. More keep a GPU
+            busy, and take so many times the memory of features.
         **options: Those of mmseg's EncoderDecoder.
     """
 
-    def __init__(self, memory_limit: float = 2.0, **options: Any) -> None:
+    def __init__(self, memory_limit: float = 2.0, windows_at_once: int = 1, **options: Any) -> None:
         """Build the parts."""
         if memory_limit <= 0:
             raise ValueError(f"memory_limit is {memory_limit}; it must be above 0, in GiB")
+        if windows_at_once < 1:
+            raise ValueError(f"windows_at_once is {windows_at_once}; it must be 1 or more")
         super().__init__(**options)
         self.memory_limit = memory_limit
+        self.windows_at_once = windows_at_once
 
     def fits(self, size: tuple[int, int], out_size: tuple[int, int]) -> bool:
         """Tell whether the logits of a whole image fit the limit.
@@ -186,9 +191,11 @@ class EncoderDecoder(MmsegEncoderDecoder):
             )
         )
 
-        def predict(high: slice, wide: slice) -> Tensor:
-            crop = image[None, :, high, wide]
-            # A torch.Size tells mmseg's heads that this is a window.
-            return self.encode_decode(crop, [{**meta, "img_shape": crop.shape[2:]}])[0]
+        def predict(high: slice, wides: list[slice]) -> Tensor:
+            crops = torch.stack([image[:, high, wide] for wide in wides])
+            # A torch.Size tells mmseg's heads that these are windows.
+            known = {**meta, "img_shape": crops.shape[2:]}
+            return self.encode_decode(crops, [known] * len(wides))
 
-        yield from window_rows(predict, rows, columns, part.top, part.bottom, part.left, part.right)
+        edges = part.top, part.bottom, part.left, part.right
+        yield from window_rows(predict, rows, columns, *edges, self.windows_at_once)

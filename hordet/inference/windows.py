@@ -49,24 +49,27 @@ class Grid:
 
 
 def window_rows(
-    predict: Callable[[slice, slice], Tensor],
+    predict: Callable[[slice, list[slice]], Tensor],
     rows: Grid,
     columns: Grid,
     top: int,
     bottom: int,
     left: int,
     right: int,
+    at_once: int = 1,
 ) -> Iterator[Tensor]:
     """Yield the mean logits of all windows over a rectangle, from its top to its bottom.
 
     Args:
-        predict: Gives the logits (C, h, w) of the window at these rows and columns.
+        predict: Gives the logits (n, C, h, w) of the windows at these rows and n places along
+            them.
         rows: Windows along the height.
         columns: Windows along the width.
         top: First row of the rectangle.
         bottom: Row below its last.
         left: First column.
         right: Column right of its last.
+        at_once: Windows that are predicted together, at most.
 
     Yields:
         Logits (C, n, right - left) of the next n rows.
@@ -75,8 +78,9 @@ def window_rows(
     weights = columns.counts(left, right)
     spans = rows.within(top, bottom)
     for index, (first, last) in enumerate(spans):
-        for start, end in columns.within(left, right):
-            logits = predict(slice(first, last), slice(start, end))
+        for (start, end), logits in _predict_row(
+            predict, slice(first, last), columns.within(left, right), at_once
+        ):
             if buffer is None:
                 buffer = logits.new_zeros(len(logits), height, right - left)
                 weights = weights.to(logits)
@@ -98,3 +102,15 @@ def window_rows(
                 counts = rows.counts(int(kept[0]), int(kept[-1]) + 1).to(buffer)
                 yield buffer[:, kept % height] / (counts[:, None] * weights)
             buffer[:, places % height] = 0
+
+
+def _predict_row(
+    predict: Callable[[slice, list[slice]], Tensor],
+    high: slice,
+    spans: list[tuple[int, int]],
+    at_once: int,
+) -> Iterator[tuple[tuple[int, int], Tensor]]:
+    """Yield the columns of each window of a row, and its logits (C, h, w)."""
+    for index in range(0, len(spans), at_once):
+        group = spans[index : index + at_once]
+        yield from zip(group, predict(high, [slice(*span) for span in group]), strict=True)

@@ -22,6 +22,64 @@ CHUNK = 2**20
 _ALL = slice(None)
 
 
+class _SpectralProduct(torch.autograd.Function):
+    """y = irfft2(rfft2(x) K), without factors of the transforms; gives the spectrum of x as well.
+
+    torch differentiates rfft2 by a complex transform of the whole plane. The adjoint of a circular
+    convolution is that with conj(K): grad x = irfft2(rfft2(grad y) conj(K)), two real transforms.
+    grad K = sum_n c conj(rfft2(x)) rfft2(grad y), where c is 2 for a column of the half spectrum
+    that stands for two of the whole, and otherwise 1. The spectrum is an output, so that a second
+    derivative goes through it.
+    """
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[no-untyped-def]
+        """Filter: (N, C, H, W) and (C, H, W // 2 + 1) -> (N, C, H, W) and the spectrum."""
+        ctx.size = x.shape[-2:]
+        ctx.set_materialize_grads(False)
+        spectrum = torch.fft.rfft2(x)
+        if any(ctx.needs_input_grad):
+            ctx.save_for_backward(spectrum, weight)
+            product = spectrum * weight
+        else:
+            product = spectrum.mul_(weight)  # in place, for nobody asks for the spectrum
+        return torch.fft.irfft2(product, s=ctx.size, norm="forward"), spectrum
+
+    @staticmethod
+    def backward(  # type: ignore[no-untyped-def]
+        ctx, grad: Tensor | None, grad_spectrum: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Differentiate; made of differentiable operators, so that it works twice."""
+        spectrum, weight = ctx.saved_tensors
+        grad_x = grad_weight = None
+        if grad is not None:
+            turned = torch.fft.rfft2(grad)
+            if ctx.needs_input_grad[0]:
+                back = turned * weight.conj()
+                grad_x = torch.fft.irfft2(back, s=ctx.size, norm="forward")
+            if ctx.needs_input_grad[1]:
+                counts = _count_columns(ctx.size[1], grad)
+                grad_weight = (spectrum.conj() * turned).sum(0) * counts
+        if grad_spectrum is not None and ctx.needs_input_grad[0]:
+            half = grad_spectrum / _count_columns(ctx.size[1], grad_spectrum.real)
+            further = torch.fft.irfft2(half, s=ctx.size, norm="forward")
+            grad_x = further if grad_x is None else grad_x + further
+        return grad_x, grad_weight
+
+
+def _count_columns(width: int, like: Tensor) -> Tensor:
+    """Return how many columns of a whole spectrum each of the half one stands for."""
+    counts = like.new_full((width // 2 + 1,), 2.0)
+    counts[0] = 1.0
+    if width % 2 == 0:
+        counts[-1] = 1.0
+    return counts
+
+
+def _multiply(weight: Tensor, factor: float) -> Tensor:
+    return weight if factor == 1 else weight * factor
+
+
 class GlobalLocalFilter(nn.Module):
     """Global filter and local 3x3 convolution side by side (HorNet section 3.2; GFNet).
 
@@ -109,24 +167,31 @@ class GlobalLocalFilter(nn.Module):
             if x.numel() == 0:  # FFT libraries refuse an empty batch
                 return x
             height, width = x.shape[-2:]
-            weight = self._resized_weight(height, width // 2 + 1, precision)[part]
+            plain = torch.compiler.is_compiling() or exporting()  # neither sees into a Function
+            # The factors 1 / sqrt(H W) of both transforms go into the small filter.
+            factor = 1.0 if plain or self.transform == "dft" else 1 / (height * width)
+            weight = self._resized_weight(height, width // 2 + 1, precision, factor)[part]
             if self.transform == "dft":
                 return dft_filter(x, weight)
             weight = torch.view_as_complex(weight)
-            spectrum = torch.fft.rfft2(x, norm="ortho")
-            # In place where no gradient asks for the old spectrum.
-            spectrum = spectrum * weight if torch.is_grad_enabled() else spectrum.mul_(weight)
-            return torch.fft.irfft2(spectrum, s=(height, width), norm="ortho")
+            if plain:
+                spectrum = torch.fft.rfft2(x, norm="ortho") * weight
+                return torch.fft.irfft2(spectrum, s=(height, width), norm="ortho")
+            filtered, _ = _SpectralProduct.apply(x, weight)
+            return filtered
 
-    def _resized_weight(self, height: int, width: int, precision: torch.dtype) -> Tensor:
-        """The filter, (C / 2, height, width, 2), from the cache where that is safe."""
+    def _resized_weight(
+        self, height: int, width: int, precision: torch.dtype, factor: float
+    ) -> Tensor:
+        """The filter times a factor, (C / 2, height, width, 2), from the cache where it is safe."""
         weight = self.complex_weight
         if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
-            return self._resize(weight.to(precision), height, width)
+            return self._resize(_multiply(weight.to(precision), factor), height, width)
         # An in-place change of the weight (optimizer, load_state_dict) raises its version.
-        key = (height, width, precision, weight.device, weight.data_ptr(), weight._version)
+        key = (height, width, precision, factor, weight.device, weight.data_ptr(), weight._version)
         if key not in self._cache:
-            self._cache[key] = self._resize(weight.to(precision), height, width)
+            scaled = _multiply(weight.to(precision), factor)
+            self._cache[key] = self._resize(scaled, height, width)
             if len(self._cache) > MAX_CACHED_SIZES:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(key)

@@ -1,5 +1,6 @@
 """Recursive gated convolution, the operation that HorNet is named after."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -12,6 +13,8 @@ from hordet.layers.pointwise import PointwiseConv2d, SplitPointwiseConv2d
 from hordet.layers.recomputed import multiply
 
 Spatial = Literal["dw7x7", "gf"]
+# Another way to compute the gates: as `hordet.layers.triton_gates.compute_gates`.
+Gates = Callable[[Tensor, Tensor, nn.Module, nn.ModuleList, float], Tensor]
 
 
 class GnConv(nn.Module):
@@ -57,6 +60,7 @@ class GnConv(nn.Module):
         require_width(out_channels, order, spatial)
         self.order = order
         self.scale = scale
+        self.gates: Gates | None = None
         self.dims = [out_channels >> (order - 1 - k) for k in range(order)]
         mixed = sum(self.dims)
 
@@ -80,6 +84,9 @@ class GnConv(nn.Module):
             layer_scale: (out_channels,), on the output; needs `proj_out`, into which it goes.
         """
         p, q = self.proj_in(x)  # equation 3.3
+        if self.gates is not None:
+            p = self.gates(p, q, self.dwconv, self.pws, self.scale)
+            return self.proj_out(p) if layer_scale is None else self.proj_out(p, layer_scale)
         gates = self.dwconv(q, self.scale).split(self.dims, dim=1)  # f, times s
         p = multiply(p, gates[0])
         for pw, gate in zip(self.pws, gates[1:], strict=True):  # equation 3.4

@@ -17,21 +17,37 @@ from torch import Tensor
 from torch.autograd.graph import disable_saved_tensors_hooks, saved_tensors_hooks
 
 _NOTE = "_computed_again_by"
+_enabled = True
+
+
+def switch_recomputation(enabled: bool) -> None:
+    """Let this process keep all activations, as plain layers do, or compute some again.
+
+    Off, a training step needs more memory and fewer kernels; numbers stay the same. For a GPU with
+    memory to spare, whose host cannot launch kernels fast enough. It is on at first.
+    """
+    global _enabled
+    _enabled = enabled
 
 
 def make_recomputable(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
     """Return `function(*inputs)`, with a note of how to compute it again.
 
     The second computation sees the same tensors, the same autocast and no gradient. Without a
-    gradient to compute, or under `torch.compile`, whose compiler makes this choice itself, there
-    is no note.
+    gradient to compute, with recomputation switched off, or under `torch.compile`, whose compiler
+    makes this choice itself, there is no note.
 
     Args:
         function: Gives the same values and memory layout each time.
         inputs: All that it reads, the parameters too: a module's may be others by then.
     """
     result = function(*inputs)
-    if not torch.compiler.is_compiling() and result.requires_grad and not result.is_meta:
+    if (
+        _enabled
+        and not torch.compiler.is_compiling()
+        and result.requires_grad
+        and not result.is_meta
+    ):
         detached = [x.detach() if isinstance(x, Tensor) else x for x in inputs]
         autocast = _read_autocast(result.device.type)
         setattr(result, _NOTE, partial(_compute_again, function, detached, autocast))

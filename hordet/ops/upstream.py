@@ -322,6 +322,59 @@ def disable_compiler(function: Callable) -> Callable:
     return _disable_dynamo(function)
 
 
+def copy_without_waiting(model: Any) -> None:
+    """Let a model's preprocessors copy batches to a GPU while the host goes on.
+
+    mmengine 0.10 has an option for that (`non_blocking`), which mmseg 1.2 does not pass on; the
+    option's attribute is set. It helps with pinned memory alone, and a CPU does not care.
+    """
+    from mmengine.model import BaseDataPreprocessor
+
+    for module in model.modules():
+        if isinstance(module, BaseDataPreprocessor):
+            module._non_blocking = True
+
+
+def grow_log_buffers() -> None:
+    """Let mmengine's log buffers grow without a copy of all that they hold.
+
+    mmengine 0.10 appends to a HistoryBuffer by `numpy.append`, a copy for each scalar of each
+    iteration: 0.04 to 0.28 ms a scalar after 44,000 iterations. Numbers and checkpoints stay as
+    they are. Calling it again changes nothing.
+    """
+    from mmengine.logging import HistoryBuffer
+
+    original: Any = HistoryBuffer.update
+    if getattr(original, "__wrapped__", None) is not None:
+        return
+
+    @functools.wraps(original)
+    def update(self: Any, log_val: int | float, count: int = 1) -> None:
+        if not isinstance(log_val, (int, float)) or not isinstance(count, (int, float)):
+            original(self, log_val, count)  # it raises
+        self._log_history = _append(self._log_history, log_val)[-self.max_length :]
+        self._count_history = _append(self._count_history, count)[-self.max_length :]
+
+    HistoryBuffer.update = update
+
+
+def _append(values: Any, value: int | float) -> Any:
+    """Return an array (n,) with one more value, in the room behind it where there is some."""
+    import numpy as np
+
+    if values.dtype != np.float64 or type(value) not in (int, float):
+        return np.append(values, value)  # a type that may have to become another
+    size, room = len(values), values.base
+    if isinstance(room, np.ndarray) and room.dtype == values.dtype and room.ndim == 1:
+        start = (values.ctypes.data - room.ctypes.data) // values.itemsize
+        if start + size < len(room):
+            room[start + size] = value
+            return room[start : start + size + 1]
+    room = np.empty(2 * size + 64)
+    room[:size], room[size] = values, value
+    return room[: size + 1]
+
+
 @contextmanager
 def find_configs_of_packages() -> Iterator[None]:
     """Find `package::config` in the installed package while a config is read.

@@ -55,6 +55,58 @@ def test_report(tmp_path):
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_gpu_is_measured_by_large_products_several_an_event(monkeypatch):
+    """A stand-in of CUDA's events: a call alone would time its launch, 2048^3 is too small."""
+    calls, sizes, modes = [], [], []
+
+    class Event:
+        def __init__(self, enable_timing):
+            self.at = 0
+
+        def record(self):
+            self.at = len(calls)
+
+        def elapsed_time(self, end):
+            return float(end.at - self.at)  # a millisecond a call
+
+    def multiply(a, b, out):
+        calls.append(1)
+        sizes.append(len(a))
+        modes.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+
+    def make(*shape, device=None):
+        return torch.empty(shape, device="meta")
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch, "mm", multiply)
+    monkeypatch.setattr(torch, "randn", make)
+    monkeypatch.setattr(torch, "ones", make)
+    monkeypatch.setattr(torch.Tensor, "copy_", lambda self, source: calls.append(1))
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    roofline = measure_roofline("cuda", ("float32", "tf32", "bfloat16", "float16"))
+    assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
+    assert max(sizes) == 8192 and len(calls) > 4 * 2 * 7 * 5
+    assert list(roofline.gemm) == ["float32", "tf32", "bfloat16", "float16"]
+    assert roofline.gemm["tf32"] == pytest.approx(2 * 8192**3 / 1e-3)
+    assert modes[0] == ("highest", False) and ("high", True) in modes
+
+    table = format_speed_table(
+        [SpeedRow("a:eager:tf32", (0.1, 0.1), (0.1, 0.1), 10**9, 2**20, 0.25)],
+        roofline,
+        SpeedSettings(device="cuda"),
+    )
+    assert "float32 and its convolutions without TF32, tf32 both with it" in table
+
+
+def test_half_precision_of_a_gpu_is_a_candidate():
+    candidate = Candidate.parse("fpn:float16")
+    with candidate.autocast("cpu"):
+        assert torch.get_autocast_dtype("cpu") == torch.float16
+    with pytest.raises(ValueError, match="tf32 is a precision of GPUs"):
+        time_candidates([Candidate("block", dtype="tf32")], SpeedSettings())
+
+
 def test_roofline_is_of_this_world():
     roofline = measure_roofline(dtypes=("float32",))
     assert 1e8 < roofline.gemm["float32"] < 1e14

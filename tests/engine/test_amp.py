@@ -124,3 +124,71 @@ def test_a_copy_computes_with_its_own_weights():
         average.fc_cls.bias.fill_(5.0)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(average.fc_cls(torch.ones(1, 3)), torch.full((1, 2), 5.0))
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_fp16_of_a_test_is_bfloat16_on_every_device(tmp_path, cache_folder, mixed):
+    """mmengine takes torch's type of the device: on CUDA that is float16."""
+    options = {"test_cfg.fp16": mixed, "val_cfg.fp16": mixed}
+    cfg = run.read_config(
+        CONFIGS / "shapes/upernet_hornet-nano_horuperhead_1k.py",
+        tiny=True,
+        options=options,
+        work_dir=str(tmp_path),
+    )
+    names = ["hordet.ValLoop", "hordet.TestLoop"] if mixed else ["ValLoop", "TestLoop"]
+    assert [cfg.val_cfg.type, cfg.test_cfg.type] == names
+    runner = run.build_test_runner(cfg, None)
+    seen = []
+    step = runner.model.test_step
+
+    def look(data):
+        seen.append((torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
+        seen.append(torch.get_autocast_dtype("cuda"))
+        return step(data)
+
+    runner.model.test_step = look
+    runner.test()
+    assert seen[:2] == [
+        (mixed, torch.bfloat16),
+        torch.bfloat16 if mixed else torch.float16,
+    ]
+    assert torch.get_autocast_dtype("cuda") == torch.float16
+
+
+def test_deformable_attention_samples_at_float32_locations(monkeypatch):
+    """As on a GPU, where mmcv hands its operator locations of the values' dtype."""
+    import mmcv.ops.multi_scale_deform_attn as attention
+
+    given = []
+    kernel = attention.ext_module.ms_deform_attn_forward
+
+    def look(value, shapes, starts, locations, weights, **options):
+        given.append(locations)
+        return kernel(value, shapes, starts, locations, weights, **options)
+
+    # mmcv takes the road of a GPU for MLUs as well, and no MLU is needed to be asked.
+    monkeypatch.setattr(attention, "IS_MLU_AVAILABLE", True)
+    monkeypatch.setattr(torch.Tensor, "is_mlu", True, raising=False)
+    monkeypatch.setattr(attention.ext_module, "ms_deform_attn_forward", look)
+    torch.manual_seed(0)
+    layer = attention.MultiScaleDeformableAttention(8, 2, 1, 2, dropout=0.0, batch_first=True)
+    torch.nn.init.normal_(layer.sampling_offsets.weight, std=0.5)
+    layer.train(False)
+    shapes, starts = torch.tensor([[2, 128]]), torch.tensor([0])
+    inputs = dict(
+        query=torch.randn(1, 64, 8),
+        value=torch.randn(1, 256, 8),
+        reference_points=torch.rand(1, 64, 1, 2),
+        spatial_shapes=shapes,
+        level_start_index=starts,
+    )
+    model = nn.ModuleDict(dict(attn=layer))
+    keep_float32(model)
+    layer(**inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(**inputs)
+    exact, mixed = given
+    assert mixed.dtype == torch.float32
+    pixels = (mixed - exact).abs().max() * 128
+    assert pixels < 1e-3  # offsets in bfloat16 miss by some 0.01, locations by more than 0.2

@@ -94,3 +94,21 @@ def test_boxes_alone_are_merged_by_mmdet():
         answer(views[0], with_masks=False), answer(views[1], "horizontal", with_masks=False)
     )
     assert found.scores.tolist() == pytest.approx([0.9]) and "masks" not in found
+
+
+def test_views_of_one_size_go_through_the_network_together():
+    objects = [(2, 3, 12, 9, 0.9, 0)]
+    told = Told([answer(objects), answer(objects, "horizontal"), answer(objects)])
+    sizes = []
+    step = told.test_step
+    told.test_step = lambda data: sizes.append(len(data["inputs"])) or step(data)
+    tta_cfg = dict(nms=dict(type="nms", iou_threshold=0.5), max_per_img=9)
+    build = dict(type="hordet.DetTTAModel", tta_cfg=tta_cfg, module=told)
+    model = MODELS.build(dict(build, views_at_once=4))
+    images = [[torch.zeros(3, *size)] for size in (SIZE, SIZE, (40, 60))]
+    (sample,) = model.test_step(dict(inputs=images, data_samples=[[None]] * 3))
+    assert sizes == [2, 1]  # an image with its flip, and the larger one
+    found = sample.pred_instances
+    assert found.scores.tolist() == pytest.approx([0.9]) and found.masks[0].sum() == 60
+    with pytest.raises(ValueError, match="views_at_once is 0; it must be 1 or more"):
+        MODELS.build(dict(build, views_at_once=0))

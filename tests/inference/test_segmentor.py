@@ -106,6 +106,25 @@ def test_slide_is_that_of_mmseg(size, flip, align_corners):
 
 
 @torch.no_grad()
+def test_windows_go_through_the_network_together():
+    want = segmentor().test_step(batch())[0].seg_logits.data
+    model = segmentor(windows_at_once=3)
+    sizes = []
+    encode = model.encode_decode
+
+    def look(inputs, metas):
+        sizes.append(len(inputs))
+        assert len(metas) == len(inputs)
+        return encode(inputs, metas)
+
+    model.encode_decode = look
+    found = model.test_step(batch())[0].seg_logits.data
+    assert (found - want).abs().max() < 1e-4 and sizes == [3] * 3  # three of three a row
+    with pytest.raises(ValueError, match="windows_at_once is 0; it must be 1 or more"):
+        segmentor(windows_at_once=0)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("flip", [None, "horizontal", "vertical"])
 @pytest.mark.parametrize("part", [(0, 90, 0, 171), (20, 61, 33, 34), (89, 90, 100, 171)])
 @pytest.mark.parametrize("size", [(133, 150), (90, 171)])
@@ -213,9 +232,18 @@ def test_windows_and_resizing_by_themselves():
     assert Grid(95, 40, 30).spans == [(0, 40), (30, 70), (55, 95)]
     assert Grid(20, 40, 30).spans == [(0, 20)]
     image = torch.rand(2, 95, 101)
-    args = (lambda rows, columns: image[:, rows, columns], Grid(95, 40, 30), Grid(101, 20, 7))
-    found = torch.cat(list(window_rows(*args, 13, 90, 5, 99)), dim=1)
-    assert (found - image[:, 13:90, 5:99]).abs().max() < 1e-6
+    groups = []
+
+    def predict(rows, places):
+        groups.append(len(places))
+        return torch.stack([image[:, rows, columns] for columns in places])
+
+    args = (predict, Grid(95, 40, 30), Grid(101, 20, 7), 13, 90, 5, 99)
+    for at_once, wanted in ((1, [1] * 39), (5, [5, 5, 3] * 3)):
+        groups.clear()
+        found = torch.cat(list(window_rows(*args, at_once)), dim=1)
+        assert (found - image[:, 13:90, 5:99]).abs().max() < 1e-6
+        assert groups == wanted
     for size in ((50, 60), (200, 333), (1, 1)):
         for align in (False, True):
             expected = torch.nn.functional.interpolate(
@@ -227,6 +255,20 @@ def test_windows_and_resizing_by_themselves():
             narrow = [resize_columns(part, columns, 0, size[1]) for part in parts]
             found = torch.cat(list(resize_rows(narrow, rows, 0, size[0])), dim=1)
             assert (found - expected).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_views_of_one_size_go_through_the_network_together():
+    module = segmentor(mode="whole")
+    build = dict(type="hordet.SegTTAModel", module=module)
+    _, want, _ = augmented(MODELS.build(build).eval())
+    sizes = []
+    step = module.test_step
+    module.test_step = lambda data: sizes.append(len(data["inputs"])) or step(data)
+    _, found, _ = augmented(MODELS.build(dict(build, views_at_once=2)).eval())
+    assert (found - want).abs().max() < 1e-5 and sizes == [2] * 12  # an image and its flip
+    with pytest.raises(ValueError, match="views_at_once is 0"):
+        MODELS.build(dict(build, views_at_once=0))
 
 
 LARGE = """

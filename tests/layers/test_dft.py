@@ -37,10 +37,10 @@ def test_the_layer_with_its_resized_filter(size):
     torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-12)
     for found, wanted in zip([x.grad, layer.complex_weight.grad], gradients, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-10)
-    # Without a gradient both read the same resized filter.
+    # Without a gradient each keeps a resized filter; the FFT's holds the transforms' factors.
     with torch.no_grad():
         layer.eval()
         by_dft = layer(x)
         layer.transform = "fft"
         torch.testing.assert_close(layer(x), by_dft, rtol=1e-10, atol=1e-12)
-        assert len(layer._cache) == 1
+        assert len(layer._cache) == 2

@@ -260,3 +260,57 @@ def test_near_linear_initialization(spatial):
     assert 0.7 < layer(x).std() < 1.4
     smaller = layer(0.1 * x).std() / layer(x).std()
     assert 0.08 < smaller < 0.13  # a product of three signals would give 0.001
+
+
+SIZES = [(4, 5), (5, 4), (6, 6), (1, 7), (3, 1)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_the_spectral_product_is_that_of_two_ortho_transforms(size):
+    """Value and both gradients, in float64, against torch's own derivative of the FFTs."""
+    torch.manual_seed(0)
+    height, width = size
+    x = torch.randn(2, 3, *size, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(3, height, width // 2 + 1, dtype=torch.complex128, requires_grad=True)
+    spectrum = torch.fft.rfft2(x, norm="ortho") * weight
+    plain = torch.fft.irfft2(spectrum, s=size, norm="ortho")
+    ours, _ = global_filter._SpectralProduct.apply(x, weight / (height * width))
+    torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
+    cotangent = torch.randn_like(plain)
+    want = torch.autograd.grad(plain, (x, weight), cotangent)
+    for one, other in zip(torch.autograd.grad(ours, (x, weight), cotangent), want, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("size", SIZES[:3])
+def test_the_spectral_product_has_first_and_second_derivatives(size):
+    torch.manual_seed(0)
+    x = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(2, size[0], size[1] // 2 + 1, 2, dtype=torch.float64, requires_grad=True)
+
+    def product(x, weight):
+        return global_filter._SpectralProduct.apply(x, torch.view_as_complex(weight))[0]
+
+    assert torch.autograd.gradcheck(product, (x, weight))
+    assert torch.autograd.gradgradcheck(product, (x, weight))
+
+
+def test_the_filter_is_differentiated_by_real_transforms(monkeypatch):
+    """torch's derivative of rfft2 is a complex transform of the whole plane; ours has none."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Count(TorchDispatchMode):
+        def __init__(self):
+            super().__init__()
+            self.names = []
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.names.append(function.overloadpacket.__name__)
+            return function(*args, **(kwargs or {}))
+
+    layer = GlobalLocalFilter(4, (6, 4))
+    x = torch.randn(1, 2, 6, 6, requires_grad=True)
+    with Count() as backward:
+        torch.autograd.grad(layer._filter(x).sum(), (x, layer.complex_weight))
+    transforms = [name for name in backward.names if name.startswith("_fft")]
+    assert transforms == ["_fft_r2c", "_fft_c2r", "_fft_r2c", "_fft_c2r"]

@@ -6,6 +6,8 @@ import torch
 from mmcv.ops import RoIAlign, RoIPool, roi_align, roi_pool
 from references import naive_roi
 
+from hordet.ops import roi
+
 # Inside, larger than the image, partly and wholly outside, of no size; two images.
 ROIS = [
     [0, 1.3, 2.1, 9.7, 8.4],
@@ -49,6 +51,44 @@ def test_roi_align_gradient(device, sampling, aligned):
         (x,),
         nondet_tol=1e-12,
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("sampling", [0, 2])
+def test_roi_align_gradient_in_a_fixed_order(monkeypatch, sampling, aligned, dtype):
+    """What a GPU runs under deterministic=True gives the kernel's numbers."""
+    x, rois = features(dtype).requires_grad_(), torch.tensor(ROIS, dtype=dtype)
+    out = roi_align(x, rois, (2, 3), 0.5, sampling, "avg", aligned)
+    grad = torch.linspace(-1, 1, out.numel(), dtype=dtype).view(out.shape)
+    (wanted,) = torch.autograd.grad(out, x, grad, retain_graph=True)
+    used = []
+    in_order = roi.differentiate_in_order
+
+    def spy(*args):
+        used.append(1)
+        return in_order(*args)
+
+    monkeypatch.setattr(roi, "differentiate_in_order", spy)
+    monkeypatch.setattr(roi, "_adds_in_order", lambda x: True)
+    (got,) = torch.autograd.grad(out, x, grad)
+    assert used and wanted.abs().sum() > 1
+    close = 1e-12 if dtype == torch.float64 else 1e-5
+    torch.testing.assert_close(got, wanted, rtol=close, atol=close)
+    again = roi_align(x, rois, (2, 3), 0.5, sampling, "avg", aligned)
+    assert torch.equal(again, out)
+
+
+def test_the_fixed_order_is_taken_where_the_kernel_has_none():
+    class OnCuda:
+        device = torch.device("cuda")
+
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert roi._adds_in_order(OnCuda()) and not roi._adds_in_order(torch.ones(1))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert not roi._adds_in_order(OnCuda())
 
 
 def test_roi_align_gradient_over_threads():

@@ -225,3 +225,37 @@ def test_a_late_object_is_pickled_by_its_name():
         1, 2
     )
     assert issubclass(importlib.import_module("fractions").Fraction, late)
+
+
+def test_log_buffers_grow_without_copies_and_hold_the_same(monkeypatch):
+    import numpy as np
+    from mmengine.logging import HistoryBuffer
+
+    stock = getattr(HistoryBuffer.update, "__wrapped__", HistoryBuffer.update)
+    assert "np.append" in inspect.getsource(stock), "mmengine no longer copies: take it out"
+    monkeypatch.setattr(HistoryBuffer, "update", stock)
+    plain, grown = HistoryBuffer(max_length=900), HistoryBuffer(max_length=900)
+    whole = HistoryBuffer([1, 2], [1, 1]), HistoryBuffer([1, 2], [1, 1])
+    for i in range(3000):
+        plain.update(i / 7, 1 + i % 3)
+    for value in (3, 0.5):
+        whole[0].update(value)
+    upstream.grow_log_buffers()
+    upstream.grow_log_buffers()
+    rooms = set()
+    kept = None
+    for i in range(3000):
+        grown.update(i / 7, 1 + i % 3)
+        rooms.add(grown.data[0].base.ctypes.data)
+        if i == 500:
+            kept = grown.data[0]
+            before = kept.copy()
+    for value in (3, 0.5):
+        whole[1].update(value)
+    for one, other in ((plain, grown), whole, (plain, pickle.loads(pickle.dumps(grown)))):
+        for want, got in zip(one.data, other.data, strict=True):
+            assert np.array_equal(want, got) and want.dtype == got.dtype
+    assert np.array_equal(kept, before)  # what was handed out stays
+    assert len(rooms) < 20 and len(pickle.dumps(grown)) < 1.1 * len(pickle.dumps(plain))
+    with pytest.raises(TypeError, match="log_val must be int or float"):
+        grown.update("1")

@@ -56,7 +56,7 @@ class CheckpointHook(hooks.CheckpointHook):
         self.asynchronous = asynchronous
         self.safetensors = safetensors
         self._queue = get_file_queue(asynchronous)
-        self._interruption = Interruption()
+        self.interruption = Interruption()
         self._validated = False
         self._saved_iter: int | None = None
         self._state: dict = {}
@@ -82,12 +82,12 @@ class CheckpointHook(hooks.CheckpointHook):
         # The config lies in the work folder, well set. Setting it anew for each checkpoint, the
         # training would wait for half a second.
         object.__setattr__(runner.cfg, "_format_python_code", False)
-        self._interruption.listen()
+        self.interruption.listen()
 
     def after_train_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
         """Save if it is time; if asked to stop, save and raise Interrupted."""
         super().after_train_iter(runner, *args, **kwargs)
-        if self._interruption.is_asked():
+        if self.interruption.is_asked():
             self._stop(runner, epoch=runner.epoch, iteration=runner.iter + 1)
 
     def after_val_iter(self, runner: Runner, *args: Any, **kwargs: Any) -> None:
@@ -96,7 +96,7 @@ class CheckpointHook(hooks.CheckpointHook):
         Several processes end their validation first: they may have different numbers of batches,
         so they cannot agree within it.
         """
-        if not is_distributed() and self._interruption.is_asked():
+        if not is_distributed() and self.interruption.is_asked():
             for hook in runner.hooks:
                 if isinstance(hook, EMAHook):
                     hook.after_val_epoch(runner)  # it has swapped the model's weights
@@ -117,7 +117,7 @@ class CheckpointHook(hooks.CheckpointHook):
 
     def after_run(self, runner: Runner) -> None:
         """Give the signals back."""
-        self._interruption.stop_listening()
+        self.interruption.stop_listening()
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the position and the random states that `_write` gathered."""
@@ -151,7 +151,7 @@ class CheckpointHook(hooks.CheckpointHook):
         self._queue.wait()
         barrier()  # the first process that ends makes torchrun end the others
         raise Interrupted(
-            f"asked to stop by {self._interruption.signal or 'a signal to another process'}; "
+            f"asked to stop by {self.interruption.signal or 'a signal to another process'}; "
             f"iteration {iteration} is saved in {self.last_ckpt}. The same command with --resume "
             f"goes on from there (exit code {RESUME_ME})"
         )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from hordet.checkpoints import is_shard
+from hordet.engine.hooks.interrupt import Interruption
 from hordet.engine.hooks.origin import find_first_not_finite
 from hordet.engine.random_state import get_random_state, set_random_state
 from hordet.errors import NotFiniteError
@@ -32,7 +34,8 @@ class FiniteLossHook(Hook):
     The gradients' norm is looked at before each optimizer step; a step of a wrong one is not
     taken. Then the state before the step is written to `WORK_DIR/not_finite/` with the batch and
     the random state, and the run ends, so that no checkpoint holds what this batch spoilt. It costs
-    a pass over the gradients; mmengine's log reads the loss every iteration anyway.
+    a pass over the gradients, and one read: what the log, the progress bar and, among several
+    processes, the signals to stop need of the device comes with it.
 
     Args:
         skip: How many such steps a run may leave out, with a warning each, before it ends.
@@ -45,6 +48,8 @@ class FiniteLossHook(Hook):
         self.skip = skip
         self._wrong: list[str] | None = None
         self._before: tuple[dict, list[Tensor]] | None = None
+        self._losses: dict[str, Any] = {}  # of this step, as the log gets them
+        self._interruption: Interruption | None = None
         self._evidence: dict = {}
         self._handles: list = []
 
@@ -56,15 +61,31 @@ class FiniteLossHook(Hook):
         for each in wrappers.values():
             hook = partial(self._guard, names)
             self._handles.append(each.optimizer.register_step_pre_hook(hook))
+        self._watch_losses(_plain(runner.model))
+        asked = (getattr(hook, "interruption", None) for hook in runner.hooks)
+        self._interruption = next(filter(None, asked), None)
 
     def after_train(self, runner: Runner) -> None:
-        """Leave the optimizers alone."""
+        """Leave the optimizers and the model alone."""
         while self._handles:
             self._handles.pop().remove()
+        vars(_plain(runner.model)).pop("parse_losses", None)
+
+    def _watch_losses(self, model: Any) -> None:
+        """Note the losses of each step: the log gets the same dict when the step is done."""
+        parse = getattr(model, "parse_losses", None)
+        if parse is None or "parse_losses" in vars(model):
+            return
+
+        def parse_losses(losses: dict) -> tuple[Tensor, dict[str, Any]]:
+            total, self._losses = parse(losses)
+            return total, self._losses
+
+        model.parse_losses = parse_losses
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Remember what the forward pass changes: the random state and the model's buffers."""
-        self._wrong = None
+        self._wrong, self._losses = None, {}
         buffers = [buffer.clone() for buffer in _plain(runner.model).buffers()]
         self._before = (get_random_state(), buffers)
 
@@ -124,16 +145,42 @@ class FiniteLossHook(Hook):
         total: Any = get_total_norm(gradients)
         if is_shard(total):  # of gradients that are split among processes
             total = total.full_tensor()
-        wrong = torch.logical_not(torch.isfinite(total)).float()
-        if is_distributed():
-            all_reduce(wrong, "max")
-        if wrong.item():
+        if self._read(torch.logical_not(torch.isfinite(total)).double()):
             self._wrong = [
                 names.get(p, "unknown")
                 for p in parameters
                 if p.grad is not None and not torch.isfinite(p.grad).all()
             ]
             optimizer.zero_grad(set_to_none=True)
+
+    def _read(self, wrong: Tensor) -> bool:
+        """Read at once all that the host needs of this step; each read waits for a GPU.
+
+        Args:
+            wrong: Not 0 if a gradient of this process is not finite; float64, without dimensions.
+
+        Returns:
+            Whether one of any process is not finite.
+        """
+        flags = [wrong]
+        if is_distributed():
+            stop = self._interruption is not None and self._interruption.signal is not None
+            together = torch.stack([wrong, torch.full_like(wrong, float(stop))])
+            all_reduce(together, "max")
+            flags = list(together)
+        names = [
+            name
+            for name, value in self._losses.items()
+            if isinstance(value, Tensor) and value.numel() == 1 and value.device == wrong.device
+        ]
+        losses = [self._losses[name].detach().double().reshape(()) for name in names]
+        found, *values = torch.stack([*flags, *losses]).tolist()
+        if is_distributed():
+            stop_any = values.pop(0)
+            if self._interruption is not None:
+                self._interruption.answer(bool(stop_any))
+        self._losses.update(zip(names, values, strict=True))
+        return bool(found)
 
     def _message(self, runner: Runner, data_batch: Any, outputs: dict[str, Any]) -> str:
         values = {name: _number(value) for name, value in outputs.items()}
@@ -162,7 +209,12 @@ class FiniteLossHook(Hook):
         after = get_random_state()
         set_random_state(self._before[0])
         try:
-            found = find_first_not_finite(_plain(runner.model), data_batch)
+            # In the step's own precision: what overflows in float16 may be finite in float32.
+            # Of several optimizers the model itself knows which autocast it uses where.
+            wrapper: Any = runner.optim_wrapper
+            single = not hasattr(wrapper, "optim_wrappers")
+            with wrapper.optim_context(runner.model) if single else nullcontext():
+                found = find_first_not_finite(_plain(runner.model), data_batch)
         except Exception as error:  # it must not hide what it explains
             found = f"unknown ({type(error).__name__} in the forward pass: {error})"
         finally:

@@ -25,6 +25,7 @@ class Interruption:
     def __init__(self) -> None:
         """Without a signal yet."""
         self.signal: str | None = None
+        self._answer: bool | None = None
         self._owner = os.getpid()
         self._handlers: dict[int, Any] = {}
         self._guards_children = False
@@ -56,11 +57,22 @@ class Interruption:
         """
         if not is_distributed():
             return self.signal is not None
+        if self._answer is not None:
+            answer, self._answer = self._answer, None
+            return answer
         asked = torch.tensor(float(self.signal is not None))
         if torch.distributed.get_backend() == "nccl":
             asked = asked.cuda()
         all_reduce(asked, "max")
         return bool(asked.item())
+
+    def answer(self, asked: bool) -> None:
+        """Give the next `is_asked` its answer, for all processes have just been asked together.
+
+        Args:
+            asked: Whether any process was asked to stop; the same in every process.
+        """
+        self._answer = asked or bool(self._answer)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)

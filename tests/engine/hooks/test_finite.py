@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 
 from hordet.engine.hooks import FiniteLossHook
 
@@ -138,3 +139,91 @@ def test_a_loss_scaler_leaves_its_step_out_by_itself(fused):
         assert hook._wrong is None
         assert torch.equal(before, weight) == overflow
         assert (scaler.get_scale() < scale) == overflow
+
+
+def test_the_origin_is_searched_in_the_precision_of_the_step(toy_run):
+    """A module that is wrong in bfloat16 alone is found; in float32 it would be finite."""
+
+    class Narrow(torch.nn.Module):
+        def forward(self, x):
+            return x / (x.dtype == torch.float32)
+
+    runner = toy_run([FiniteLossHook()])
+    runner.model.narrow = Narrow()
+    linear = runner.model.linear
+
+    def forward(inputs, data_samples=None, mode="tensor"):
+        return dict(loss=runner.model.narrow(linear(torch.stack(inputs))).float().sum())
+
+    runner.model.forward = forward
+    runner.optim_wrapper = dict(
+        type="hordet.Bfloat16OptimWrapper", optimizer=dict(type="SGD", lr=0.1)
+    )
+    with pytest.raises(FloatingPointError, match=r"begins in: narrow \(Narrow\)"):
+        runner.train()
+
+
+READS = ("item", "tolist", "__bool__", "__float__", "cpu", "numpy")
+
+
+def test_a_step_reads_the_device_once(monkeypatch, toy_run):
+    """Guard, losses of the log and progress: each read of a value makes the host wait for a GPU."""
+    reads = []
+
+    def count(name):
+        real = getattr(torch.Tensor, name)
+
+        def read(self, *args, **kwargs):
+            if watch.on:
+                reads.append(name)
+            return real(self, *args, **kwargs)
+
+        return read
+
+    class Watch(Hook):
+        priority = "LOWEST"
+        on = False
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            self.on = True
+            reads.clear()
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            self.on = False
+            assert all(isinstance(value, float) for value in outputs.values())
+
+    watch = Watch()
+    for name in READS:
+        monkeypatch.setattr(torch.Tensor, name, count(name))
+    # SGD for each tensor: a fused or foreach optimizer of a CPU reads its step count.
+    settings = dict(optimizer=dict(type="SGD", lr=0.125, foreach=False))
+    runner = toy_run([FiniteLossHook(), watch], optim_wrapper=settings, interval=100)
+    runner.train()
+    assert reads == ["tolist"]
+    hub = runner.message_hub
+    assert hub.get_scalar("train/loss_good").current() == 0.25
+    total = hub.get_scalar("train/loss").current()
+    assert total == pytest.approx(0.25 + hub.get_scalar("train/loss_fit").current())
+    assert "parse_losses" not in vars(runner.model)
+
+
+def test_the_same_read_asks_all_processes_whether_to_stop(monkeypatch):
+    from hordet.engine.hooks import finite, interrupt
+
+    asked = []
+    for module in (finite, interrupt):
+        monkeypatch.setattr(module, "is_distributed", lambda: True)
+
+    def reduce(tensor, op):
+        assert op == "max"
+        asked.append(tensor.numel())
+        tensor[1] = 1.0  # another process has a signal
+
+    monkeypatch.setattr(finite, "all_reduce", reduce)
+    hook, interruption = FiniteLossHook(), interrupt.Interruption()
+    hook._interruption = interruption
+    hook._losses = dict(loss=torch.tensor(0.5), accuracy=0.25)
+    assert hook._read(torch.tensor(0.0, dtype=torch.float64)) is False
+    assert hook._losses == dict(loss=0.5, accuracy=0.25) and asked == [2]
+    assert interruption.is_asked()  # without asking again
+    assert hook._read(torch.tensor(1.0, dtype=torch.float64)) is True

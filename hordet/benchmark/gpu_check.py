@@ -1,0 +1,122 @@
+"""One check of a GPU: is hordet right there, in every precision, and how fast is it.
+
+`run_check` runs the parts of `hordet.benchmark.gpu_parts`, each within seconds of its own, so that
+the whole ends in eight minutes; what fails in one stops no other. A dry run goes through the same
+code on a CPU at small sizes; what it can only tell on a GPU is then "not run".
+"""
+
+import signal
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hordet.benchmark import gpu_parts
+from hordet.benchmark.gpu_parts import CheckRow, GpuCheck
+from hordet.benchmark.table import format_table
+
+# Each part and its seconds on a GPU; together less than eight minutes. A dry run has no limit.
+PARTS: dict[str, tuple[Callable[[GpuCheck], None], int]] = {
+    "faults": (gpu_parts.probe_faults, 35),
+    "precisions": (gpu_parts.compare_precisions, 50),
+    "operators": (gpu_parts.compare_operators, 25),
+    "training": (gpu_parts.train_tasks, 125),
+    "resume": (gpu_parts.resume_training, 75),
+    "kernels": (gpu_parts.compare_kernels, 30),
+    "step": (gpu_parts.profile_step, 50),
+    "speed": (gpu_parts.time_models, 80),
+}
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        machine: The card, torch, CUDA and cuDNN; or that it was a dry run.
+        rows: In the order of the check.
+    """
+
+    machine: str
+    rows: list[CheckRow] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[CheckRow]:
+        """The rows that say FAIL."""
+        return [row for row in self.rows if row.verdict == "FAIL"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it, for JSON."""
+        return dict(machine=self.machine, rows=[row.as_dict() for row in self.rows])
+
+
+def run_check(dry: bool, parts: Sequence[str] = ()) -> CheckReport:
+    """Check the first GPU, or go through the same on a CPU.
+
+    Args:
+        dry: On a CPU, at small sizes.
+        parts: Keys of `PARTS`; all by default.
+
+    Returns:
+        The report. A part that fails as a whole, or whose seconds are used up, is a row.
+    """
+    device = "cpu" if dry else "cuda"
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check = GpuCheck(device, Path(folder))
+        for name in parts or PARTS:
+            function, seconds = PARTS[name]
+            check.part, start = name, time.perf_counter()
+            try:
+                with _limit(0 if dry else seconds):
+                    function(check)
+            except Exception as error:
+                check.add("the whole part", False, error=f"{type(error).__name__}: {error}")
+            check.add("seconds", None, s=time.perf_counter() - start)
+        return CheckReport(_describe_machine(dry), check.rows)
+
+
+@contextmanager
+def _limit(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError inside after some seconds; 0, or outside the main thread: never."""
+    if not seconds or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"the {seconds} seconds of this part are used up")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _describe_machine(dry: bool) -> str:
+    if dry:
+        return f"dry run on a CPU, torch {torch.__version__}: nothing here is about a GPU"
+    cudnn = torch.backends.cudnn.version()
+    name = torch.cuda.get_device_name()
+    return f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}, cuDNN {cudnn}"
+
+
+def format_check_table(report: CheckReport) -> str:
+    """Return a table in Markdown, under the machine; what failed comes again below."""
+    table: list[Sequence[str]] = [["part", "what", "verdict", "numbers"], ["---"] * 4]
+    table += [[row.part, row.name, row.verdict, row.describe()] for row in report.rows]
+    counts = [f"{len(report.failed)} FAIL"]
+    for verdict in ("ok", "measured", "not run"):
+        counts.append(f"{sum(row.verdict == verdict for row in report.rows)} {verdict}")
+    lines = [f"{report.machine}.", "", *format_table(*table), "", ", ".join(counts)]
+    lines += [f"FAIL {row.part}: {row.name}: {row.describe()}" for row in report.failed]
+    return "\n".join(lines) + "\n"

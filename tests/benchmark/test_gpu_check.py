@@ -1,0 +1,101 @@
+"""The dry run of the check of a GPU: the same code on a CPU, its report and its exit code."""
+
+import json
+import time
+
+import pytest
+import torch
+
+from hordet.benchmark import gpu_check, gpu_parts
+from hordet.benchmark.gpu_check import PARTS, CheckReport, format_check_table, run_check
+from hordet.benchmark.gpu_parts import CheckRow
+from hordet.cli.main import main
+
+LIGHT = ["faults", "precisions", "operators", "kernels"]
+
+
+def find(rows, part):
+    return {row["name"]: row for row in rows if row["part"] == part}
+
+
+def test_a_dry_run_of_the_parts_that_take_seconds(tmp_path, capsys, cache_folder):
+    file = tmp_path / "gpu.json"
+    words = ["doctor", "--gpu", "--dry-run", "--json", str(file), "--debug", "--parts", *LIGHT]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert "dry run on a CPU" in printed and "0 FAIL" in printed
+    report = json.loads(file.read_text())
+    rows = report["rows"]
+    assert [*dict.fromkeys(row["part"] for row in rows)] == LIGHT
+    faults = find(rows, "faults")
+    assert {f"a block trains in {mode}" for mode in ("bfloat16", "float16")} <= faults.keys()
+    assert faults["RoIAlign's gradient in a fixed order"]["verdict"] == "ok"
+    assert faults["recomputation"]["verdict"] == "not run"
+    precisions = find(rows, "precisions")
+    assert 0 < precisions["float32"]["numbers"]["outputs"] < 1e-5
+    assert 1e-3 < precisions["bfloat16"]["numbers"]["outputs"] < 6e-2
+    operators = find(rows, "operators")
+    assert {"RoIAlign", "nms", "deformable attention"} <= operators.keys()
+    assert find(rows, "kernels")["Triton's gates"]["verdict"] == "not run"
+
+
+@pytest.mark.slow
+def test_the_whole_dry_run(cache_folder):
+    report = run_check(dry=True)
+    assert {row.part for row in report.rows} == PARTS.keys() and not report.failed
+    resumed = [row for row in report.rows if row.part == "resume" and row.verdict == "ok"]
+    assert resumed[0].numbers == dict(again=0.0, resumed=0.0)  # bit for bit on one CPU process
+    (step,) = (row for row in report.rows if row.name == "batch 1")
+    assert step.numbers["ms"] > 0 and step.numbers["host_reads"] > 0
+
+
+def test_all_parts_end_within_eight_minutes():
+    assert sum(seconds for _, seconds in PARTS.values()) <= 8 * 60
+
+
+def test_without_a_gpu_and_with_an_unknown_part(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["doctor", "--gpu"]) == 2
+    assert "--gpu needs a GPU" in capsys.readouterr().err
+    assert main(["doctor", "--gpu", "--dry-run", "--parts", "fault"]) == 2
+    assert "no part is named 'fault'; did you mean 'faults'?" in capsys.readouterr().err
+
+
+def test_a_part_that_fails_or_takes_too_long_stops_no_other(monkeypatch, capsys):
+    def fail(check):
+        check.attempt("half", lambda: 1 / 0)
+        raise ValueError("broken")
+
+    def wait(check):
+        while True:
+            time.sleep(0.01)
+
+    def measure(check):
+        check.add("speed", None, ms=12.34567)
+
+    parts = dict(first=(fail, 9), slow=(wait, 1), last=(measure, 9))
+    monkeypatch.setattr(gpu_check, "PARTS", parts)
+    monkeypatch.setattr(gpu_check, "_describe_machine", lambda dry: "A card")
+    report = run_check(dry=False)
+    assert [(row.part, row.name) for row in report.failed] == [
+        ("first", "half"),
+        ("first", "the whole part"),
+        ("slow", "the whole part"),
+    ]
+    assert "1 seconds of this part are used up" in report.failed[2].describe()
+    table = format_check_table(report)
+    assert "| last | speed | measured | ms 12.35 |" in table
+    assert "3 FAIL, 0 ok, 4 measured, 0 not run" in table
+    assert "FAIL first: half: error ZeroDivisionError" in table
+
+
+def test_a_wrong_result_of_an_operator_fails(monkeypatch):
+    check = gpu_parts.GpuCheck("cpu", None)
+    found = iter([1.0, 1.1])
+    check.attempt(
+        "it",
+        lambda: gpu_parts._compare_on_devices(check, lambda x: x * next(found), [torch.ones(3)]),
+    )
+    assert check.rows[0].verdict == "FAIL" and "differs from the CPU's" in check.rows[0].describe()
+    assert CheckReport("m", check.rows).as_dict()["rows"][0]["verdict"] == "FAIL"
+    assert isinstance(check.rows[0], CheckRow)

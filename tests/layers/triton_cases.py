@@ -1,0 +1,94 @@
+"""Runs the Triton kernels in the interpreter against plain layers; prints errors as JSON.
+
+A process of its own, for Triton reads TRITON_INTERPRET when it is imported.
+"""
+
+import copy
+import json
+import os
+import sys
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import torch
+from torch.nn import functional as F
+
+from hordet.engine.modes import use_triton_gates
+from hordet.hornet import Block
+from hordet.layers import GnFusion, triton_gates
+from hordet.layers.gnconv import GnConv
+
+
+def differ(one, other):
+    return ((one.double() - other.double()).norm() / other.double().norm()).item()
+
+
+def make(name):
+    if name == "block":
+        return Block(8, 2, layer_scale_init_value=0.5)
+    if name == "fusion":
+        return GnFusion(24, 16, kernel_size=3)
+    if name == "wide":
+        return GnConv(4, 64, 2, kernel_size=1, proj_out=False)  # two blocks of channels
+    return GnConv(12, 24, 3, kernel_size=5, scale=1 / 3)
+
+
+def run(name, batch, height, width, dtype):
+    """Relative errors of the output and of every gradient, against the plain form in float64."""
+    torch.manual_seed(0)
+    plain = make(name)
+    for module in plain.modules():
+        if isinstance(module, GnConv):
+            module.init_near_linear()
+    fused = copy.deepcopy(plain)
+    assert use_triton_gates(fused) == 1
+    channels = {"block": 8, "fusion": 24, "wide": 4, "order 3": 12}[name]
+    x = torch.randn(batch, channels, height, width)
+    found = []
+    for module, kind in ((plain.double(), None), (fused, dtype)):
+        own = x.to(next(module.parameters()).dtype).requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=kind == "bfloat16"):
+            out = module(own)
+        cotangent = torch.linspace(-1, 1, out.numel()).view(out.shape).to(out)
+        grads = torch.autograd.grad(out, (own, *module.parameters()), cotangent)
+        found.append([out.detach(), *grads])
+    return [differ(got, want) for want, got in zip(*found, strict=True)]
+
+
+def count_calls():
+    """The kernels that one forward and backward pass launches."""
+    launched = []
+    for name in ("_convolve", "_sum_taps", "_multiply_gated"):
+        kernel = getattr(triton_gates, name)
+        real = kernel.run
+
+        def look(*args, name=name, real=real, **kwargs):
+            launched.append(name)
+            return real(*args, **kwargs)
+
+        kernel.run = look
+    run("fusion", 1, 1, 2, "float32")
+    return [*launched]
+
+
+def project_by_itself():
+    """A product larger than a tile, with edges on every side."""
+    torch.manual_seed(0)
+    p, gate = torch.randn(1, 40, 7, 11), torch.randn(1, 72, 7, 11)
+    weight, bias = torch.randn(72, 40), torch.randn(72)
+    found = triton_gates._ProjectGate.apply(p, weight, bias, gate)
+    return differ(found, F.conv2d(p, weight[..., None, None], bias) * gate)
+
+
+cases = {
+    f"{name} {batch}x{height}x{width} {dtype}": run(name, batch, height, width, dtype)
+    for name, batch, height, width, dtype in [
+        ("block", 1, 2, 5, "float32"),
+        ("block", 1, 2, 3, "bfloat16"),
+        ("fusion", 2, 2, 19, "float32"),  # two stretches of a row
+        ("fusion", 2, 2, 3, "bfloat16"),
+        ("wide", 2, 1, 3, "float32"),
+        ("order 3", 1, 3, 2, "float32"),
+    ]
+}
+json.dump(dict(cases=cases, calls=count_calls(), project=project_by_itself()), sys.stdout)
