@@ -15,6 +15,7 @@ from mmengine.runner import FlexibleRunner, Runner
 from hordet import checkpoints
 from hordet.config.load import load_config
 from hordet.config.names import find_config
+from hordet.datasets.detection_limits import set_detection_limit
 from hordet.datasets.roots import set_data_root
 from hordet.engine.amp import PREDICTIONS, Float32Hook
 from hordet.engine.console import make_quiet
@@ -40,6 +41,7 @@ def read_config(
     launcher: str = "none",
     tiny: bool = False,
     safe: bool = False,
+    max_detections: int | None = None,
 ) -> Config:
     """Read a config and fit it to this machine.
 
@@ -52,6 +54,7 @@ def read_config(
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'. Under torchrun 'none' becomes 'pytorch'.
         tiny: A dry run of seconds on stand-in images; the config's data are not needed.
         safe: Refuse a config that holds more than data.
+        max_detections: Detections that a detector gives of an image, and that are scored.
 
     Returns:
         The config.
@@ -69,6 +72,11 @@ def read_config(
             set_data_root(cfg, data_root)
         except ValueError as error:
             raise ConfigError(str(error)) from error
+    if max_detections is not None and not set_detection_limit(cfg, max_detections):
+        raise ConfigError(
+            "--max-dets is for detectors whose model.test_cfg has max_per_img, and this model has "
+            "no such limit: leave it out"
+        )
     return cfg
 
 

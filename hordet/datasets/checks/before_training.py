@@ -14,6 +14,7 @@ from pathlib import Path
 from hordet.datasets.checks.coco import check_coco, loads_masks
 from hordet.datasets.checks.findings import Findings
 from hordet.datasets.classes import read_metainfo, resolve_dataset_class
+from hordet.datasets.detection_limits import find_detection_limit
 from hordet.datasets.formats.panoptic import check_panoptic
 from hordet.datasets.roots import LOADERS, list_metrics, walk_datasets
 from hordet.errors import DatasetError, DatasetWarning, list_first
@@ -94,7 +95,12 @@ def find_data_faults(cfg: dict) -> DataFindings:
                     needed = classes if key == LOADERS[0] and len(datasets) == 1 else ()
                     masks = loads_masks(dataset.get("pipeline") or []) or _scores_masks(metrics)
                     found = check_coco(
-                        dataset, classes, scored=scored, needed=needed, with_mask=masks
+                        dataset,
+                        classes,
+                        scored=scored,
+                        needed=needed,
+                        with_mask=masks,
+                        limit=find_detection_limit(cfg.get("model")),
                     )
                 if found.copy:
                     copies[f"{key} {number}"] = found.copy
