@@ -83,6 +83,10 @@ class _ResumableLoop(BaseLoop):
         self._resumed_state = state
         self._validation_due = not position["validated"]
 
+    def skip_validation(self) -> None:
+        """Leave out the validation that a checkpoint has not done, such as of a stopped run."""
+        self._validation_due = False
+
     @property
     def _sampler(self) -> Any:
         return getattr(self.dataloader.batch_sampler, "sampler", None)

@@ -20,6 +20,7 @@ from hordet.datasets.roots import set_data_root
 from hordet.engine.amp import PREDICTIONS, Float32Hook
 from hordet.engine.console import make_quiet
 from hordet.engine.hooks.console import ConsoleHook
+from hordet.engine.hooks.resume import ResumeHook
 from hordet.engine.lock import lock_work_dir
 from hordet.engine.modes import compile_regions
 from hordet.engine.prepare import fit_to_machine, prepare_test, prepare_training
@@ -81,7 +82,12 @@ def read_config(
 
 
 def build_training_runner(
-    cfg: Config, *, force: bool = False, verbose: bool = False, **settings: Any
+    cfg: Config,
+    *,
+    force: bool = False,
+    verbose: bool = False,
+    new_schedule: bool = False,
+    **settings: Any,
 ) -> Runner:
     """Build a Runner for training; everything that can be checked before is.
 
@@ -89,6 +95,7 @@ def build_training_runner(
         cfg: From `read_config`.
         force: Train also in a work folder that another run holds.
         verbose: Show on the console all that the log file gets, in place of ConsoleHook's lines.
+        new_schedule: Let a resumed run take learning rate and schedule from the config.
         **settings: Of `hordet.engine.prepare.prepare_training`.
 
     Raises:
@@ -99,8 +106,13 @@ def build_training_runner(
     prepare_training(cfg, **settings)
     check_data(cfg)
     lock_work_dir(cfg.work_dir, force)
+    if new_schedule and choose_runner_class(cfg) is not Runner:
+        raise ConfigError("--new-schedule is for one model a process: leave it out with a strategy")
     # A resumed run must be the same model; a fine-tuned one may have another head.
-    return _build_runner(cfg, minimum_share=1.0 if cfg.get("resume") else 0.5, verbose=verbose)
+    share = 1.0 if cfg.get("resume") else 0.5
+    runner = _build_runner(cfg, minimum_share=share, verbose=verbose)
+    runner.register_hook(ResumeHook(new_schedule))
+    return runner
 
 
 def build_test_runner(
