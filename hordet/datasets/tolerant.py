@@ -1,6 +1,7 @@
 """Reading on past a broken image, and saying in words what happens in a loader's workers."""
 
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,6 +88,13 @@ class TolerantDataset(Dataset):
         return self.dataset[number]
 
 
+def _describe_shared_memory() -> str:
+    try:
+        return f" ({shutil.disk_usage('/dev/shm').free:,} bytes are free there)"
+    except OSError:  # there is none, as on Windows
+        return ""
+
+
 @contextmanager
 def explain_worker_errors() -> Iterator[None]:
     """Turn what torch raises for a loader's worker into a DatasetError without a traceback."""
@@ -101,8 +109,9 @@ def explain_worker_errors() -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader timed out" in str(error):
             raise DatasetError(
-                f"{error}. A loader worker hangs, as on storage that no longer answers. Check the "
-                "storage, or raise train_dataloader.timeout (seconds)"
+                f"{error}. A loader worker hangs, as on storage that no longer answers or where "
+                f"/dev/shm is full{_describe_shared_memory()}. Check both, or raise "
+                "train_dataloader.timeout (seconds)"
             ) from error
         ended = re.search(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (.*)", str(error))
         if not ended:

@@ -18,6 +18,7 @@ from hordet.config.faults import walk_dicts
 from hordet.datasets.detection_limits import find_detection_limit
 from hordet.datasets.roots import list_metrics
 from hordet.datasets.shapes.cache import SHAPES, locate_shapes
+from hordet.engine.shared_memory import limit_waiting
 from hordet.engine.trackers import add_trackers
 from hordet.errors import CheckpointWarning, ConfigError
 from hordet.registry import MODELS
@@ -34,6 +35,7 @@ def fit_to_machine(cfg: Config, work_dir: str, launcher: str) -> None:
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'. Under torchrun 'none' becomes 'pytorch'.
     """
     locate_data(cfg)
+    limit_waiting(cfg)
     cfg.work_dir = work_dir
     if launcher == "none" and "WORLD_SIZE" in os.environ and "LOCAL_RANK" in os.environ:
         launcher = "pytorch"

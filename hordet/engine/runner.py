@@ -25,6 +25,7 @@ from hordet.engine.lock import lock_work_dir
 from hordet.engine.modes import compile_regions
 from hordet.engine.prepare import fit_to_machine, prepare_test, prepare_training
 from hordet.engine.processes import check_data
+from hordet.engine.shared_memory import check_shared_memory
 from hordet.errors import ConfigError
 from hordet.layers.layout import use_channels_last
 from hordet.ops.upstream import is_news
@@ -105,6 +106,7 @@ def build_training_runner(
     """
     prepare_training(cfg, **settings)
     check_data(cfg)
+    check_shared_memory(cfg)
     lock_work_dir(cfg.work_dir, force)
     if new_schedule and choose_runner_class(cfg) is not Runner:
         raise ConfigError("--new-schedule is for one model a process: leave it out with a strategy")
@@ -134,6 +136,7 @@ def build_test_runner(
     """
     prepare_test(cfg, checkpoint, **settings)
     check_data(cfg)
+    check_shared_memory(cfg)
     return _build_runner(cfg, minimum_share=1.0, verbose=verbose)
 
 
