@@ -36,9 +36,13 @@ def write_copy(path: Path, content: dict[str, Any], kind: str) -> Path:
         FileWriteError: The cache cannot be written.
     """
     # NaN, which exporters write among attributes, is read again by Python's json.
-    text = json.dumps(content)
+    return write_text_copy(path, json.dumps(content), kind, ".json")
+
+
+def write_text_copy(path: Path, text: str, kind: str, suffix: str = ".txt") -> Path:
+    """Write a copy of a file of text, unless the same copy is there; see `write_copy`."""
     digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-    copy = locate_copies() / f"{path.stem}-{kind}-{digest}.json"
+    copy = locate_copies() / f"{path.stem}-{kind}-{digest}{suffix}"
     if not copy.is_file():
         write_whole(copy, text)
     return copy

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmengine.logging import print_log
@@ -82,10 +83,20 @@ class TolerantDataset(Dataset):
     def _read(self, number: int) -> Any:
         for pause in PAUSES:
             try:
-                return self.dataset[number]
+                return self._transform(number)
             except (DatasetError, OSError):
                 time.sleep(pause)
-        return self.dataset[number]
+        return self._transform(number)
+
+    def _transform(self, number: int) -> Any:
+        try:
+            return self.dataset[number]
+        except cv2.error as error:  # such as a resize that leaves nothing of a narrow image
+            words = " ".join(str(error).split())
+            raise DatasetError(
+                f"a transform of the pipeline cannot use image {number} of the data set ({words}). "
+                "Look at its size, or take it out"
+            ) from error
 
 
 def _describe_shared_memory() -> str:

@@ -8,6 +8,7 @@ from hordet.datasets.checks.entries import (
     describe_absent,
     find_category_faults,
     find_image_faults,
+    find_narrow_images,
 )
 from hordet.datasets.checks.findings import Findings
 from hordet.datasets.checks.systematic import find_systematic_fault, offer_copy
@@ -88,6 +89,8 @@ def check_coco(
     )
     if not found.errors:
         found.errors += _class_faults(file, classes, needed)
+    if not found.errors:
+        found.errors += find_narrow_images(path, file.images, dataset.get("pipeline") or [])
     if with_mask is None:
         with_mask = loads_masks(dataset.get("pipeline") or [])
     if not found.errors and scored:

@@ -78,6 +78,30 @@ def find_image_faults(path: Path, images: list[dict], folder: Path, root: Path) 
         )
 
 
+def find_narrow_images(path: Path, images: list[dict], pipeline: Sequence[dict]) -> Iterator[str]:
+    """Name images of which a resize to a fixed size would leave no pixel of the short side."""
+    for step in pipeline:
+        scale = step.get("scale") if isinstance(step, dict) else None
+        if (
+            not isinstance(scale, list | tuple)
+            or not step.get("keep_ratio")
+            or not str(step.get("type")).endswith("Resize")
+        ):
+            continue
+        lost = []
+        for image in images:
+            short, long = sorted((image["width"], image["height"]))
+            factor = min(max(scale) / long, min(scale) / short)  # as mmcv's rescale_size
+            if int(short * factor + 0.5) < 1:
+                lost.append(f"{image['file_name']} ({image['width']} x {image['height']})")
+        if lost:
+            yield (
+                f"{len(lost)} of {len(images)} images of {path} are so narrow that nothing is left "
+                f"of them at {max(scale)} x {min(scale)}: {list_first(lost, 3)}. Cut them into "
+                "pieces, take them out, or make the scale of Resize larger."
+            )
+
+
 def find_order_faults(
     path: Path, categories: list[dict], classes: Sequence[str] | None
 ) -> Iterator[str]:

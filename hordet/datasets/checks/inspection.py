@@ -88,13 +88,16 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
     Returns:
         What is wrong; images are decoded only where files and annotations could be read.
     """
-    result = Inspection(find_data_faults(cfg))
+    found = find_data_faults(cfg)
+    result = Inspection(found)
     looks: dict[str, ImageReport] = {}
     split_of: dict[str, dict[str, None]] = defaultdict(dict)
     for key in LOADERS:
-        for dataset in walk_datasets(cfg[key]["dataset"]) if cfg.get(key) else ():
+        datasets = walk_datasets(cfg[key]["dataset"]) if cfg.get(key) else ()
+        for number, dataset in enumerate(datasets):
             try:
-                tasks, histogram = _tasks(dataset, cfg.get("default_scope"))
+                copy = found.copies.get(f"{key} {number}")
+                tasks, histogram = _tasks(dataset, cfg.get("default_scope"), copy)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 if not result.findings.errors:  # else it is among these
                     words = f"{type(error).__name__}: {error}"
@@ -117,14 +120,22 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
     return result
 
 
-def _tasks(dataset: dict, scope: str | None) -> tuple[list[ImageCheck], Counter]:
-    """The images of a data set, and how many annotations each category name has."""
+def _tasks(dataset: dict, scope: str | None, copy: str | None) -> tuple[list[ImageCheck], Counter]:
+    """The images of a data set, and how many annotations each category name has.
+
+    Args:
+        dataset: Its config.
+        scope: Where its type is looked for.
+        copy: The plain copy that a run reads in place of its list of images, if there is one.
+    """
     kind = resolve_dataset_class(dataset, scope)
     root = Path(dataset.get("data_root") or ".")
     if kind is None or not root.is_dir():
         return [], Counter()
     if is_kind_of(kind, "mmseg.BaseSegDataset"):
-        built = DATASETS.build(dict(dataset, type=kind, pipeline=[], lazy_init=True))
+        listed = {"ann_file": copy} if copy else {}
+        options = dict(dataset, type=kind, pipeline=[], lazy_init=True) | listed
+        built = DATASETS.build(options)
         number = len(built.metainfo["classes"])
         samples = built.load_data_list()
         return [ImageCheck(s["img_path"], sample=s, num_classes=number) for s in samples], Counter()
