@@ -13,6 +13,7 @@ from io import StringIO
 from pathlib import Path
 
 from hordet.datasets.checks.coco import check_coco, loads_masks
+from hordet.datasets.checks.entries import find_cut_images
 from hordet.datasets.checks.findings import Findings
 from hordet.datasets.classes import read_metainfo, resolve_dataset_class
 from hordet.datasets.detection_limits import find_detection_limit
@@ -200,6 +201,9 @@ def _segmentation_faults(
             f"{len(without_image)} images of {split} are not in {images}: "
             f"{list_first(without_image)}. Fetch them, or take them out of the list."
         )
+    if dataset.get("test_mode"):
+        present = [f"{name}{suffixes['img_suffix']}" for name in sorted(names & there)]
+        yield from find_cut_images(images, present)
     without_map = sorted((names & there) - _names_below(maps, suffixes["seg_map_suffix"]))
     if without_map:
         yield (

@@ -7,6 +7,7 @@ from pathlib import Path
 from hordet.datasets.checks.entries import (
     describe_absent,
     find_category_faults,
+    find_cut_images,
     find_image_faults,
     find_narrow_images,
 )
@@ -91,6 +92,8 @@ def check_coco(
         found.errors += _class_faults(file, classes, needed)
     if not found.errors:
         found.errors += find_narrow_images(path, file.images, dataset.get("pipeline") or [])
+    if not found.errors and dataset.get("test_mode"):
+        found.errors += find_cut_images(folder, [image["file_name"] for image in file.images])
     if with_mask is None:
         with_mask = loads_masks(dataset.get("pipeline") or [])
     if not found.errors and scored:

@@ -10,6 +10,7 @@ from hordet.datasets.formats.coco import (
     is_size,
 )
 from hordet.datasets.formats.image_paths import propose_names
+from hordet.datasets.images import find_cut_files
 from hordet.errors import list_first
 
 
@@ -75,6 +76,17 @@ def find_image_faults(path: Path, images: list[dict], folder: Path, root: Path) 
         yield (
             f"{len(missing)} of {len(images)} images of {path} are missing: "
             f"{list_first(missing, 3)}. {propose_names(path, images, folder, root)}"
+        )
+
+
+def find_cut_images(folder: Path, names: Sequence[str]) -> Iterator[str]:
+    """Name images of a validation that are cut short: it would end the run after its training."""
+    cut = find_cut_files(folder / name for name in names)
+    if cut:
+        shown = list_first([f"{path} ({words})" for path, words in cut], 3)
+        yield (
+            f"{len(cut)} of {len(names)} images of validation or test in {folder} cannot be "
+            f"decoded whole: {shown}. Fetch them again or take them out."
         )
 
 

@@ -182,7 +182,9 @@ def read_json(path: Path) -> tuple[Any, str]:
             f"iconv -f {_guess(raw) or 'ENCODING'} -t UTF-8 {path.name} > new.json"
         ) from error
     except RecursionError as error:
-        raise DatasetError(f"{path} nests lists too deeply to be annotations.") from error
+        raise DatasetError(
+            f"{path} nests lists too deeply to be annotations. Export it again."
+        ) from error
     except ValueError as error:
         if "integer string conversion" in str(error):
             raise DatasetError(

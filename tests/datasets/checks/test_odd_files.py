@@ -159,3 +159,26 @@ def test_a_plain_list_is_read_as_it_is(tmp_path):
     )
     found = find_data_faults(ConfigDict(train_dataloader=dict(dataset=dataset)))
     assert (found.errors, found.copies) == ([], {})
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_a_cut_image_of_validation_is_found_before_the_training(objects, form):
+    content, _, root = objects
+    noise = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(root / "a.png", form)
+    whole = (root / "a.png").read_bytes()
+    dataset = dict(
+        type="mmdet.CocoDataset",
+        data_root=str(root),
+        ann_file="a.json",
+        metainfo=dict(classes=("bead",)),
+        pipeline=[],
+        test_mode=True,
+    )
+    cfg = ConfigDict(val_dataloader=dict(dataset=dataset))
+    for content, errors in ((whole, 0), (whole + bytes(200), 0), (whole[:-300], 1), (b"", 1)):
+        (root / "a.png").write_bytes(content)
+        found = find_data_faults(cfg).errors
+        assert len(found) == errors, (len(content), found)
+        if errors:
+            assert "1 of 2 images of validation or test" in found[0] and "a.png (is " in found[0]
