@@ -133,6 +133,7 @@ def run_in_words(body: Callable[[], int], debug: bool = False) -> int:
     tune_process()
     silence_warnings()
     _show_own_warnings_plainly()
+    _print_any_name()
     try:
         code = body()
         sys.stdout.flush()
@@ -158,6 +159,13 @@ def run_in_words(body: Callable[[], int], debug: bool = False) -> int:
             return 2
         print(f"error: {_describe(error)}", file=sys.stderr)
         return 1
+
+
+def _print_any_name() -> None:
+    """Print what the terminal cannot show, such as 圆 in ASCII, as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _show_own_warnings_plainly() -> None:

@@ -4,6 +4,7 @@ The check before a run reads file names and annotations; here each image is deco
 its annotations or its label map, and with the images of the other split.
 """
 
+import errno
 import hashlib
 import multiprocessing
 from collections import Counter, defaultdict
@@ -199,11 +200,15 @@ def _look(task: ImageCheck) -> ImageReport:
     try:
         content = Path(task.path).read_bytes()
         pixels, notes = decode_image(content)  # as for training
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return ImageReport([])  # among the findings already
     except (DatasetError, OSError) as error:
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            return ImageReport([])  # likewise
         kind = "cannot be decoded whole; fetch them again or take them out"
         return ImageReport([Fault(kind, str(error))])
+    except ValueError:  # no name of a file: with a NUL, or half a pair of surrogates
+        return ImageReport([])  # likewise
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
     look = ImageReport([_explain_note(note) for note in notes], digest)
     orientation, stored = _read_header(content, pixels.shape[:2])

@@ -182,3 +182,20 @@ def test_a_cut_image_of_validation_is_found_before_the_training(objects, form):
         assert len(found) == errors, (len(content), found)
         if errors:
             assert "1 of 2 images of validation or test" in found[0] and "a.png (is " in found[0]
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "\ud800.png", "n" * 300 + ".png", "a.png/", ""])
+def test_names_that_no_file_can_have(objects, name):
+    content, check, root = objects
+    content["images"][0]["file_name"] = name
+    (error,) = check()
+    assert "1 of 2 images" in error
+    dataset = dict(
+        type="mmdet.CocoDataset",
+        data_root=str(root),
+        ann_file="a.json",
+        metainfo=dict(classes=("bead",)),
+        pipeline=[],
+    )
+    found = inspect_data(ConfigDict(train_dataloader=dict(dataset=dataset))).findings
+    assert found.errors == [error]
