@@ -53,7 +53,7 @@ def _reconstruct_empty(kind: type, shape: tuple, code: bytes) -> np.ndarray:
     """
     if kind is not np.ndarray or shape != (0,):
         raise pickle.UnpicklingError(f"GLOBAL numpy._reconstruct({kind!r}, {shape!r}) is refused")
-    return np.ndarray.__new__(np.ndarray, shape, code)
+    return np.ndarray(shape, np.int8)  # its type comes with its values
 
 
 def _list_allowed() -> list:
