@@ -46,6 +46,16 @@ def _get_statistic(owner: object, name: str) -> Callable:
     return getattr(HistoryBuffer, name)
 
 
+def _reconstruct_empty(kind: type, shape: tuple, code: bytes) -> np.ndarray:
+    """Replace numpy's `_reconstruct` while unpickling: an array is made empty, and filled later.
+
+    numpy itself always asks for shape (0,); another one would take memory that no file holds.
+    """
+    if kind is not np.ndarray or shape != (0,):
+        raise pickle.UnpicklingError(f"GLOBAL numpy._reconstruct({kind!r}, {shape!r}) is refused")
+    return np.ndarray(shape, np.int8)  # its type comes with its values
+
+
 def _list_allowed() -> list:
     """Return the classes and functions that mmengine's checkpoints need beyond tensors."""
     allowed: list = [HistoryBuffer, (_get_statistic, "builtins.getattr")]
@@ -56,8 +66,8 @@ def _list_allowed() -> list:
         "numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray"
     )
     for package in ("numpy.core", "numpy._core"):  # the name before and since numpy 2
-        for function in (multiarray._reconstruct, multiarray.scalar):
-            allowed.append((function, f"{package}.multiarray.{function.__name__}"))
+        allowed.append((_reconstruct_empty, f"{package}.multiarray._reconstruct"))
+        allowed.append((multiarray.scalar, f"{package}.multiarray.scalar"))
     allowed += [np.ndarray, np.dtype]
     allowed += [type(np.dtype(code)) for code in "?bhilqBHILQefdFDUS"]
     return allowed

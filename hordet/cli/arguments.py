@@ -90,6 +90,13 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="override keys of the config, such as train_dataloader.batch_size=4",
     )
+    add(
+        "--max-dets",
+        type=number_from(1),
+        metavar="N",
+        help="detections that a detector gives of an image and that are scored (default: the "
+        "config's, mostly 100)",
+    )
     add("--safe-config", action="store_true", help="refuse a config that holds more than data")
     add(
         "--trust-pickle",
@@ -170,4 +177,5 @@ def read_run_config(arguments: argparse.Namespace) -> Config:
             launcher=vars(arguments).get("launcher", "none"),
             tiny=arguments.tiny,
             safe=arguments.safe_config,
+            max_detections=arguments.max_dets,
         )

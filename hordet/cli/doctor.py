@@ -13,6 +13,7 @@ import importlib
 import json
 import platform
 import sys
+import textwrap
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -30,6 +31,24 @@ _PACKAGES = {
     "mmseg": ("mmsegmentation", "onedl-mmsegmentation"),
     "timm": ("timm",),
     "pycocotools": ("pycocotools",),
+    "faster_coco_eval": ("faster-coco-eval",),
+    "sahi": ("sahi",),
+    "safetensors": ("safetensors",),
+    "matplotlib": ("matplotlib",),
+    "PIL": ("pillow",),
+    "cv2": (
+        "opencv-python",
+        "opencv-python-headless",
+        "opencv-contrib-python",
+        "opencv-contrib-python-headless",
+    ),
+    "yaml": ("pyyaml",),
+    "jinja2": ("jinja2",),
+    "tqdm": ("tqdm",),
+    "lazy_loader": ("lazy_loader",),
+    "argcomplete": ("argcomplete",),
+    "ftfy": ("ftfy",),
+    "regex": ("regex",),
 }
 _CURE = "pip install, of hordet's wheel or in its checkout (-e .), installs what is missing"
 
@@ -54,6 +73,12 @@ def describe() -> tuple[list[str], list[str]]:
     lines.append(_line("operators", operators.message))
     if operators.provider == "none":
         faults.append(operators.message)
+    elif operators.missing:
+        # As words: a line of its own for each would bury the rest.
+        first, *rest = textwrap.wrap(", ".join(operators.missing), 84, break_on_hyphens=False)
+        total = len(operators.missing) + operators.supplied
+        lines.append(_line("not supplied", f"{len(operators.missing)} of mmcv's {total}: {first}"))
+        lines += [_line("", line) for line in rest]
     for module in ("mmdet.models", "mmseg.models") if not faults else ():
         try:
             importlib.import_module(module)

@@ -3,11 +3,17 @@
 hordet evaluate annotations/instances_val2017.json predictions.bbox.json
 hordet evaluate annotations/instances_val2017.json predictions.segm.json --type segm
 
+Of each image and category the 100 detections with the highest scores count, as COCO has it;
+--max-dets is for images with more objects.
+
 Masks are scored by their own area, as mmdet does, also where the file gives boxes beside them.
 """
 
 import argparse
+import sys
 from pathlib import Path
+
+from hordet.cli.arguments import number_from
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("results", type=Path, help="COCO result file: a list of detections")
     add("--type", choices=("bbox", "segm"), default="bbox", help="score boxes or masks")
     add("--classwise", action="store_true", help="also print a table of the categories")
+    add(
+        "--max-dets",
+        type=number_from(1),
+        default=100,
+        metavar="N",
+        help="detections of an image and category that count (default: 100)",
+    )
     add("--backend", choices=("faster-coco-eval", "pycocotools"), default="faster-coco-eval")
 
 
@@ -27,8 +40,17 @@ def run(arguments: argparse.Namespace) -> int:
 
     truth = read_truth(arguments.annotations)
     results = read_results(arguments.results, truth, arguments.type)
-    scores = evaluate_coco(truth, results, arguments.type, backend=arguments.backend)
+    most = arguments.max_dets
+    scores = evaluate_coco(
+        truth,
+        results,
+        arguments.type,
+        max_detections=(1, min(10, most), most),
+        backend=arguments.backend,
+    )
     print(scores.summary)
+    if scores.caution:
+        print(f"warning: {scores.caution}", file=sys.stderr)
     if arguments.classwise:
         names = {item["id"]: item["name"] for item in truth["categories"]}
         for index, category in enumerate(scores.categories):

@@ -9,9 +9,13 @@ A file that differs from the model by more than --limit is not kept.
 """
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 from hordet.cli.arguments import add_run, read_run_config
+from hordet.errors import ExportError
+
+ONNX = ("onnx", "onnxscript", "onnxruntime")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export, and print the differences."""
+    require_packages(arguments.output)
     cfg = read_run_config(arguments)
     from hordet.engine import runner as run
     from hordet.export import exporter
@@ -74,6 +79,21 @@ def run(arguments: argparse.Namespace) -> int:
         path, count = exporter.export_int8(model, cfg, arguments.output, arguments.int8)
         print(f"{_size(path)}, {count} operators in int8  ({path})")
     return 0
+
+
+def require_packages(output: Path) -> None:
+    """Name what an ONNX export lacks, before torch is imported.
+
+    Raises:
+        ExportError: A package is not installed.
+    """
+    lacking = [name for name in ONNX if output.suffix == ".onnx" and find_spec(name) is None]
+    if lacking:
+        raise ExportError(
+            f"an .onnx file needs {', '.join(ONNX)}, and {', '.join(lacking)} "
+            f"{'are' if len(lacking) > 1 else 'is'} not installed: pip install -e '.[export]' in "
+            "the folder of hordet, or write a .pt2 file, which needs none of them"
+        )
 
 
 def _size(path: Path) -> str:

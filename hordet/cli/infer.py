@@ -72,7 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
         from hordet.inference.writers import AnnotationIds, PredictionWriter, stops_everything
 
     out = arguments.out or _free_folder()
-    _take_any_name()
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="surrogateescape")  # file names that are no UTF-8
     lines = sys.stdin if STDIN in arguments.inputs else ()
     sources, problems = find_sources(arguments.inputs, lines, out, _say)
     for problem in problems:
@@ -144,13 +145,6 @@ def run(arguments: argparse.Namespace) -> int:
     broken = f", {len(problems)} {noun} reported" if problems else ""
     print(f"{done} predicted{broken}; {seconds:.2f} s each  ({out})")
     return int(bool(problems))
-
-
-def _take_any_name() -> None:
-    """Read and print file names that are no UTF-8, or that the terminal cannot show."""
-    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors=errors)
 
 
 def _describe_rest(done: int, out: Path, unfinished: Sequence[Path]) -> str:

@@ -13,13 +13,20 @@ import select
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from types import ModuleType
 
 from hordet import __version__
 from hordet.cli.arguments import Parser
-from hordet.errors import RESUME_ME, Interrupted, UserError
+from hordet.errors import (
+    RESUME_ME,
+    CheckpointWarning,
+    DatasetWarning,
+    Interrupted,
+    UserError,
+)
 from hordet.ops.upstream import postpone_imports, silence_warnings
 
 BROKEN_PIPE = 141  # as the shell says of a process that SIGPIPE has ended
@@ -125,6 +132,8 @@ def run_in_words(body: Callable[[], int], debug: bool = False) -> int:
     """
     tune_process()
     silence_warnings()
+    _show_own_warnings_plainly()
+    _print_any_name()
     try:
         code = body()
         sys.stdout.flush()
@@ -150,6 +159,31 @@ def run_in_words(body: Callable[[], int], debug: bool = False) -> int:
             return 2
         print(f"error: {_describe(error)}", file=sys.stderr)
         return 1
+
+
+def _print_any_name() -> None:
+    """Print what the terminal cannot show, such as 圆 in ASCII, as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _show_own_warnings_plainly() -> None:
+    """Show what hordet says of data and checkpoints without the place in its code."""
+    usual = warnings.formatwarning
+
+    def format_warning(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if issubclass(category, (DatasetWarning, CheckpointWarning)):
+            return f"warning: {message}\n"
+        return usual(message, category, filename, lineno, line)
+
+    warnings.formatwarning = format_warning
 
 
 def _leave_lost_output() -> bool:

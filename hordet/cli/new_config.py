@@ -46,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--hold-out", type=float, metavar="SHARE", help="validate on this share of the images")
     add("--train-ann", metavar="FILE", help="annotation file of training, below DIR (COCO)")
     add("--val-ann", metavar="FILE", help="annotation file of validation, below DIR (COCO)")
+    add(
+        "--without-mask",
+        choices=("leave-out", "box-as-mask", "boxes-alone"),
+        help="what to do with objects that have no mask where others have (COCO)",
+    )
     add("--classes", type=Path, metavar="FILE", help="names of the classes, one a line (maps)")
     add("--reduce-zero-label", action="store_true", help="0 stands for no class (maps)")
 
@@ -57,8 +62,8 @@ def run(given: argparse.Namespace) -> int:
 
     if given.coco and (given.classes or given.reduce_zero_label):
         raise ConfigError("--classes and --reduce-zero-label are for --ade-like")
-    if given.ade_like and (given.train_ann or given.val_ann):
-        raise ConfigError("--train-ann and --val-ann are for --coco")
+    if given.ade_like and (given.train_ann or given.val_ann or given.without_mask):
+        raise ConfigError("--train-ann, --val-ann and --without-mask are for --coco")
     weights = given.weights or WEIGHTS
     there = Path(weights).is_file()
     if given.weights and not there:
@@ -68,7 +73,9 @@ def run(given: argparse.Namespace) -> int:
     choose: Any
     write: Any
     if given.coco:
-        statistics = own.measure_coco(given.coco, given.train_ann, given.val_ann, given.hold_out)
+        statistics = own.measure_coco(
+            given.coco, given.train_ann, given.val_ann, given.hold_out, given.without_mask
+        )
         choose, write = own.choose_detection, own.write_detection_config
     else:
         statistics = own.measure_maps(
@@ -83,7 +90,9 @@ def run(given: argparse.Namespace) -> int:
     held_out = own.place_held_out(statistics, out, given.force)
     bases = own.find_bases(statistics, out)
     found = own.save_config(statistics, write(statistics, choices, backbone, bases), out, held_out)
-    for line in (*choices.list_cautions(statistics), *found.warnings):
+    # What follows from wrong numbers is no caution.
+    cautions = [] if found.errors else choices.list_cautions(statistics)
+    for line in (*cautions, *found.warnings):
         print(f"warning: {line}")
     if not there:
         print(
@@ -94,7 +103,10 @@ def run(given: argparse.Namespace) -> int:
         print(f"wrote {file}")
     for line in found.errors:
         print(f"error: {line}")
+    if found.errors:
+        print(f"next: correct these, then\n  hordet check {out}")
+        return 1
     print("next:")
     for command in (f"check {out}", f"train {out} --tiny", f"train {out}"):
         print(f"  hordet {command}")
-    return int(bool(found.errors))
+    return 0

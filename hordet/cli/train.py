@@ -22,6 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="auto|PATH",
         help="go on from the newest whole checkpoint of the work folder, or from this one",
     )
+    add(
+        "--new-schedule",
+        action="store_true",
+        help="with --resume: learning rate and schedule of the config, in place of those that the "
+        "checkpoint has",
+    )
     add("--force", action="store_true", help="train in a work folder that another run holds, too")
     add(
         "--amp",
@@ -44,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Train, and print the last validation's metrics."""
     from mmengine.dist import is_main_process
 
+    from hordet.engine.hooks.resume import find_end
     from hordet.engine.processes import explain_lost_processes
     from hordet.engine.runner import build_training_runner, read_last_validation
     from hordet.evaluation.headline import describe_metrics
@@ -57,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             auto_scale_lr=arguments.auto_scale_lr,
             force=arguments.force,
+            new_schedule=arguments.new_schedule,
             verbose=arguments.verbose,
         )
         runner.train()
@@ -64,4 +72,6 @@ def run(arguments: argparse.Namespace) -> int:
         nothing = runner.message_hub.get_info("nothing_detected")
         metrics = describe_metrics(read_last_validation(runner), nothing)
         print(f"{metrics or 'trained; no validation metrics'}  ({cfg.work_dir})")
+        if end := find_end(runner):
+            print(end)
     return 0

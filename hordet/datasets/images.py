@@ -6,8 +6,11 @@ does not know by OpenCV again. Sixteen bits lose the lower eight, so that images
 one brightness; values of 0 to 1 are taken times 255.
 """
 
+import os
 import warnings
+from collections.abc import Iterable
 from io import BytesIO
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,6 +24,9 @@ NEARLY_BLACK = 32
 ALLOWED = "8 or 16 bits (uint8, uint16), or float of 0 to 1"
 _OPENCV_FORMATS = {"JPEG", "PNG", "WEBP", "BMP"}
 _OPENCV_MODES = {"1", "L", "P", "LA", "RGB", "RGBA"}
+# How files of these formats begin and end; some cameras add bytes behind the end.
+_ENDS = ((b"\xff\xd8", b"\xff\xd9"), (b"\x89PNG", b"IEND"))
+_TAIL = 4096
 _TRUNCATED = "is cut short or damaged"
 
 
@@ -61,6 +67,32 @@ def decode_image(content: bytes) -> tuple[NDArray[np.uint8], list[str]]:
             raise
         except Exception as error:  # as above
             raise DatasetError(f"{_TRUNCATED} ({str(error).strip() or error!r})") from error
+
+
+def find_cut_files(paths: Iterable[str | Path]) -> list[tuple[str, str]]:
+    """Find image files that are cut short, by their ends; only what looks so is decoded.
+
+    Args:
+        paths: Files that are there.
+
+    Returns:
+        The path of each, and what is wrong with it.
+    """
+    found = []
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                begin = file.read(8)
+                file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL))
+                end = file.read(_TAIL)
+            if any(begin.startswith(first) and last in end for first, last in _ENDS):
+                continue
+            if begin and not any(begin.startswith(first) for first, _ in _ENDS):
+                continue  # of a format without such an end
+            decode_image(Path(path).read_bytes())
+        except (DatasetError, OSError) as error:
+            found.append((str(path), str(error)))
+    return found
 
 
 def convert_image(image: Image.Image) -> tuple[NDArray[np.uint8], list[str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from hordet.errors import DatasetError, list_first
 
@@ -34,8 +34,9 @@ def decode_label_map(content: bytes, path: str | Path) -> NDArray[np.int64]:
         # Pillow keeps the indices of a PNG with a palette, where OpenCV turns them to colors.
         values = np.array(Image.open(BytesIO(content)))
     except Exception as error:  # Pillow's formats share no type of error
+        reason = "it is no image" if isinstance(error, UnidentifiedImageError) else error
         raise DatasetError(
-            f"cannot be decoded: {error}. It must be a whole PNG of one channel: fetch or export "
+            f"cannot be decoded: {reason}. It must be a whole PNG of one channel: fetch or export "
             "it again."
         ) from error
     if values.ndim == 3:

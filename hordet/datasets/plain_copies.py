@@ -8,20 +8,18 @@ data set and metric that reads a COCO file then sees what the check saw, whateve
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hordet.datasets.formats.coco import CocoFile, has_mask, is_polygon
 from hordet.datasets.roots import LOADERS, list_metrics, walk_datasets
-from hordet.ops.files import write_whole
+from hordet.ops.files import locate_cache, write_whole
 
 
 def locate_copies() -> Path:
     """Return the folder of the copies, in that of HORDET_CACHE or in ~/.cache/hordet."""
-    cache = os.environ.get("HORDET_CACHE") or Path.home() / ".cache" / "hordet"
-    return Path(cache).absolute() / "annotations"
+    return locate_cache() / "annotations"
 
 
 def write_copy(path: Path, content: dict[str, Any], kind: str) -> Path:
@@ -36,9 +34,13 @@ def write_copy(path: Path, content: dict[str, Any], kind: str) -> Path:
         FileWriteError: The cache cannot be written.
     """
     # NaN, which exporters write among attributes, is read again by Python's json.
-    text = json.dumps(content)
+    return write_text_copy(path, json.dumps(content), kind, ".json")
+
+
+def write_text_copy(path: Path, text: str, kind: str, suffix: str = ".txt") -> Path:
+    """Write a copy of a file of text, unless the same copy is there; see `write_copy`."""
     digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
-    copy = locate_copies() / f"{path.stem}-{kind}-{digest}.json"
+    copy = locate_copies() / f"{path.stem}-{kind}-{digest}{suffix}"
     if not copy.is_file():
         write_whole(copy, text)
     return copy

@@ -1,11 +1,13 @@
 """Reading on past a broken image, and saying in words what happens in a loader's workers."""
 
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmengine.logging import print_log
@@ -81,10 +83,27 @@ class TolerantDataset(Dataset):
     def _read(self, number: int) -> Any:
         for pause in PAUSES:
             try:
-                return self.dataset[number]
+                return self._transform(number)
             except (DatasetError, OSError):
                 time.sleep(pause)
-        return self.dataset[number]
+        return self._transform(number)
+
+    def _transform(self, number: int) -> Any:
+        try:
+            return self.dataset[number]
+        except cv2.error as error:  # such as a resize that leaves nothing of a narrow image
+            words = " ".join(str(error).split())
+            raise DatasetError(
+                f"a transform of the pipeline cannot use image {number} of the data set ({words}). "
+                "Look at its size, or take it out"
+            ) from error
+
+
+def _describe_shared_memory() -> str:
+    try:
+        return f" ({shutil.disk_usage('/dev/shm').free:,} bytes are free there)"
+    except OSError:  # there is none, as on Windows
+        return ""
 
 
 @contextmanager
@@ -101,8 +120,9 @@ def explain_worker_errors() -> Iterator[None]:
     except RuntimeError as error:
         if "DataLoader timed out" in str(error):
             raise DatasetError(
-                f"{error}. A loader worker hangs, as on storage that no longer answers. Check the "
-                "storage, or raise train_dataloader.timeout (seconds)"
+                f"{error}. A loader worker hangs, as on storage that no longer answers or where "
+                f"/dev/shm is full{_describe_shared_memory()}. Check both, or raise "
+                "train_dataloader.timeout (seconds)"
             ) from error
         ended = re.search(r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) (.*)", str(error))
         if not ended:

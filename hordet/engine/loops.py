@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from hordet.datasets.batch_sampler import PlacedBatchSampler, place_batches
 from hordet.datasets.tolerant import explain_worker_errors
 from hordet.engine.random_state import get_random_state, set_random_state
+from hordet.errors import DatasetError
 from hordet.registry import LOOPS
 
 
@@ -86,6 +87,10 @@ class _ResumableLoop(BaseLoop):
         self._resumed_state = state
         self._validation_due = not position["validated"]
 
+    def skip_validation(self) -> None:
+        """Leave out the validation that a checkpoint has not done, such as of a stopped run."""
+        self._validation_due = False
+
     @property
     def _sampler(self) -> Any:
         return getattr(self.dataloader.batch_sampler, "sampler", None)
@@ -106,6 +111,26 @@ class _ResumableLoop(BaseLoop):
         for _ in range(self._batches):
             next(batches)
         return batches
+
+    def _read_batch(self, batches: Iterator[Any], *end: Any) -> Any:
+        """Return the next batch, or `end` after the last.
+
+        Raises:
+            DatasetError: It cannot be read, as when a worker was killed; the state after the last
+                iteration is saved before, by a hook with `save_now`.
+        """
+        try:
+            with explain_worker_errors():
+                return next(batches, *end)
+        except DatasetError as error:
+            savers = [hook.save_now for hook in self.runner.hooks if hasattr(hook, "save_now")]
+            saved = savers[0](self.runner) if savers else None
+            if saved is None:
+                raise
+            raise DatasetError(
+                f"{str(error).rstrip('.')}. Iteration {self.runner.iter} is saved in {saved}; the "
+                "same command with --resume goes on from there"
+            ) from error
 
     def _validate(self, due: bool) -> None:
         """Validate if it is due and the run has a validation."""
@@ -145,8 +170,7 @@ class EpochBasedTrainLoop(_ResumableLoop, MMEngineEpochBasedTrainLoop):
         batches = self._begin_pass()
         self._restore()  # only now, because making an iterator draws a random number
         while True:
-            with explain_worker_errors():
-                batch = next(batches, None)
+            batch = self._read_batch(batches, None)
             if batch is None:
                 break
             self._batches += 1
@@ -175,8 +199,7 @@ class IterBasedTrainLoop(_ResumableLoop, MMEngineIterBasedTrainLoop):
             self._validate(self._is_validation_time())
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
-            with explain_worker_errors():
-                batch = next(self.dataloader_iterator)
+            batch = self._read_batch(self.dataloader_iterator)
             if self._pass != self.dataloader_iterator._epoch:
                 self._pass, self._batches = self.dataloader_iterator._epoch, 0
             self._batches += 1

@@ -15,9 +15,11 @@ from torch import nn
 
 from hordet import checkpoints
 from hordet.config.faults import walk_dicts
+from hordet.datasets.detection_limits import find_detection_limit
 from hordet.datasets.roots import list_metrics
 from hordet.datasets.shapes.cache import SHAPES, locate_shapes
 from hordet.engine.determinism import prepare_determinism
+from hordet.engine.shared_memory import limit_waiting
 from hordet.engine.trackers import add_trackers
 from hordet.errors import CheckpointWarning, ConfigError
 from hordet.registry import MODELS
@@ -37,6 +39,7 @@ def fit_to_machine(cfg: Config, work_dir: str, launcher: str) -> None:
     """
     locate_data(cfg)
     _choose_loops(cfg)
+    limit_waiting(cfg)
     cfg.work_dir = work_dir
     if launcher == "none" and "WORLD_SIZE" in os.environ and "LOCAL_RANK" in os.environ:
         launcher = "pytorch"
@@ -232,7 +235,8 @@ def _augment(cfg: Config) -> None:
     default: dict[str, Any] = {"type": "hordet.SegTTAModel"}
     if not _is_segmentation(cfg):
         nms = {"type": "nms", "iou_threshold": 0.5}
-        default = {"type": "hordet.DetTTAModel", "tta_cfg": {"nms": nms, "max_per_img": 100}}
+        _, most = find_detection_limit(cfg.model) or ("", 100)
+        default = {"type": "hordet.DetTTAModel", "tta_cfg": {"nms": nms, "max_per_img": most}}
     cfg.model = ConfigDict(**(cfg.get("tta_model") or default), module=cfg.model)
     cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
 

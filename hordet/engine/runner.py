@@ -16,15 +16,18 @@ from mmengine.runner import FlexibleRunner, Runner
 from hordet import checkpoints
 from hordet.config.load import load_config
 from hordet.config.names import find_config
+from hordet.datasets.detection_limits import set_detection_limit
 from hordet.datasets.roots import set_data_root
 from hordet.engine.amp import PREDICTIONS, Float32Hook, set_tf32
 from hordet.engine.console import make_quiet
 from hordet.engine.data import check_data
 from hordet.engine.determinism import allow_unordered_kernels
 from hordet.engine.hooks.console import ConsoleHook
+from hordet.engine.hooks.resume import ResumeHook
 from hordet.engine.lock import lock_work_dir
 from hordet.engine.modes import compile_regions, use_triton_gates
 from hordet.engine.prepare import fit_to_machine, prepare_test, prepare_training
+from hordet.engine.shared_memory import check_shared_memory
 from hordet.errors import ConfigError
 from hordet.layers.layout import use_channels_last
 from hordet.layers.recompute import switch_recomputation
@@ -43,6 +46,7 @@ def read_config(
     launcher: str = "none",
     tiny: bool = False,
     safe: bool = False,
+    max_detections: int | None = None,
 ) -> Config:
     """Read a config and fit it to this machine.
 
@@ -55,6 +59,7 @@ def read_config(
         launcher: 'none', 'pytorch', 'slurm' or 'mpi'. Under torchrun 'none' becomes 'pytorch'.
         tiny: A dry run of seconds on stand-in images; the config's data are not needed.
         safe: Refuse a config that holds more than data.
+        max_detections: Detections that a detector gives of an image, and that are scored.
 
     Returns:
         The config.
@@ -72,11 +77,21 @@ def read_config(
             set_data_root(cfg, data_root)
         except ValueError as error:
             raise ConfigError(str(error)) from error
+    if max_detections is not None and not set_detection_limit(cfg, max_detections):
+        raise ConfigError(
+            "--max-dets is for detectors whose model.test_cfg has max_per_img, and this model has "
+            "no such limit: leave it out"
+        )
     return cfg
 
 
 def build_training_runner(
-    cfg: Config, *, force: bool = False, verbose: bool = False, **settings: Any
+    cfg: Config,
+    *,
+    force: bool = False,
+    verbose: bool = False,
+    new_schedule: bool = False,
+    **settings: Any,
 ) -> Runner:
     """Build a Runner for training; everything that can be checked before is.
 
@@ -84,6 +99,7 @@ def build_training_runner(
         cfg: From `read_config`.
         force: Train also in a work folder that another run holds.
         verbose: Show on the console all that the log file gets, in place of ConsoleHook's lines.
+        new_schedule: Let a resumed run take learning rate and schedule from the config.
         **settings: Of `hordet.engine.prepare.prepare_training`.
 
     Raises:
@@ -95,9 +111,15 @@ def build_training_runner(
     if torch.cuda.is_available():  # elsewhere the same setting may mean bfloat16
         set_tf32(cfg.get("tf32", True))
     check_data(cfg)
+    check_shared_memory(cfg)
     lock_work_dir(cfg.work_dir, force)
+    if new_schedule and choose_runner_class(cfg) is not Runner:
+        raise ConfigError("--new-schedule is for one model a process: leave it out with a strategy")
     # A resumed run must be the same model; a fine-tuned one may have another head.
-    return _build_runner(cfg, minimum_share=1.0 if cfg.get("resume") else 0.5, verbose=verbose)
+    share = 1.0 if cfg.get("resume") else 0.5
+    runner = _build_runner(cfg, minimum_share=share, verbose=verbose)
+    runner.register_hook(ResumeHook(new_schedule))
+    return runner
 
 
 def build_test_runner(
@@ -119,6 +141,7 @@ def build_test_runner(
     """
     prepare_test(cfg, checkpoint, **settings)
     check_data(cfg)
+    check_shared_memory(cfg)
     return _build_runner(cfg, minimum_share=1.0, verbose=verbose)
 
 

@@ -14,7 +14,7 @@ from mmengine.logging import MessageHub, MMLogger
 from torch import Tensor
 
 from hordet.errors import EvaluationError
-from hordet.evaluation.coco_eval import BACKENDS, CocoScores, evaluate_coco
+from hordet.evaluation.coco_eval import BACKENDS, CocoScores, evaluate_coco, sort_ids
 from hordet.evaluation.coco_results import ImageResult, check_ids, encode_masks, write_results
 from hordet.registry import METRICS
 
@@ -30,7 +30,9 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
     Masks are encoded as run lengths batch by batch, so only encoded results are kept in memory.
     Results of several processes may come in any order and repeat images, as padded samplers do:
     each image counts once. The metrics are not rounded. Where nothing is detected, average
-    precision is 0, and `nothing_detected` in the message hub is True.
+    precision is 0, and `nothing_detected` in the message hub is True. All average precisions are at
+    the largest of `proposal_nums` (1000); mmdet gives `mAP` at the first (100) and `mAP_50` at the
+    last. Ids of images, objects and categories may be any numbers or texts.
 
     Args:
         backend: 'faster-coco-eval' or 'pycocotools'. Both give the same metrics.
@@ -158,10 +160,11 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
         """
         logger = MMLogger.get_current_instance()
         images = {result.image_id: (truth, result) for truth, result in reversed(results)}
-        detections = [images[key][1] for key in sorted(images)]
+        order = sort_ids(images)
+        detections = [images[key][1] for key in order]
         if self._coco_api is None:
             with TemporaryDirectory() as folder:
-                made = [images[key][0] for key in sorted(images)]
+                made = [images[key][0] for key in order]
                 self._coco_api = COCO(self.gt_to_coco_json(made, f"{folder}/made"))
             self.cat_ids = self._coco_api.get_cat_ids()
         self.img_ids = self._coco_api.get_img_ids()
@@ -213,6 +216,8 @@ class CocoMetric(mmdet.evaluation.CocoMetric):
             backend=self.backend,
         )
         logger.info("\n" + scores.summary)
+        if scores.caution:
+            logger.warning(scores.caution)
         begin, items = f"{kind}_", list(_PLACES)
         if kind == "proposal":
             begin, items = "", list(self._places)[6:]

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from hordet.errors import UserError
+import cv2
+
+from hordet.errors import DatasetError, UserError
 from hordet.inference.prediction import Prediction
 from hordet.inference.predictor import Predictor
 from hordet.inference.sources import InputImage, Source, read_images
@@ -70,6 +72,12 @@ def _predict(
 def describe_failure(source: Source, error: Exception) -> str:
     """Return a sentence with the name of the file and what went wrong with it."""
     words = " ".join(str(error).split())[:400] or "without a message"
+    if isinstance(error, cv2.error) and "resize" in words:
+        error = DatasetError(
+            f"{source.path} is too narrow: resized for the model, nothing is left of its short "
+            "side. Cut it into pieces, or make the scale of Resize in the config larger"
+        )
+        words = str(error)
     if isinstance(error, OSError) and error.strerror:
         words = error.strerror
     elif not isinstance(error, UserError | ValueError):

@@ -1,5 +1,6 @@
 """Names of the classes of label maps, and whether 0 means no class."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -7,8 +8,10 @@ from hordet.datasets.label_maps import LABEL_COLORS, read_label_colors
 from hordet.datasets.transforms import IGNORED
 from hordet.errors import DatasetError, list_first
 
+TABLE = "_classes.csv"  # Roboflow's, in the folder of each split
 _NAME_FILES = (
     LABEL_COLORS,
+    f"*/{TABLE}",
     "objectInfo*.txt",
     "classes.txt",
     "labels.txt",
@@ -37,6 +40,8 @@ def read_class_names(root: Path, file: Path | None) -> tuple[list[str] | None, P
     for path in files:
         if path.name == LABEL_COLORS:
             return list(read_label_colors(path)), path
+        if path.name == TABLE:
+            return _read_table(path), path
         try:
             text = path.read_text(encoding="utf-8")
             content = json.loads(text) if path.suffix == ".json" else None
@@ -53,6 +58,30 @@ def read_class_names(root: Path, file: Path | None) -> tuple[list[str] | None, P
         if file:
             raise DatasetError(f"{path} holds no class names: write one name on each line.")
     return None, None
+
+
+def _read_table(path: Path) -> list[str]:
+    """Return the names of a table with the columns pixel value and class, by the values 0, 1, ...
+
+    Raises:
+        DatasetError: It is no such table, or a value has no name.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row][1:]
+        names = {int(value): name for value, name in rows}
+    except ValueError as error:  # UnicodeDecodeError is one
+        raise DatasetError(
+            f"{path} cannot be read as a table with the columns Pixel Value, Class ({error}). "
+            "Export it again, or name a file with one class on each line by --classes."
+        ) from error
+    lacking = [value for value in range(len(names)) if value not in names]
+    if lacking or not names:
+        raise DatasetError(
+            f"{path} names the values {list_first(sorted(names))}, and not {list_first(lacking)}. "
+            "Name each value from 0 to the largest."
+        )
+    return [names[value] for value in sorted(names)]
 
 
 def name_classes(

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +23,13 @@ from hordet.errors import DatasetError, list_first
 from hordet.new_config.splits import explain_no_validation, find_split, hold_out
 from hordet.new_config.words import describe_classes, format_range
 
+LEAVE_OUT, BOX_AS_MASK, BOXES_ALONE = "leave-out", "box-as-mask", "boxes-alone"
+# What may be done with objects that have no mask, where others have.
+WITHOUT_MASK = {
+    LEAVE_OUT: "They are left out",
+    BOX_AS_MASK: "Their boxes are taken as masks, in copies of the annotations beside the config",
+    BOXES_ALONE: "No mask is trained, all objects are boxes",
+}
 # COCO's other annotation files, which lie beside those of instances.
 _OTHER_KINDS = ("captions", "person_keypoints", "panoptic", "stuff", "image_info")
 
@@ -64,7 +72,9 @@ class CocoStatistics:
         ratios: Height / width of each box, (M,).
         most_objects: Largest number of objects in an image, validation included.
         median_objects: Median number of objects in images that have any.
-        with_mask: Whether every object has a segmentation, validation included.
+        with_mask: Whether masks are trained.
+        without_mask: Ids of the objects that have none where others have, by annotation file.
+        choice: What is done with these, one of WITHOUT_MASK.
         held_out: Text of the annotation files that must be written for these splits, by name.
     """
 
@@ -81,6 +91,23 @@ class CocoStatistics:
     median_objects: int
     with_mask: bool
     held_out: dict[str, str] = field(default_factory=dict)
+    without_mask: dict[str, list] = field(default_factory=dict)
+    choice: str = LEAVE_OUT
+
+    def explain_choice(self) -> str:
+        """Say what is done with objects that have no mask where others have; nothing if all do."""
+        if not any(self.without_mask.values()):
+            return ""
+        shown = " and ".join(
+            f"{len(ids)} in {file} (ids {list_first(ids)})"
+            for file, ids in self.without_mask.items()
+            if ids
+        )
+        return (
+            f"some objects have no mask while others have: {shown}. {WITHOUT_MASK[self.choice]}. "
+            "Choose otherwise with --without-mask "
+            f"{' or '.join(name for name in WITHOUT_MASK if name != self.choice)}"
+        )
 
     def summarize(self) -> list[str]:
         """Return the statistics as lines to print."""
@@ -98,7 +125,11 @@ class CocoStatistics:
 
 
 def measure_coco(
-    root: Path, train: str | None = None, val: str | None = None, share: float | None = None
+    root: Path,
+    train: str | None = None,
+    val: str | None = None,
+    share: float | None = None,
+    without_mask: str | None = None,
 ) -> CocoStatistics:
     """Measure a data set in COCO's format without opening images.
 
@@ -107,6 +138,9 @@ def measure_coco(
         train: Annotation file of training, relative to the root; by default found by its name.
         val: Annotation file of validation, likewise.
         share: Share of the images to hold out for validation if there is no validation split.
+        without_mask: What to do with objects that have no mask, one of WITHOUT_MASK; by default
+            they are left out where at least half of the objects have one, and otherwise all
+            objects are trained as boxes.
 
     Raises:
         DatasetError: Annotations, classes, images or the validation split are missing, or several
@@ -129,7 +163,7 @@ def measure_coco(
         split, other, held_out = _hold_out(split, share)
     else:
         raise explain_no_validation(root, "annotations/instances_val*.json, val.json, valid/*.json")
-    return _statistics(root, split, other, held_out)
+    return _statistics(root, split, other, held_out, without_mask)
 
 
 def _annotation_files(root: Path) -> list[Path]:
@@ -213,7 +247,9 @@ def _hold_out(whole: CocoSplit, share: float) -> tuple[CocoSplit, CocoSplit, dic
     return splits["train"], splits["val"], texts
 
 
-def _statistics(root: Path, train: CocoSplit, val: CocoSplit, held_out: dict) -> CocoStatistics:
+def _statistics(
+    root: Path, train: CocoSplit, val: CocoSplit, held_out: dict, without_mask: str | None
+) -> CocoStatistics:
     categories = train.content["categories"]
     faults = list(find_category_faults(root / train.ann_file, categories))
     classes = tuple(item.get("name") for item in categories)
@@ -233,9 +269,18 @@ def _statistics(root: Path, train: CocoSplit, val: CocoSplit, held_out: dict) ->
             "none is an object with a box (x, y, width, height) of a size above 0: annotate the "
             "images, or export them again."
         )
+    lacking, choice = _choose_masks((train, val), without_mask)
+    if choice == BOX_AS_MASK and any(lacking.values()):
+        held_out = {}
+        for name, split in (("train", train), ("val", val)):
+            for annotation in split.content["annotations"]:
+                if not has_mask(annotation) and _has_box(annotation):
+                    annotation["segmentation"] = [_outline(annotation["bbox"])]
+            held_out[f"{name}.json"] = json.dumps(split.content)
+    elif choice == LEAVE_OUT:
+        objects = [a for a in objects if has_mask(a)]
     names = {item["id"]: item["name"] for item in categories}
     counts = Counter(names.get(a.get("category_id")) for a in objects)
-    everything = [*train.content["annotations"], *val.content["annotations"]]
     per_image = Counter(a.get("image_id") for a in objects)
     # Counted separately, because images of the two files may have the same ids.
     crowd = max(Counter(a.get("image_id") for a in val.content["annotations"]).values(), default=0)
@@ -253,9 +298,35 @@ def _statistics(root: Path, train: CocoSplit, val: CocoSplit, held_out: dict) ->
         ratios=sides[:, 1] / sides[:, 0],
         most_objects=max(max(per_image.values()), crowd),
         median_objects=round(float(np.median(list(per_image.values())))),
-        with_mask=all(has_mask(a) for a in everything if not a.get("iscrowd")),
+        with_mask=choice != BOXES_ALONE,
         held_out=held_out,
+        without_mask=lacking,
+        choice=choice,
     )
+
+
+def _choose_masks(splits: Sequence[CocoSplit], choice: str | None) -> tuple[dict[str, list], str]:
+    """Return the ids of the objects without a mask, where others have one, and what is done."""
+    lacking, objects = {}, 0
+    for split in splits:
+        single = [a for a in split.content["annotations"] if not a.get("iscrowd")]
+        lacking[split.ann_file] = count_objects(single).without_mask
+        objects += len(single)
+    without = sum(map(len, lacking.values()))
+    if without == objects:
+        if choice == LEAVE_OUT:
+            raise DatasetError(
+                f"none of the {objects} objects of {' and '.join(lacking)} has a mask, so nothing "
+                f"is left: leave out --without-mask, or give --without-mask {BOX_AS_MASK}"
+            )
+        return {}, choice or BOXES_ALONE
+    return lacking, choice or (LEAVE_OUT if 2 * without <= objects else BOXES_ALONE)
+
+
+def _outline(box: list[float]) -> list[float]:
+    """Return a box (x, y, width, height) as a polygon."""
+    x, y, width, height = box
+    return [x, y, x + width, y, x + width, y + height, x, y + height]
 
 
 def _has_box(annotation: dict) -> bool:

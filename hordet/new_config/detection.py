@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hordet.datasets.detection_limits import SCORED
 from hordet.new_config.coco_folder import CocoSplit, CocoStatistics
 from hordet.new_config.rules import DetectionChoices
 from hordet.new_config.text import (
@@ -64,6 +65,8 @@ def write_detection_config(
     ),
 """
     interval = choices.schedule.val_interval
+    beyond = choices.max_per_img > max(SCORED)
+    scored = f", proposal_nums={(*SCORED[:2], choices.max_per_img)}" if beyond else ""
     return f"""\
 {format_note(detector, "HorFPN", statistics, choices.schedule, backbone)}
 _base_ = {join_items(bases)}
@@ -129,7 +132,7 @@ val_dataloader = dict(
 )
 test_dataloader = val_dataloader
 val_evaluator = dict(
-    ann_file={_format_scored_file(statistics)}, metric={metrics}
+    ann_file={_format_scored_file(statistics)}, metric={metrics}{scored}
 )
 test_evaluator = val_evaluator
 tta_scales = [{", ".join(str(scale_size(choices.scale, by)) for by in (0.8, 1.0, 1.2))}]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from hordet.datasets.transforms import IGNORED, LoadSegAnnotations
 from hordet.errors import DatasetError, list_first
-from hordet.new_config.class_names import name_classes, read_class_names
+from hordet.new_config.class_names import TABLE, name_classes, read_class_names
 from hordet.new_config.splits import explain_no_validation, find_split, hold_out
 from hordet.new_config.words import describe_classes, format_range
 
@@ -98,7 +98,8 @@ def measure_maps(
 
     Args:
         root: Folder with images in `images/` and maps in `annotations/` (or folders so called),
-            each with folders for training and validation.
+            each with folders for training and validation; or as Roboflow exports: in `train/` and
+            `valid/` images, maps that end in `_mask.png`, and `_classes.csv`.
         classes_file: File with the names of the classes; by default looked for in the root.
         reduce_zero_label: 0 means no class. Found automatically if a file names the classes.
         share: Share of the images to hold out for validation if there is no validation split.
@@ -108,9 +109,16 @@ def measure_maps(
     """
     if not root.is_dir():
         raise DatasetError(f"There is no folder {root}. Name the folder that holds the data set.")
-    images = _find_folder(root, _IMAGES, "images")
-    maps = _find_folder(root, _MAPS, "label maps")
-    image_folders, map_folders = _find_split_folders(images), _find_split_folders(maps)
+    beside = sorted(file.parent for file in root.glob(f"*/{TABLE}"))
+    if beside:  # Roboflow: each split's maps and table of classes lie beside its images
+        images = maps = root
+        folders = {find_split(Path(path.name)): path for path in beside}
+        image_folders = {split: path for split, path in folders.items() if split}
+        map_folders = image_folders
+    else:
+        images = _find_folder(root, _IMAGES, "images")
+        maps = _find_folder(root, _MAPS, "label maps")
+        image_folders, map_folders = _find_split_folders(images), _find_split_folders(maps)
     folder = image_folders.get("train", images)
     img_suffix = _find_suffix(folder)
     names = _list_names(folder, img_suffix)
@@ -187,6 +195,8 @@ def _find_suffix(folder: Path) -> str:
     """Return the suffix of all images of a folder; mmseg's data sets accept only one."""
     known = Image.registered_extensions()
     files = [f for f in folder.rglob("*") if f.suffix.lower() in known and f.is_file()]
+    if (folder / TABLE).is_file():  # the maps lie there, too
+        files = [file for file in files if not file.stem.endswith("_mask")]
     suffixes = Counter(file.suffix for file in files)
     if len(suffixes) != 1:
         shown = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common())

@@ -82,7 +82,8 @@ class DetectionChoices:
             f"{self.scale[1]}, less than two cells of the finest feature map: cut the images by "
             "hordet slice and make a config for the patches, or raise --max-side"
         )
-        return [words] if side < 2 * FINEST_ANCHOR else []
+        lacking = statistics.explain_choice()
+        return [*filter(None, [lacking]), *([words] if side < 2 * FINEST_ANCHOR else [])]
 
 
 @dataclass(frozen=True)

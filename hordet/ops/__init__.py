@@ -61,10 +61,14 @@ class OperatorStatus:
     Attributes:
         provider: 'mmcv' (compiled), 'torchvision' (this package) or 'none' (`mmcv.ops` is broken).
         message: One line; for 'none' it ends with what to do.
+        supplied: Number of operators that there are, of those that mmcv's modules ask for.
+        missing: Names of those that raise when they are called.
     """
 
     provider: str
     message: str
+    supplied: int = 0
+    missing: tuple[str, ...] = ()
 
 
 def describe_operators() -> OperatorStatus:
@@ -88,5 +92,11 @@ def describe_operators() -> OperatorStatus:
             )
         return OperatorStatus("none", message)
     if isinstance(sys.modules[EXTENSION].__loader__, ExtensionFinder):
-        return OperatorStatus("torchvision", "torchvision and plain torch (mmcv has none compiled)")
+        extension = importlib.import_module(STAND_INS[EXTENSION])
+        return OperatorStatus(
+            "torchvision",
+            "torchvision and plain torch (mmcv has none compiled)",
+            len(extension.OPERATORS),
+            tuple(sorted(extension.missing)),
+        )
     return OperatorStatus("mmcv", f"compiled mmcv {mmcv.__version__}")

@@ -63,11 +63,19 @@ def ms_deform_attn_backward(
     grad_attn_weight: Tensor,
     im2col_step: int,
 ) -> None:
-    """Write the gradients of value, locations and weights into the tensors `grad_*`."""
+    """Write the gradients of value, locations and weights into the tensors `grad_*`.
+
+    Where a coordinate is exactly -1, at which many samples of a fresh DETR lie, the location has no
+    gradient: mmcv's operator leaves out such samples, and grid_sample gives the inner derivative.
+    """
     dtype = get_working_dtype(value.dtype)
     inputs = (value, sampling_locations, attention_weights)
     attend = _attend(value_spatial_shapes)
     pull_back = torch.func.vjp(attend, *(tensor.to(dtype) for tensor in inputs))[1]
     targets = (grad_value, grad_sampling_loc, grad_attn_weight)
-    for target, gradient in zip(targets, pull_back(grad_output.to(dtype)), strict=True):
+    gradients = list(pull_back(grad_output.to(dtype)))
+    sizes = value_spatial_shapes.to(dtype).flip(1)[:, None]  # (L, 1, 2): width, height
+    at_border = (sampling_locations.to(dtype) * sizes - 0.5 == -1).any(-1, keepdim=True)
+    gradients[1] = gradients[1].masked_fill(at_border, 0)
+    for target, gradient in zip(targets, gradients, strict=True):
         target.copy_(gradient)

@@ -11,7 +11,16 @@ from typing import Any, NoReturn
 import torch
 
 from hordet.errors import MissingOperatorError
-from hordet.ops import attention, boxes, deform, focal, neighborhood, roi
+from hordet.ops import (
+    attention,
+    boxes,
+    deform,
+    focal,
+    neighborhood,
+    psa_mask,
+    roi,
+    roi_samples,
+)
 
 
 def get_compiler_version() -> str:
@@ -35,6 +44,10 @@ OPERATORS: dict[str, Callable[..., Any]] = {
         roi.roi_align_backward,
         roi.roi_pool_forward,
         roi.roi_pool_backward,
+        roi_samples.deform_roi_pool_forward,
+        roi_samples.deform_roi_pool_backward,
+        psa_mask.psamask_forward,
+        psa_mask.psamask_backward,
         focal.sigmoid_focal_loss_forward,
         focal.sigmoid_focal_loss_backward,
         focal.softmax_focal_loss_forward,
@@ -58,6 +71,10 @@ OPERATORS: dict[str, Callable[..., Any]] = {
 }
 
 
+# Names of operators that mmcv's modules have asked for and that are not in the table.
+missing: set[str] = set()
+
+
 def make_missing_operator(name: str) -> Callable[..., NoReturn]:
     """Return a function that raises, for an operator that is not in the table.
 
@@ -76,6 +93,7 @@ def make_missing_operator(name: str) -> Callable[..., NoReturn]:
             f"onedl-mmcv) built for torch {torch.__version__}."
         )
 
+    missing.add(name)
     operator.__name__ = name
     return operator
 

@@ -2,11 +2,26 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from hordet.errors import FileWriteError
+
+
+def locate_cache() -> Path:
+    """Return the folder of what can be made again: HORDET_CACHE, or ~/.cache/hordet.
+
+    A user without a home, as in many containers, has one in the temporary folder.
+    """
+    named = os.environ.get("HORDET_CACHE")
+    if named:
+        return Path(named).absolute()
+    try:
+        return Path.home() / ".cache" / "hordet"
+    except RuntimeError:  # neither HOME nor an entry in the list of users
+        return Path(tempfile.gettempdir()) / f"hordet-{os.getuid()}"
 
 
 def write_whole(path: str | Path, content: bytes | bytearray | memoryview | str) -> None:

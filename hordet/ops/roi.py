@@ -13,6 +13,7 @@ import torchvision
 from torch import Tensor
 
 from hordet.ops.precision import get_working_dtype
+from hordet.ops.roi_samples import max_backward, max_forward
 
 
 def roi_align_forward(
@@ -28,29 +29,24 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Write the mean of bilinear samples in each bin of each region into `output`.
+    """Write the mean, or the maximum, of bilinear samples in each bin of each region.
 
     Args:
         input: Features, (N, C, H, W).
         rois: Regions, (R, 5).
         output: (R, C, aligned_height, aligned_width).
-        argmax_y: For maximum pooling, not used.
-        argmax_x: For maximum pooling, not used.
+        argmax_y: For the maximum, where it was taken: rows, like `output`; empty for the mean.
+        argmax_x: Columns, likewise.
         aligned_height: Number of bins of a region, top to bottom.
         aligned_width: Number of bins of a region, left to right.
         spatial_scale: Cells of the feature map per pixel.
         sampling_ratio: Samples along each side of a bin; 0 takes one for each cell.
-        pool_mode: 1, the mean.
+        pool_mode: 1, the mean, or 0, the maximum, which is slow: a region at a time.
         aligned: Whether pixel centers are at half coordinates.
-
-    Raises:
-        NotImplementedError: For pool_mode 0, the maximum.
     """
     if pool_mode == 0:
-        raise NotImplementedError(
-            "RoIAlign got pool_mode='max', which torchvision lacks; use pool_mode='avg', or "
-            "replace mmcv-lite by a compiled mmcv"
-        )
+        max_forward(input, rois, output, argmax_y, argmax_x, spatial_scale, sampling_ratio, aligned)
+        return
     dtype = get_working_dtype(input.dtype)
     inputs = input.to(dtype), rois.to(dtype)
     size = aligned_height, aligned_width
@@ -76,6 +72,9 @@ def roi_align_backward(
     aligned: bool,
 ) -> None:
     """Write the gradient of the features (N, C, H, W) into `grad_input`; see roi_align_forward."""
+    if pool_mode == 0:
+        max_backward(grad_output, rois, argmax_y, argmax_x, grad_input)
+        return
     rois = rois.to(get_working_dtype(grad_output.dtype))
     ordered = _adds_in_order(grad_output)
 

@@ -143,7 +143,13 @@ def _score_detections(dataset: Any, metric: Any, seconds: float) -> RunPredictio
     categories = sorted(metric._coco_api.get_cat_ids(cat_names=dataset.metainfo["classes"]))
     kinds = [kind for kind in metric.metrics if kind in ("bbox", "segm")]
     scores = {
-        kind: evaluate_coco(truth, list(results.values()), kind, category_ids=categories)
+        kind: evaluate_coco(
+            truth,
+            list(results.values()),
+            kind,
+            category_ids=categories,
+            max_detections=metric.proposal_nums,
+        )
         for kind in kinds
     }
     errors = find_errors(truth, list(results.values()), categories, kinds[-1])

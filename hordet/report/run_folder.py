@@ -132,12 +132,20 @@ def make_names_distinct(paths: Sequence[Path]) -> list[str]:
 def _read_rows(path: Path) -> tuple[list[dict[str, float]], int]:
     """Return the logged lines, and the number of lines that were cut short."""
     rows, cut = [], 0
-    for line in path.read_text().splitlines() if path.is_file() else ():
+    for line in path.read_text(errors="replace").splitlines() if path.is_file() else ():
         try:
-            rows.append(json.loads(line))
-        except ValueError:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
             cut += 1
-    return [row for row in rows if "step" in row], cut
+            continue
+        if isinstance(row, dict) and _is_figure(row.get("step")):
+            # Trackers write null where a loss was NaN, and texts of their own.
+            rows.append({key: value for key, value in row.items() if _is_figure(value)})
+    return rows, cut
+
+
+def _is_figure(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _read_environment(log: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """`hordet doctor`, and `python -m hordet` alone, tell what is there and what is amiss."""
 
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,25 @@ def test_it_runs_and_all_is_well():
     named = {line.split()[0] for line in result.stdout.splitlines()}
     assert named >= {"hordet", "python", "torch", "mmcv", "mmdet", "mmseg", "operators", "devices"}
     assert result.stdout.splitlines()[-1] == "everything is in place"
+    if "mmcv has none compiled" in result.stdout:
+        assert "not supplied 81 of mmcv's 112: active_rotated_filter_backward" in result.stdout
+        assert "nms_rotated" in result.stdout and "roi_align_forward" not in result.stdout
+
+
+def test_every_required_package_is_looked_at(repository):
+    text = (repository / "pyproject.toml").read_text()
+    block = text.split("dependencies = [", 1)[1].split("\n]", 1)[0]
+    required = re.findall(r'^\s*"([A-Za-z0-9_.-]+)', block, re.MULTILINE)
+    known = {name for names in doctor._PACKAGES.values() for name in names}
+    assert len(required) > 15 and {*required} <= known
+
+
+def test_a_package_that_breaks_at_its_import_is_a_fault(monkeypatch, tmp_path):
+    (tmp_path / "brokenmodule.py").write_text("raise OSError('libfoo.so.1: not found')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(doctor._PACKAGES, "brokenmodule", ("numpy",))
+    _, faults = doctor.describe()
+    assert len(faults) == 1 and "brokenmodule cannot be imported (OSError: libfoo" in faults[0]
 
 
 def test_a_missing_package_is_a_fault_with_its_cure(monkeypatch, capsys):

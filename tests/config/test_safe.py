@@ -231,6 +231,23 @@ NAMES = {
     "a type in a base, by reference": "_base_ = 'base.py'\n"
     "x = dict(type={{{{_base_.model.words}}}})",
     "an attribute of Python": "efficient_conv_bn_eval = ['a.__init__.__globals__']",
+    # Spelled so that a list of names might miss them.
+    "a type after a blank": "model = dict(type=' subprocess.Popen')",
+    "a type with a NUL": "model = dict(type='os.system\\x00')",
+    "a type in wide letters": "model = dict(type='ｏｓ.system')",
+    "a type with a space of no width": "model = dict(type='os\\u200b.system')",
+    "a scheme in capitals": "load_from = 'S3://a.pth'",
+    "a scheme after a blank": "load_from = ' s3://a.pth'",
+    "a scheme in a second line": "load_from = '\\npetrel://a.pth'",
+    "pickled annotations in two lines": "train_dataloader = dict(dataset=dict("
+    "ann_file='a.pkl\\n'))",
+    "a hidden file of pickled annotations": "train_dataloader = dict(dataset=dict("
+    "ann_file='a/.pickle'))",
+    "pickled proposals in a list": "train_dataloader = dict(dataset=dict("
+    "proposal_file=['a.pkl']))",
+    "a model of another kind in place of a base's": "_base_ = 'mmdet::faster_rcnn/"
+    "faster-rcnn_r50_fpn_1x_coco.py'\nmodel = dict(_delete_=True, type='os.system')",
+    "a work folder by dots": "work_dir = 'a/./../..'",
     "a tracker": "tracker = 'wandb'",
     "a tracker of two": "tracker = ['tensorboard', 'mlflow']",
     "a number as a type": "model = dict(type=3)",

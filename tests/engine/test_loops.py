@@ -1,7 +1,9 @@
 """A resumed run equals the one in one go, bit for bit: loops, checkpoints and data together."""
 
 import logging
+import multiprocessing
 import os
+import re
 import signal
 from functools import partial
 
@@ -20,7 +22,7 @@ from torch.utils.data import Dataset
 
 from hordet.checkpoints import find_newest_checkpoint, load_checkpoint
 from hordet.engine.hooks import CheckpointHook
-from hordet.errors import Interrupted
+from hordet.errors import DatasetError, Interrupted
 
 IMAGES, BATCH = 10, 2  # five batches an epoch
 
@@ -382,3 +384,32 @@ def test_an_infinite_sampler_begins_anywhere():
     assert [next(again) for _ in range(3)] == first[2:]
     assert first[2][1].numbers == (0, 0, 0, 2, 1)
     assert CheckpointHook.priority == "VERY_LOW"
+
+
+class KillWorker(Hook):
+    """Ends the loader's workers from outside in an iteration."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.iteration:
+            for worker in multiprocessing.active_children():
+                worker.kill()
+                worker.join()
+
+
+@pytest.mark.parametrize("loop", ["EpochBasedTrainLoop", "IterBasedTrainLoop"])
+def test_a_killed_worker_is_told_after_a_checkpoint(train, tmp_path, loop):
+    # The reader may have some batches already when its workers go.
+    with pytest.raises(
+        DatasetError, match=r"ended from outside.*Iteration \d+ is saved in"
+    ) as told:
+        train("parts", loop=loop, workers=1, hooks=[KillWorker(7)])
+    iteration = int(re.search(r"Iteration (\d+) is saved in (\S+);", str(told.value))[1])
+    newest, skipped = find_newest_checkpoint(tmp_path / "parts")
+    assert 7 <= iteration <= 10 and newest.name == f"iter_{iteration}.pth" and not skipped
+    whole = train("whole", loop=loop, workers=1)
+    resumed = train("parts", loop=loop, workers=1, resume=True)
+    for key in KEYS[:3]:
+        assert_equal(whole[key], resumed[key], key)

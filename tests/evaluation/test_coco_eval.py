@@ -248,3 +248,126 @@ def test_the_tool_scores_a_result_file(tmp_path):
     done = run(truth, results)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and not done.stdout
     assert "is not a complete JSON file" in done.stderr
+
+
+IDS = dict(
+    zero=lambda k: k,
+    negative=lambda k: -1 - k,
+    huge=lambda k: 2**70 + k,
+    huge_and_negative=lambda k: (-1) ** k * (2**64 + k),
+    text=lambda k: f"{k:024x}",
+    mixed=lambda k: f"{k}" if k % 2 else k,
+)
+
+
+@pytest.mark.parametrize("backend", coco_eval.BACKENDS)
+@pytest.mark.parametrize("of", IDS)
+def test_ids_of_any_kind_give_the_same_figures(truth, backend, of):
+    """pycocotools takes a true object of id 0 for none, faster-coco-eval those below 0 as well."""
+    results = list(disturbed(truth))
+    expected = evaluate_coco(truth, results, "bbox", backend=backend)
+    places = [
+        {item["id"]: IDS[of](k) for k, item in enumerate(truth[part])}
+        for part in ("images", "categories", "annotations")
+    ]
+    images, categories, objects = places
+    changed = copy.deepcopy(truth)
+    for part, ids in zip(("images", "categories", "annotations"), places, strict=True):
+        for item in changed[part]:
+            item["id"] = ids[item["id"]]
+    for item in changed["annotations"]:
+        item.update(image_id=images[item["image_id"]], category_id=categories[item["category_id"]])
+    before = copy.deepcopy(changed)
+    for result in results:
+        result.image_id = images[result.image_id]
+        labels = [categories[key] for key in result.categories.tolist()]
+        result.categories = np.array(labels, dtype=object)
+    found = evaluate_coco(changed, results, "bbox", backend=backend)
+    assert found.stats == pytest.approx(expected.stats, abs=0.03)  # ties go by the order of ids
+    assert found.stats[0] > 0.1 and changed == before
+    assert {*found.categories} == {*categories.values()}
+    assert {r.image_id for r in results} <= {*images.values()}
+
+
+@pytest.mark.parametrize("backend", coco_eval.BACKENDS)
+def test_the_truth_as_result_is_perfect_whatever_the_ids(backend):
+    for first in (0, -3, -(2**70)):
+        truth = small_truth()
+        for k, item in enumerate(truth["annotations"]):
+            item.update(id=first + k, iscrowd=0)
+        objects = truth["annotations"]
+        results = [
+            ImageResult(
+                key,
+                (32, 48),
+                np.array([a["bbox"] for a in objects if a["image_id"] == key]),
+                np.array([0.9 for a in objects if a["image_id"] == key]),
+                np.array([a["category_id"] for a in objects if a["image_id"] == key]),
+            )
+            for key in {a["image_id"] for a in objects}
+        ]
+        stats = evaluate_coco(truth, results, "bbox", backend=backend).stats
+        assert stats[0] == stats[8] == pytest.approx(1.0)
+
+
+def tray(number):
+    """The truth of one image with so many objects of one category, and it as a result."""
+    boxes = np.array([[20 * (k % 30), 20 * (k // 30), 12, 12] for k in range(number)], float)
+    objects = [
+        dict(id=k, image_id=1, category_id=1, bbox=box.tolist(), area=144, iscrowd=0)
+        for k, box in enumerate(boxes, 1)
+    ]
+    truth = dict(
+        images=[dict(id=1, file_name="a.png", height=600, width=600)],
+        categories=[dict(id=1, name="bead")],
+        annotations=objects,
+    )
+    scores = 0.9 - 1e-4 * np.arange(number)
+    return truth, [ImageResult(1, (600, 600), boxes, scores, np.ones(number, int))]
+
+
+@pytest.mark.parametrize("backend", coco_eval.BACKENDS)
+def test_average_precision_is_at_the_largest_number_asked_for(backend):
+    truth, results = tray(196)
+    score = lambda *limits: evaluate_coco(  # noqa: E731
+        truth, results, "bbox", max_detections=limits, backend=backend
+    )
+    for limits in ((100, 300, 1000), (1, 10, 196), (1, 10, 200)):
+        found = score(*limits)
+        assert found.stats[[0, 1, 2, 3, 8]] == pytest.approx(1.0), limits
+        assert found.caution == "" and f"maxDets={limits[-1]:>3d} ] = 1.000" in found.summary
+    few = score(1, 10, 100)
+    assert few.stats[8] == pytest.approx(100 / 196)
+    # 101 recalls of 0 to 1: precision is 1 up to 100 / 196.
+    assert few.stats[0] == few.stats[1] == pytest.approx(52 / 101)
+    assert "1 of 1 images have more true objects of one category (up to 196) than the 100" in (
+        few.caution
+    )
+    assert "--max-dets 196" in few.caution
+
+
+def test_the_lines_are_those_of_pycocotools(truth):
+    results = list(disturbed(truth))
+    items = [item for result in results for item in iterate_coco_items(result, "bbox")]
+    evaluation = by_pycocotools(truth, items, "bbox")
+    lines = io.StringIO()
+    with contextlib.redirect_stdout(lines):
+        evaluation.summarize()
+    assert evaluate_coco(truth, results, "bbox").summary == lines.getvalue().rstrip()
+
+
+def test_the_command_counts_as_many_detections_as_asked(tmp_path, capsys):
+    from hordet.cli.main import main
+
+    truth, results = tray(150)
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+    write_results(tmp_path / "results.json", results, "bbox")
+    files = [str(tmp_path / "truth.json"), str(tmp_path / "results.json")]
+    assert main(["evaluate", *files, "--max-dets", "150"]) == 0
+    shown = capsys.readouterr()
+    assert "maxDets=150 ] = 1.000" in shown.out.splitlines()[0] and not shown.err
+    assert main(["evaluate", *files]) == 0
+    shown = capsys.readouterr()
+    assert "up to 150) than the 100 detections" in shown.err
+    with pytest.raises(SystemExit):
+        main(["evaluate", *files, "--max-dets", "0"])

@@ -185,6 +185,29 @@ def in_gbk(root):
     path.write_bytes(json.dumps(content, ensure_ascii=False).encode("gbk"))
 
 
+def joined(root):
+    """Write a second list of images into the training annotations, as of two files joined."""
+    path = root / "annotations" / "instances_train.json"
+    path.write_text(path.read_text().rstrip()[:-1] + ', "images": []}')
+
+
+def huge_number(root):
+    """Write a number of more digits than Python reads."""
+    path = root / "annotations" / "instances_train.json"
+    path.write_text(path.read_text().rstrip()[:-1] + ', "n": ' + "9" * 5000 + "}")
+
+
+def linked(root):
+    """Put a link to nothing in place of an image."""
+    (root / "train" / "000001.png").unlink()
+    (root / "train" / "000001.png").symlink_to("nowhere.png")
+
+
+def cut_validation(root):
+    """Cut an image of validation short."""
+    truncate(min((root / "val").glob("*.png")))
+
+
 RLE = dict(segmentation=dict(size=[8, 8], counts="0"))
 OTHER_FILE = "val_evaluator = dict(ann_file='other.json')\ntest_evaluator = val_evaluator\n"
 SUFFIX = "train_dataloader = dict(dataset=dict(img_suffix='.tif'))\n"
@@ -384,6 +407,26 @@ CASES = [
         TRAIN,
         annotations(each(lambda item: item.update(iscrowd=1))),
         "14 of 14 objects .* are iscrowd=1, which training leaves out",
+    ),
+    ("a link to nothing in place of an image", TRAIN, data(linked), "1 of 3 images .* are missing"),
+    (
+        "two annotation files joined by hand",
+        TRAIN,
+        data(joined),
+        "has images twice.*Join the lists",
+    ),
+    ("a number of 5,000 digits", TRAIN, data(huge_number), "more than 4,300 digits"),
+    (
+        "an image of validation that is cut off",
+        TRAIN,
+        data(cut_validation),
+        "1 of 2 images of validation .* cannot be decoded whole.*Fetch",
+    ),
+    (
+        "--max-dets for a segmentor",
+        TRAIN,
+        lambda _: [str(SEGMENTATION), "--tiny", "--max-dets", "300"],
+        "is for detectors whose model.test_cfg has max_per_img",
     ),
 ]
 

@@ -236,3 +236,21 @@ def test_the_command_runs_nothing(tmp_path, command, words):
     done = subprocess.run([*start, *command], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and words in done.stderr, done.stderr
     assert not made.exists()
+
+
+class Reserved:
+    """Asks an unpickler for an array of a shape that the file does not hold."""
+
+    def __reduce__(self):
+        from numpy._core.multiarray import _reconstruct
+
+        return _reconstruct, (np.ndarray, (2**34,), b"b")
+
+
+def test_an_array_of_16_gb_in_a_file_of_a_kilobyte_is_refused(tmp_path):
+    torch.save(dict(state_dict=dict(a=Reserved())), tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="holds pickled code: it asks for numpy._reconstruct"):
+        load_checkpoint(tmp_path / "a.pth")
+    # Arrays as numpy writes them are read.
+    torch.save(dict(state_dict={}, a=np.arange(3)), tmp_path / "b.pth")
+    assert load_checkpoint(tmp_path / "b.pth")["a"].tolist() == [0, 1, 2]

@@ -254,3 +254,50 @@ def test_real_data(shared_data, tmp_path, name, scale, anchors, epochs):
     assert choices.scale == scale and choices.schedule.length == epochs
     assert choices.anchor_scales == anchors
     assert not write(statistics, tmp_path / "leaf.py", pretrained=True).errors
+
+
+def test_objects_without_a_mask_are_named_and_the_user_chooses(tmp_path):
+    root = write_coco(tmp_path / "d", dict(train=(4, BOXES), val=(2, BOXES)))
+
+    def take_masks(content):
+        for annotation in content["annotations"][:2]:
+            annotation["segmentation"] = []
+
+    edit(root / "annotations" / "train.json", take_masks)
+    seen = measure_coco(root)
+    assert seen.with_mask and seen.choice == "leave-out" and len(seen.sides) == 10
+    words = seen.explain_choice()
+    assert "2 in annotations/train.json (ids " in words
+    assert "They are left out. Choose otherwise" in words
+    assert "--without-mask box-as-mask or boxes-alone" in words
+    found = write(seen, tmp_path / "out.py")
+    assert not found.errors and load_config(tmp_path / "out.py").val_evaluator.metric == [
+        "bbox",
+        "segm",
+    ]
+    boxes = measure_coco(root, without_mask="boxes-alone")
+    assert not boxes.with_mask and len(boxes.sides) == 12
+    filled = measure_coco(root, without_mask="box-as-mask")
+    assert filled.with_mask and len(filled.sides) == 12
+    found = write(filled, tmp_path / "filled.py")
+    assert (found.errors, found.warnings) == ([], [])
+    copied = json.loads((tmp_path / "filled_train.json").read_text())
+    x, y, w, h = copied["annotations"][0]["bbox"]
+    assert copied["annotations"][0]["segmentation"] == [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    cfg = load_config(tmp_path / "filled.py")
+    assert cfg.train_dataloader.dataset.ann_file == str(tmp_path / "filled_train.json")
+    assert cfg.val_evaluator.ann_file == str(tmp_path / "filled_val.json")
+
+
+def test_where_most_objects_have_no_mask_all_are_boxes_and_it_is_said(tmp_path):
+    root = write_coco(tmp_path / "d", dict(train=(4, BOXES), val=(2, BOXES)))
+    for split in ("train", "val"):
+        edit(
+            root / "annotations" / f"{split}.json",
+            lambda content: [a.pop("segmentation") for a in content["annotations"][1:]],
+        )
+    seen = measure_coco(root)
+    assert not seen.with_mask and "No mask is trained, all objects are boxes" in (
+        seen.explain_choice()
+    )
+    assert measure_coco(root, without_mask="leave-out").with_mask

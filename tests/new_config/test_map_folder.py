@@ -219,3 +219,31 @@ def test_real_data(shared_data, tmp_path, name, classes, iterations):
     assert not write(statistics, tmp_path / "leaf.py").errors
     leaf = name_config(statistics, choices.schedule, BackboneChoice(None))
     assert leaf.parts[:2] == ("own_configs", name)
+
+
+def test_maps_beside_their_images_with_a_table_of_classes(tmp_path):
+    root = tmp_path / "robo"
+    for split, number in (("train", 4), ("valid", 2)):
+        (root / split).mkdir(parents=True)
+        for k in range(number):
+            name = f"{k}_jpg.rf.ab{split}"
+            pixels = np.random.default_rng(k + number).integers(0, 255, (64, 80, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / split / f"{name}.jpg")
+            labels = np.resize(np.array([0, 1, 2], np.uint8), (64, 80))
+            Image.fromarray(labels).save(root / split / f"{name}_mask.png")
+        text = "Pixel Value, Class\n0, background\n1, blob\n2, bar, long\n"
+        (root / split / "_classes.csv").write_text(text)
+    with pytest.raises(DatasetError, match="_classes.csv cannot be read as a table.*Export it"):
+        measure_maps(root)
+    for split in ("train", "valid"):
+        text = text.replace("bar, long", '"bar, long"').replace(', "', ',"')
+        (root / split / "_classes.csv").write_text(text)
+    statistics = measure_maps(root)
+    assert statistics.classes == ("background", "blob", "bar, long")
+    assert (len(statistics.train.names), len(statistics.val.names)) == (4, 2)
+    assert (statistics.img_suffix, statistics.seg_map_suffix) == (".jpg", "_mask.png")
+    found = write(statistics, tmp_path / "leaf.py")
+    assert (found.errors, found.warnings) == ([], [])
+    (root / "train" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n5, blob\n")
+    with pytest.raises(DatasetError, match="names the values 0, 5, and not 1. Name each value"):
+        measure_maps(root)

@@ -1,9 +1,16 @@
-"""RoIAlign and RoIPool, through mmcv.ops."""
+"""RoIAlign, RoIPool and deformable RoI pooling, through mmcv.ops."""
 
 import numpy as np
 import pytest
 import torch
-from mmcv.ops import RoIAlign, RoIPool, roi_align, roi_pool
+from mmcv.ops import (
+    ModulatedDeformRoIPoolPack,
+    RoIAlign,
+    RoIPool,
+    deform_roi_pool,
+    roi_align,
+    roi_pool,
+)
 from references import naive_roi
 
 from hordet.ops import roi
@@ -126,10 +133,15 @@ def test_roi_pool_gradient(device):
     assert torch.autograd.gradcheck(lambda x: roi_pool(x, rois, (2, 3), 0.5), (x,))
 
 
-POOLS = [lambda x, rois: roi_align(x, rois, 2, 0.5), lambda x, rois: roi_pool(x, rois, 2, 0.5)]
+POOLS = [
+    lambda x, rois: roi_align(x, rois, 2, 0.5),
+    lambda x, rois: roi_pool(x, rois, 2, 0.5),
+    lambda x, rois: roi_align(x, rois, 2, 0.5, 2, "max", True),
+    lambda x, rois: deform_roi_pool(x, rois, None, 2, 0.5, 2),
+]
 
 
-@pytest.mark.parametrize("pool", POOLS, ids=["align", "pool"])
+@pytest.mark.parametrize("pool", POOLS, ids=["align", "pool", "max", "deform"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_dtypes(device, dtype, pool):
     x = features(dtype, device).requires_grad_()
@@ -144,7 +156,7 @@ def test_dtypes(device, dtype, pool):
     torch.testing.assert_close(x.grad.double(), exact.grad, **close)
 
 
-@pytest.mark.parametrize("pool", POOLS, ids=["align", "pool"])
+@pytest.mark.parametrize("pool", POOLS, ids=["align", "pool", "max", "deform"])
 def test_no_regions(device, pool):
     x = features(torch.float32, device).requires_grad_()
     out = pool(x, torch.zeros(0, 5, device=device))
@@ -153,7 +165,7 @@ def test_no_regions(device, pool):
     assert x.grad.shape == x.shape and (x.grad == 0).all()
 
 
-@pytest.mark.parametrize("pool", POOLS, ids=["align", "pool"])
+@pytest.mark.parametrize("pool", POOLS, ids=["align", "pool", "max", "deform"])
 def test_no_images(device, pool):
     x = torch.zeros(0, 3, 7, 10, device=device, requires_grad=True)
     out = pool(x, torch.zeros(0, 5, device=device))
@@ -161,6 +173,66 @@ def test_no_images(device, pool):
     assert out.shape == (0, 3, 2, 2) and x.grad.shape == x.shape
 
 
-def test_maximum_names_the_cure():
-    with pytest.raises(NotImplementedError, match="pool_mode='avg'.*compiled mmcv"):
-        RoIAlign(2, 1.0, 2, pool_mode="max")(torch.zeros(1, 1, 4, 4), torch.zeros(1, 5))
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("sampling", [0, 2])
+def test_maximum_against_loop(device, sampling, aligned):
+    x = features(device=device)
+    rois = torch.tensor(ROIS, dtype=torch.float64, device=device)
+    out = roi_align(x, rois, (2, 3), 0.5, sampling, "max", aligned)
+    wanted = naive_roi.roi_align(x.cpu().numpy(), ROIS, (2, 3), 0.5, sampling, aligned, "max")
+    np.testing.assert_allclose(out.cpu(), wanted, atol=1e-12)
+    assert (wanted[0] != 0).all()
+
+
+@pytest.mark.parametrize("sampling", [0, 2])
+def test_gradient_of_the_maximum(device, sampling):
+    x = features(device=device).requires_grad_()
+    rois = torch.tensor(ROIS, dtype=torch.float64, device=device)
+    assert torch.autograd.gradcheck(
+        lambda x: roi_align(x, rois, (2, 3), 0.5, sampling, "max", True), (x,)
+    )
+
+
+def make_offset(dtype=torch.float64, device="cpu", scale=1.0):
+    generator = torch.Generator().manual_seed(1)
+    return (torch.randn(len(ROIS), 2, 2, 3, generator=generator) * scale).to(device, dtype)
+
+
+@pytest.mark.parametrize("sampling", [0, 2])
+@pytest.mark.parametrize("moved", [True, False])
+def test_deform_roi_pool_against_loop(device, sampling, moved):
+    x, offset = features(device=device), make_offset(device=device) if moved else None
+    rois = torch.tensor(ROIS, dtype=torch.float64, device=device)
+    out = deform_roi_pool(x, rois, offset, (2, 3), 0.5, sampling, 0.2)
+    wanted = naive_roi.roi_align(
+        x.cpu().numpy(),
+        ROIS,
+        (2, 3),
+        0.5,
+        sampling,
+        True,
+        offset=offset.cpu().numpy() if moved else None,
+        gamma=0.2,
+    )
+    np.testing.assert_allclose(out.cpu(), wanted, atol=1e-6 if moved else 1e-12)
+    if not moved:
+        torch.testing.assert_close(out, roi_align(x, rois, (2, 3), 0.5, sampling, "avg", True))
+
+
+def test_gradient_of_deform_roi_pool(device):
+    x, offset = features(device=device).requires_grad_(), make_offset(device=device, scale=0.3)
+    rois = torch.tensor(ROIS[:4], dtype=torch.float64, device=device)
+    offset = offset[:4].requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x, offset: deform_roi_pool(x, rois, offset, (2, 3), 0.5, 2, 0.1), (x, offset)
+    )
+
+
+def test_a_pack_of_deform_roi_pool_trains():
+    pool = ModulatedDeformRoIPoolPack(2, 3, deform_fc_channels=8, spatial_scale=0.5)
+    x = features(torch.float32).requires_grad_()
+    out = pool(x, torch.tensor(ROIS))
+    out.square().sum().backward()
+    assert out.shape == (6, 3, 2, 2) and x.grad.abs().sum() > 0
+    # Its offsets begin at 0, and only their last layer learns at first.
+    assert pool.offset_fc[-1].weight.grad.abs().sum() > 0

@@ -22,8 +22,11 @@ def bilinear(plane, y, x):
     )
 
 
-def roi_align(features, rois, size, scale, sampling, aligned):
-    """(N, C, H, W) features, (R, 5) regions -> (R, C, *size)."""
+def roi_align(features, rois, size, scale, sampling, aligned, mode="avg", offset=None, gamma=0.1):
+    """(N, C, H, W) features, (R, 5) regions -> (R, C, *size).
+
+    With an offset (R, 2, *size) it is deformable RoI pooling.
+    """
     out = np.zeros((len(rois), features.shape[1], *size))
     for r, (image, *box) in enumerate(rois):
         x1, y1, x2, y2 = (v * scale - (0.5 if aligned else 0) for v in box)
@@ -36,13 +39,21 @@ def roi_align(features, rois, size, scale, sampling, aligned):
         for c in range(features.shape[1]):
             for i in range(size[0]):
                 for j in range(size[1]):
-                    total = 0.0
+                    samples = []
+                    move_x = move_y = 0.0
+                    if offset is not None:
+                        move_x = gamma * width * offset[r, 0, i, j]
+                        move_y = gamma * height * offset[r, 1, i, j]
                     for a in range(rows):
                         for b in range(columns):
                             y = y1 + (i + (a + 0.5) / rows) * bin_h
                             x = x1 + (j + (b + 0.5) / columns) * bin_w
-                            total += bilinear(features[int(image), c], y, x)
-                    out[r, c, i, j] = total / max(rows * columns, 1)
+                            plane = features[int(image), c]
+                            samples.append(bilinear(plane, y + move_y, x + move_x))
+                    if mode == "max":
+                        out[r, c, i, j] = max(samples, default=-10000)
+                    else:
+                        out[r, c, i, j] = sum(samples) / max(rows * columns, 1)
     return out
 
 

@@ -9,12 +9,16 @@ import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
 from hordet.datasets.checks.coco import check_coco, loads_masks
+from hordet.datasets.checks.entries import find_cut_images
 from hordet.datasets.checks.findings import Findings
 from hordet.datasets.classes import read_metainfo, resolve_dataset_class
+from hordet.datasets.detection_limits import find_detection_limit
 from hordet.datasets.formats.panoptic import check_panoptic
+from hordet.datasets.plain_copies import write_text_copy
 from hordet.datasets.roots import LOADERS, list_metrics, walk_datasets
 from hordet.errors import DatasetError, DatasetWarning, list_first
 from hordet.registry import is_kind_of
@@ -94,14 +98,21 @@ def find_data_faults(cfg: dict) -> DataFindings:
                     needed = classes if key == LOADERS[0] and len(datasets) == 1 else ()
                     masks = loads_masks(dataset.get("pipeline") or []) or _scores_masks(metrics)
                     found = check_coco(
-                        dataset, classes, scored=scored, needed=needed, with_mask=masks
+                        dataset,
+                        classes,
+                        scored=scored,
+                        needed=needed,
+                        with_mask=masks,
+                        limit=find_detection_limit(cfg.get("model")),
                     )
-                if found.copy:
-                    copies[f"{key} {number}"] = found.copy
             elif is_kind_of(kind, "mmseg.BaseSegDataset"):
                 found = Findings(errors=list(_segmentation_faults(dataset, kind, classes)))
+                if not found.errors and dataset.get("ann_file"):
+                    found.copy = _copy_list(root / dataset["ann_file"])
             else:
                 continue
+            if found.copy:
+                copies[f"{key} {number}"] = found.copy
             errors |= dict.fromkeys(found.errors)
             warned |= dict.fromkeys(found.warnings)
         if len(datasets) == 1:
@@ -174,11 +185,10 @@ def _segmentation_faults(
     names = there
     if split is not None:
         try:
-            lines = split.read_text(encoding="utf-8-sig").splitlines()
+            names = {*_read_list(split)}
         except UnicodeDecodeError as error:
             yield f"The list of images {split} is not in UTF-8 ({error}). Save it as UTF-8."
             return
-        names = {line.strip() for line in lines if line.strip()}
     if not names:
         where = split or images
         yield (
@@ -191,6 +201,9 @@ def _segmentation_faults(
             f"{len(without_image)} images of {split} are not in {images}: "
             f"{list_first(without_image)}. Fetch them, or take them out of the list."
         )
+    if dataset.get("test_mode"):
+        present = [f"{name}{suffixes['img_suffix']}" for name in sorted(names & there)]
+        yield from find_cut_images(images, present)
     without_map = sorted((names & there) - _names_below(maps, suffixes["seg_map_suffix"]))
     if without_map:
         yield (
@@ -198,6 +211,24 @@ def _segmentation_faults(
             f"'<name>{suffixes['seg_map_suffix']}' in {maps}: {list_first(without_map)}. "
             "Fetch the maps, correct seg_map_suffix, or take these images out."
         )
+
+
+def _read_list(path: Path) -> list[str]:
+    """Return the names in a list of images, without blanks around them and without empty lines."""
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _copy_list(path: Path) -> str | None:
+    """Write a plain copy of a list of images; None where mmseg reads the same in the file itself.
+
+    mmseg takes an empty line for an image without a name, and a byte order mark for a part of one.
+    """
+    names = _read_list(path)
+    if [line.strip() for line in StringIO(path.read_bytes().decode())] == names:
+        return None
+    text = "".join(f"{name}\n" for name in names)
+    return str(write_text_copy(path, text, "plain"))
 
 
 def _names_below(folder: Path, suffix: str) -> set[str]:

@@ -7,10 +7,13 @@ from pathlib import Path
 from hordet.datasets.checks.entries import (
     describe_absent,
     find_category_faults,
+    find_cut_images,
     find_image_faults,
+    find_narrow_images,
 )
 from hordet.datasets.checks.findings import Findings
 from hordet.datasets.checks.systematic import find_systematic_fault, offer_copy
+from hordet.datasets.detection_limits import explain_limit
 from hordet.datasets.formats.coco import (
     CocoFile,
     count_objects,
@@ -57,6 +60,7 @@ def check_coco(
     scored: bool = True,
     needed: Collection[str] | None = None,
     with_mask: bool | None = None,
+    limit: tuple[str, int] | None = None,
 ) -> Findings:
     """Check a data set in COCO's layout whose data root is there; no image is decoded.
 
@@ -67,6 +71,7 @@ def check_coco(
         needed: The classes that this file must have, such as all for the one file of a training;
             all by default.
         with_mask: Whether masks are loaded or scored; by default what the pipeline says.
+        limit: Key and number of the detections that the model gives of an image.
 
     Returns:
         What is wrong, and the copy that a run must read where the file is not plain.
@@ -85,6 +90,10 @@ def check_coco(
     )
     if not found.errors:
         found.errors += _class_faults(file, classes, needed)
+    if not found.errors:
+        found.errors += find_narrow_images(path, file.images, dataset.get("pipeline") or [])
+    if not found.errors and dataset.get("test_mode"):
+        found.errors += find_cut_images(folder, [image["file_name"] for image in file.images])
     if with_mask is None:
         with_mask = loads_masks(dataset.get("pipeline") or [])
     if not found.errors and scored:
@@ -92,7 +101,7 @@ def check_coco(
         if fault:
             found.errors.append(fault)
         else:
-            _check_objects(found, file, dataset, classes, with_mask)
+            _check_objects(found, file, dataset, classes, with_mask, limit)
     if not found.errors:
         content, plain = fit_annotations(file, classes, with_mask and scored)
         found.copy = None if plain else str(write_copy(path, content, "plain"))
@@ -125,6 +134,7 @@ def _check_objects(
     dataset: dict,
     classes: Sequence[str] | None,
     with_mask: bool,
+    limit: tuple[str, int] | None,
 ) -> None:
     """Look at every object, and at what is left of them; add what is found."""
     categories = {item["id"]: item["name"] for item in file.categories}
@@ -139,6 +149,8 @@ def _check_objects(
         _check_masks(found, file)
     found.warnings += _extra_categories(file, labels)
     _check_crowds(found, file, trains=not dataset.get("test_mode"))
+    if limit and dataset.get("test_mode"):
+        found.warnings += filter(None, [explain_limit(file.path, file.annotations, labels, limit)])
     if not found.errors:
         found.errors += _emptiness_faults(file.path, dataset, file.annotations, images, labels)
 

@@ -10,6 +10,7 @@ from hordet.datasets.formats.coco import (
     is_size,
 )
 from hordet.datasets.formats.image_paths import propose_names
+from hordet.datasets.images import find_cut_files
 from hordet.errors import list_first
 
 
@@ -76,6 +77,41 @@ def find_image_faults(path: Path, images: list[dict], folder: Path, root: Path) 
             f"{len(missing)} of {len(images)} images of {path} are missing: "
             f"{list_first(missing, 3)}. {propose_names(path, images, folder, root)}"
         )
+
+
+def find_cut_images(folder: Path, names: Sequence[str]) -> Iterator[str]:
+    """Name images of a validation that are cut short: it would end the run after its training."""
+    cut = find_cut_files(folder / name for name in names)
+    if cut:
+        shown = list_first([f"{path} ({words})" for path, words in cut], 3)
+        yield (
+            f"{len(cut)} of {len(names)} images of validation or test in {folder} cannot be "
+            f"decoded whole: {shown}. Fetch them again or take them out."
+        )
+
+
+def find_narrow_images(path: Path, images: list[dict], pipeline: Sequence[dict]) -> Iterator[str]:
+    """Name images of which a resize to a fixed size would leave no pixel of the short side."""
+    for step in pipeline:
+        scale = step.get("scale") if isinstance(step, dict) else None
+        if (
+            not isinstance(scale, list | tuple)
+            or not step.get("keep_ratio")
+            or not str(step.get("type")).endswith("Resize")
+        ):
+            continue
+        lost = []
+        for image in images:
+            short, long = sorted((image["width"], image["height"]))
+            factor = min(max(scale) / long, min(scale) / short)  # as mmcv's rescale_size
+            if int(short * factor + 0.5) < 1:
+                lost.append(f"{image['file_name']} ({image['width']} x {image['height']})")
+        if lost:
+            yield (
+                f"{len(lost)} of {len(images)} images of {path} are so narrow that nothing is left "
+                f"of them at {max(scale)} x {min(scale)}: {list_first(lost, 3)}. Cut them into "
+                "pieces, take them out, or make the scale of Resize larger."
+            )
 
 
 def find_order_faults(

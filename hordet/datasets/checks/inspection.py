@@ -4,6 +4,7 @@ The check before a run reads file names and annotations; here each image is deco
 its annotations or its label map, and with the images of the other split.
 """
 
+import errno
 import hashlib
 import multiprocessing
 from collections import Counter, defaultdict
@@ -88,13 +89,16 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
     Returns:
         What is wrong; images are decoded only where files and annotations could be read.
     """
-    result = Inspection(find_data_faults(cfg))
+    found = find_data_faults(cfg)
+    result = Inspection(found)
     looks: dict[str, ImageReport] = {}
     split_of: dict[str, dict[str, None]] = defaultdict(dict)
     for key in LOADERS:
-        for dataset in walk_datasets(cfg[key]["dataset"]) if cfg.get(key) else ():
+        datasets = walk_datasets(cfg[key]["dataset"]) if cfg.get(key) else ()
+        for number, dataset in enumerate(datasets):
             try:
-                tasks, histogram = _tasks(dataset, cfg.get("default_scope"))
+                copy = found.copies.get(f"{key} {number}")
+                tasks, histogram = _tasks(dataset, cfg.get("default_scope"), copy)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 if not result.findings.errors:  # else it is among these
                     words = f"{type(error).__name__}: {error}"
@@ -117,14 +121,22 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
     return result
 
 
-def _tasks(dataset: dict, scope: str | None) -> tuple[list[ImageCheck], Counter]:
-    """The images of a data set, and how many annotations each category name has."""
+def _tasks(dataset: dict, scope: str | None, copy: str | None) -> tuple[list[ImageCheck], Counter]:
+    """The images of a data set, and how many annotations each category name has.
+
+    Args:
+        dataset: Its config.
+        scope: Where its type is looked for.
+        copy: The plain copy that a run reads in place of its list of images, if there is one.
+    """
     kind = resolve_dataset_class(dataset, scope)
     root = Path(dataset.get("data_root") or ".")
     if kind is None or not root.is_dir():
         return [], Counter()
     if is_kind_of(kind, "mmseg.BaseSegDataset"):
-        built = DATASETS.build(dict(dataset, type=kind, pipeline=[], lazy_init=True))
+        listed = {"ann_file": copy} if copy else {}
+        options = dict(dataset, type=kind, pipeline=[], lazy_init=True) | listed
+        built = DATASETS.build(options)
         number = len(built.metainfo["classes"])
         samples = built.load_data_list()
         return [ImageCheck(s["img_path"], sample=s, num_classes=number) for s in samples], Counter()
@@ -188,11 +200,15 @@ def _look(task: ImageCheck) -> ImageReport:
     try:
         content = Path(task.path).read_bytes()
         pixels, notes = decode_image(content)  # as for training
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         return ImageReport([])  # among the findings already
     except (DatasetError, OSError) as error:
+        if getattr(error, "errno", None) == errno.ENAMETOOLONG:
+            return ImageReport([])  # likewise
         kind = "cannot be decoded whole; fetch them again or take them out"
         return ImageReport([Fault(kind, str(error))])
+    except ValueError:  # no name of a file: with a NUL, or half a pair of surrogates
+        return ImageReport([])  # likewise
     digest = hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
     look = ImageReport([_explain_note(note) for note in notes], digest)
     orientation, stored = _read_header(content, pixels.shape[:2])

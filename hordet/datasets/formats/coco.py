@@ -144,6 +144,7 @@ def read_coco(path: Path, root: Path, scored: bool = True, folder: Path | None =
             f"{path} is not a COCO annotation file: it must be an object with the lists "
             f"{', '.join(wanted)}, got {got}. Convert it to COCO's format."
         )
+    _refuse_repeated_keys(path, encoding)
     file = CocoFile(path, content)
     ascii_alone = encoding == "ascii"
     if not ascii_alone and encoding != locale.getpreferredencoding(False).lower():
@@ -181,11 +182,42 @@ def read_json(path: Path) -> tuple[Any, str]:
             f"iconv -f {_guess(raw) or 'ENCODING'} -t UTF-8 {path.name} > new.json"
         ) from error
     except RecursionError as error:
-        raise DatasetError(f"{path} nests lists too deeply to be annotations.") from error
+        raise DatasetError(
+            f"{path} nests lists too deeply to be annotations. Export it again."
+        ) from error
     except ValueError as error:
+        if "integer string conversion" in str(error):
+            raise DatasetError(
+                f"{path} holds a whole number of more than 4,300 digits, which nothing in an "
+                "annotation file is. Take it out or export the file again."
+            ) from error
         raise DatasetError(
             f"{path} is not a complete JSON file ({error}). Fetch or export it again."
         ) from error
+
+
+def _refuse_repeated_keys(path: Path, encoding: str) -> None:
+    """Refuse a file with a list twice, as of two files joined by hand: JSON readers keep the last.
+
+    Raises:
+        DatasetError: `images`, `annotations` or `categories` stands in it twice.
+    """
+    raw = path.read_bytes()
+    keys = ("images", "annotations", "categories")
+    if all(raw.count(f'"{key}"'.encode(encoding.removesuffix("-sig"))) < 2 for key in keys):
+        return
+    outermost: list[str] = []
+
+    def note(pairs: list[tuple[str, Any]]) -> None:
+        outermost[:] = [key for key, _ in pairs]  # the last object that ends is the whole
+
+    json.loads(raw.decode(encoding, "surrogatepass"), object_pairs_hook=note)
+    twice = [key for key in find_repeated(outermost) if key in keys]
+    if twice:
+        raise DatasetError(
+            f"{path} has {' and '.join(twice)} twice, of which JSON readers keep the last alone. "
+            "Join the lists, with an id of its own for each item."
+        )
 
 
 def _guess(raw: bytes) -> str:
@@ -405,9 +437,15 @@ def find_missing_files(folder: Path, names: Iterable[str]) -> list[str]:
         wanted[parent].append(name)
     missing = []
     for parent, names_there in wanted.items():
-        there = set(os.listdir(parent)) if os.path.isdir(parent) else set()
+        there = _list_names(parent) if os.path.isdir(parent) else set()
         missing += [os.path.join(parent, name) for name in names_there if name not in there]
     return missing
+
+
+def _list_names(folder: str) -> set[str]:
+    """The names of the files in a folder; a link to nothing is none."""
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries if entry.is_file()}
 
 
 def find_repeated(values: Iterable) -> list:

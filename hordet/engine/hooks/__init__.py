@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "finite": ["FiniteLossHook"],
         "prediction_sheet": ["PredictionSheetHook"],
         "progress": ["ProgressHook"],
+        "resume": ["ResumeHook"],
         "same_buffers": ["SameBuffersHook"],
     },
 )

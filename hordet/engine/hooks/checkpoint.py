@@ -142,19 +142,39 @@ class CheckpointHook(hooks.CheckpointHook):
             runner.model.get_parameter(name).grad = gradient
 
     def _stop(self, runner: Runner, epoch: int, iteration: int) -> None:
-        """Save under the number of the iteration, unless that is saved, and raise Interrupted."""
-        if self._saved_iter != iteration:
-            path = self.file_backend.join_path(self.out_dir, f"iter_{iteration}.pth")
-            # It goes when the resumed run has saved its next one.
-            runner.message_hub.update_info(_PASSING, path)
-            self._write(runner, path, dict(epoch=epoch, iter=iteration))
-        self._queue.wait()
+        """Save, and raise Interrupted."""
+        self._save_passing(runner, epoch, iteration)
         barrier()  # the first process that ends makes torchrun end the others
         raise Interrupted(
             f"asked to stop by {self.interruption.signal or 'a signal to another process'}; "
             f"iteration {iteration} is saved in {self.last_ckpt}. The same command with --resume "
             f"goes on from there (exit code {RESUME_ME})"
         )
+
+    def save_now(self, runner: Runner) -> str | None:
+        """Save the state between two iterations, as where the next batch cannot be read.
+
+        Args:
+            runner: Of a training.
+
+        Returns:
+            The file; None if nothing is trained yet, or if other processes wait for this one.
+        """
+        if is_distributed() or not runner.iter:
+            return None
+        self._validated = True  # the loop validates before it reads on
+        self._save_passing(runner, runner.epoch, runner.iter)
+        self._validated = False
+        return self.last_ckpt
+
+    def _save_passing(self, runner: Runner, epoch: int, iteration: int) -> None:
+        """Save under the number of the iteration, unless that is saved."""
+        if self._saved_iter != iteration:
+            path = self.file_backend.join_path(self.out_dir, f"iter_{iteration}.pth")
+            # It goes when the resumed run has saved its next one.
+            runner.message_hub.update_info(_PASSING, path)
+            self._write(runner, path, dict(epoch=epoch, iter=iteration))
+        self._queue.wait()
 
     def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
         """Write the file and move the pointer; then what is too old goes."""

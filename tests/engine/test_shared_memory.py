@@ -1,0 +1,53 @@
+"""Full shared memory is told before a run; a hanging loader ends."""
+
+from collections import namedtuple
+
+import pytest
+from mmengine.config import ConfigDict
+
+from hordet.engine import shared_memory
+from hordet.errors import DatasetError, DatasetWarning
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def with_free(monkeypatch, tmp_path):
+    """Let the folder of shared memory have so many bytes free."""
+    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
+
+    def set_free(number):
+        usage = Usage(1 << 30, 0, number)
+        monkeypatch.setattr(shared_memory.shutil, "disk_usage", lambda path: usage)
+
+    return set_free
+
+
+def make_config(train, val=0):
+    loaders = dict(train_dataloader=dict(num_workers=train), val_dataloader=dict(num_workers=val))
+    return ConfigDict(loaders)
+
+
+def test_no_room_is_refused_and_little_is_named(with_free, tmp_path, recwarn):
+    with_free(100)
+    with pytest.raises(DatasetError, match=r"4 loader workers .* 100 bytes free.*--shm-size=8g"):
+        shared_memory.check_shared_memory(make_config(4, 2))
+    with pytest.raises(DatasetError, match="2 loader workers"):
+        shared_memory.check_shared_memory(make_config(0, 2))
+    shared_memory.check_shared_memory(make_config(0))
+    with_free(64 << 20)
+    with pytest.warns(DatasetWarning, match="has 64 MiB free; batches of large images may not fit"):
+        shared_memory.check_shared_memory(make_config(4))
+    with_free(1 << 30)
+    recwarn.clear()
+    shared_memory.check_shared_memory(make_config(4))
+    assert not recwarn.list
+
+
+def test_loaders_with_workers_wait_for_a_while():
+    cfg = make_config(4)
+    cfg.train_dataloader.timeout = 5
+    cfg.test_dataloader = dict(num_workers=2)
+    shared_memory.limit_waiting(cfg)
+    assert cfg.train_dataloader.timeout == 5 and "timeout" not in cfg.val_dataloader
+    assert cfg.test_dataloader.timeout == 600
