@@ -16,8 +16,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "split_sha256",
             "trust_pickle",
         ],
+        "named": ["ensure_file", "find_here", "is_at_hand"],
         "newest": ["find_newest_checkpoint", "require_resumable"],
         "save": ["check_destination", "save_checkpoint"],
+        "weights": ["find_published", "find_weights", "is_named", "list_shipped"],
         "shards": ["gather_shards", "is_shard", "shard_like"],
     },
 )

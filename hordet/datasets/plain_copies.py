@@ -8,20 +8,18 @@ data set and metric that reads a COCO file then sees what the check saw, whateve
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hordet.datasets.formats.coco import CocoFile, has_mask, is_polygon
 from hordet.datasets.roots import LOADERS, list_metrics, walk_datasets
-from hordet.ops.files import write_whole
+from hordet.ops.files import get_cache_folder, write_whole
 
 
 def locate_copies() -> Path:
     """Return the folder of the copies, in that of HORDET_CACHE or in ~/.cache/hordet."""
-    cache = os.environ.get("HORDET_CACHE") or Path.home() / ".cache" / "hordet"
-    return Path(cache).absolute() / "annotations"
+    return get_cache_folder() / "annotations"
 
 
 def write_copy(path: Path, content: dict[str, Any], kind: str) -> Path:

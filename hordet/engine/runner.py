@@ -19,6 +19,7 @@ from hordet.datasets.roots import set_data_root
 from hordet.engine.amp import PREDICTIONS, Float32Hook
 from hordet.engine.console import make_quiet
 from hordet.engine.hooks.console import ConsoleHook
+from hordet.engine.initial_weights import require_initial_weights
 from hordet.engine.lock import lock_work_dir
 from hordet.engine.modes import compile_regions
 from hordet.engine.prepare import fit_to_machine, prepare_test, prepare_training
@@ -86,11 +87,14 @@ def build_training_runner(
     Raises:
         ConfigError: A setting does not fit the config, or another run holds the work folder.
         DatasetError: The data are not as the config says.
-        CheckpointError: A file to resume from is missing.
+        CheckpointError: A file to resume from is missing, or weights of a name cannot be had or
+            do not fill their part of the model.
     """
     prepare_training(cfg, **settings)
     check_data(cfg)
     lock_work_dir(cfg.work_dir, force)
+    if not cfg.get("resume"):
+        require_initial_weights(cfg)
     # A resumed run must be the same model; a fine-tuned one may have another head.
     return _build_runner(cfg, minimum_share=1.0 if cfg.get("resume") else 0.5, verbose=verbose)
 
@@ -176,8 +180,9 @@ def choose_runner_class(cfg: Config) -> type[Runner] | type[FlexibleRunner]:
 
 def _build_runner(cfg: Config, minimum_share: float, verbose: bool) -> Runner:
     checkpoints.use_safe_loading()
-    if cfg.get("load_from") and "://" not in cfg.load_from and not cfg.get("resume"):
-        checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
+    source = cfg.get("load_from")
+    if source and not cfg.get("resume") and ("://" not in source or checkpoints.is_named(source)):
+        checkpoints.load_checkpoint(source)  # before minutes go into building
     runner_class: type[Any] = choose_runner_class(cfg)
     runner = (runner_class if verbose else make_quiet(runner_class)).from_cfg(cfg)
     if not verbose:

@@ -6,7 +6,6 @@ its images are needed first, and then stays.
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from hordet.datasets.roots import LOADERS, walk_datasets
 from hordet.datasets.shapes import files
 from hordet.errors import DatasetError
+from hordet.ops.files import get_cache_folder
 
 SHAPES = "hordet://shapes"
 """The data root, in configs, of the data set with the default settings."""
@@ -46,8 +46,7 @@ def locate_shapes(
     if stuff:
         settings["stuff"] = list(stuff)
     digest = hashlib.sha256(json.dumps([files.VERSION, settings]).encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("HORDET_CACHE") or Path.home() / ".cache" / "hordet").absolute()
-    return cache / f"shapes-{digest}"
+    return get_cache_folder() / f"shapes-{digest}"
 
 
 def ensure_shapes(**settings: Any) -> Path:
