@@ -5,7 +5,6 @@ In the cache a named file is in hordet's form: names of tensors as the models he
 SHA-256 of what was fetched; it stays when the file is removed, so a source that changes is noticed.
 """
 
-import hashlib
 import importlib.util
 import json
 import os
@@ -19,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 from safetensors.torch import save
@@ -28,14 +26,13 @@ from tqdm import tqdm
 from hordet.checkpoints.convert import convert_names
 from hordet.checkpoints.download import download, forget, hide_query
 from hordet.checkpoints.load import SUM_SUFFIX, compute_sha256, load_checkpoint
+from hordet.checkpoints.places import BY_HAND, WEB, find_here, is_offline, locate, locate_url
 from hordet.checkpoints.save import write_verified
-from hordet.checkpoints.weights import SHIPPED, RemoteFile, Weights, find_weights
+from hordet.checkpoints.weights import RemoteFile, Weights, find_weights
 from hordet.errors import CheckpointError, DownloadError
-from hordet.ops.files import explain_write_errors, get_cache_folder, write_whole
+from hordet.ops.files import explain_write_errors, write_whole
 
-BY_HAND = Path("pretrained")
 _MEMORY = ".json"
-_WEB = ("http://", "https://")
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,7 @@ def ensure_file(checkpoint: str) -> Path:
         DownloadError: It cannot be fetched, or must not be (HORDET_OFFLINE).
         FileWriteError: The cache cannot be written.
     """
-    if checkpoint.startswith(_WEB):
+    if checkpoint.startswith(WEB):
         return _ensure_url(checkpoint)
     weights = find_weights(checkpoint)
     found = find_here(weights)
@@ -80,40 +77,6 @@ def ensure_file(checkpoint: str) -> Path:
         if not kept.is_file():  # no other process was faster
             _fetch(weights, kept)
     return kept
-
-
-def find_here(weights: Weights) -> Path | None:
-    """Return the file of weights if it is on this machine: by hand, shipped, or in the cache."""
-    if weights.is_shipped:
-        return SHIPPED / weights.file
-    for name in (
-        weights.file,
-        *(Path(weights.file).stem + end for end in (".pth", ".safetensors")),
-    ):
-        if (BY_HAND / name).is_file():
-            return BY_HAND / name
-    kept = locate(weights)
-    return kept if kept.is_file() else None
-
-
-def is_at_hand(checkpoint: str) -> bool:
-    """Tell whether a checkpoint can be had without the internet: from here, or from a mirror."""
-    if checkpoint.startswith(_WEB):
-        return locate_url(checkpoint).is_file()
-    return find_here(find_weights(checkpoint)) is not None or bool(os.environ.get("HORDET_MIRROR"))
-
-
-def locate(weights: Weights) -> Path:
-    """Return where the cache keeps weights; the file may not be there."""
-    return get_cache_folder() / "weights" / f"{weights.name}.safetensors"
-
-
-def locate_url(url: str) -> Path:
-    """Return where the cache keeps the file of a URL; each URL has a place of its own."""
-    url = url.partition("#")[0]
-    digest = hashlib.sha256(url.encode()).hexdigest()[:12]
-    name = PurePosixPath(urlsplit(url).path).name or "checkpoint.pth"
-    return get_cache_folder() / "downloads" / digest / name
 
 
 def read_origin(kept: Path) -> Origin | None:
@@ -240,7 +203,7 @@ def _bring_from_mirror(
     mirror: str, names: list[str], file: RemoteFile, part: Path, label: str
 ) -> str:
     """Take a file from HORDET_MIRROR, a folder or a URL, which stands in place of all sources."""
-    if not mirror.startswith(_WEB):
+    if not mirror.startswith(WEB):
         for name in names:
             path = Path(mirror).expanduser() / name
             if path.is_file():
@@ -287,11 +250,6 @@ def _bring_from_wheel(file: RemoteFile, part: Path) -> None:
 def _require_online(place: str) -> None:
     if is_offline():
         raise DownloadError(f"{place}: not asked, because of --offline or HORDET_OFFLINE=1")
-
-
-def is_offline() -> bool:
-    """Tell whether nothing may be fetched: HORDET_OFFLINE is set to anything but 0 or nothing."""
-    return os.environ.get("HORDET_OFFLINE", "0").lower() not in ("", "0", "false", "no")
 
 
 def _require_trust(

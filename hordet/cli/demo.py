@@ -1,5 +1,6 @@
 """Serve a page to try models on: drop an image, see what they find, compare, download.
 
+hordet demo                                       # with a model that comes with hordet
 hordet demo CONFIG.py CHECKPOINT.pth
 hordet demo CONFIG.py CHECKPOINT.pth --model OTHER.py OTHER.pth
 
@@ -11,13 +12,27 @@ import argparse
 import copy
 import os
 
-from hordet.cli.arguments import add_model, number_from, read_run_config
+from hordet.checkpoints.weights import PREFIX, list_shipped
+from hordet.cli.arguments import (
+    add_config,
+    add_device,
+    choose_checkpoint,
+    number_from,
+    read_run_config,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what the subcommand takes."""
-    add_model(parser)
+    add_config(parser, optional=True)
+    add_device(parser)
     add = parser.add_argument
+    add(
+        "checkpoint",
+        nargs="?",
+        help="weights (.pth or .safetensors, no code in them is run; or hordet://NAME); default: "
+        "the published weights of the config",
+    )
     add(
         "--model",
         nargs=2,
@@ -63,6 +78,9 @@ def run(arguments: argparse.Namespace) -> int:
     from hordet.demo.server import serve
     from hordet.inference import Predictor
 
+    if arguments.config is None:
+        arguments.config = PREFIX + list_shipped()[0].name
+    arguments.checkpoint = choose_checkpoint(arguments.config, arguments.checkpoint)
     pairs = [(arguments.config, arguments.checkpoint), *arguments.model]
     models = {}
     for name, (config, checkpoint) in zip(name_models(pairs), pairs, strict=True):
