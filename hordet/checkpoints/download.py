@@ -22,7 +22,7 @@ from hordet.ops.files import explain_write_errors
 
 TIMEOUT = 30.0  # seconds without a byte
 BLOCK = 1 << 18  # bytes
-# Attempts in a row that bring no byte; one that brings some is followed by another.
+# Attempts in a row that get no further than an earlier one; after one that does, it goes on.
 FRUITLESS = 3
 PAUSE = 1.0  # seconds before the second attempt, and twice as many before each further one
 
@@ -79,16 +79,16 @@ def download(url: str, part: Path, *, label: str, size: int | None = None, extra
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise DownloadError(f"{url} is no address by http or https")
-    fruitless = 0
+    fruitless, furthest = 0, _size(part)
     while True:
-        before = _size(part)
         try:
             _fetch_rest(url, part, label, size, extra)
             break
         except _Cut as cut:
-            fruitless = 0 if _size(part) > before else fruitless + 1
+            kept = _size(part)
+            fruitless = 0 if kept > furthest else fruitless + 1
+            furthest = max(furthest, kept)
             if fruitless >= FRUITLESS:
-                kept = _size(part)
                 raise DownloadError(
                     f"{hide_query(url)}: {cut}; {kept:,} bytes are kept, and the same command goes "
                     "on from there"
