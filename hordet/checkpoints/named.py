@@ -158,6 +158,11 @@ def describe_by_hand(weights: Weights) -> str:
 def _fetch(weights: Weights, kept: Path) -> None:
     """Fetch weights from the first source that has them, check them and keep them."""
     memory, part = read_origin(kept), kept.with_name(f".{kept.name}.part")
+    if is_offline() and "HORDET_MIRROR" not in os.environ and all(f.url for f in weights.files):
+        raise DownloadError(
+            f"{weights.name} is not on this machine, and nothing may be fetched (--offline or "
+            f"HORDET_OFFLINE=1). {describe_by_hand(weights)}"
+        )
     _say(f"fetching {weights}")
     problems = []
     for file in weights.files:

@@ -120,10 +120,8 @@ def find_weights(name: str) -> Weights:
         return known[bare]
     if bare.partition("/")[0] == RESERVED:
         raise CheckpointError(f"{name} names drawn images, not weights{_list_shipped(known)}")
-    raise CheckpointError(
-        f"no weights are named {bare!r}{did_you_mean(bare, known)}. `hordet weights list` lists "
-        "all names; a file of your own is given by its path"
-    )
+    hint = did_you_mean(bare, known) or "; `hordet weights list` lists all names"
+    raise CheckpointError(f"no weights are named {bare!r}{hint}")
 
 
 def find_published(config: str) -> Weights | None:

@@ -322,7 +322,7 @@ CASES = [
         "weights that may not be fetched",
         TEST,
         detector("hordet://hornet-tiny-7x7", "--tiny", "--offline"),
-        "not asked, because of --offline",
+        "nothing may be fetched",
     ),
     ("a web page", TEST, checkpoint({}, damage=overwrite(b"<html>")), "is not a checkpoint"),
     ("a checkpoint cut off", TEST, checkpoint(WEIGHTS, damage=truncate), "truncated or damaged"),
