@@ -85,7 +85,9 @@ def write_file(reference, row, parts):
     """A checkpoint of mmdet 2's form; tensors of any size that take no memory."""
     keys = json.loads((reference / "keys.json").read_text())[row]
     shapes = {f"backbone.{name}": shape for name, shape in keys.items()} | dict(parts)
-    state = OrderedDict((name, torch.zeros(()).expand(*shape)) for name, shape in shapes.items())
+    state = OrderedDict(
+        (name, torch.zeros(()).expand(tuple(shape))) for name, shape in shapes.items()
+    )
     meta = dict(mmdet_version="2.11.0", CLASSES=("person",), config="model = dict()")
     return dict(meta=meta, state_dict=state, optimizer=dict(state={}))
 
