@@ -35,6 +35,10 @@ class CheckpointError(UserError):
     """A checkpoint that cannot be opened, or that does not belong to the model."""
 
 
+class DownloadError(CheckpointError):
+    """A file that cannot be fetched; the message says from where, and what to do by hand."""
+
+
 class CheckpointWarning(UserWarning):
     """A checkpoint was skipped, for the reason in the message; another one served."""
 

@@ -10,6 +10,8 @@ from typing import Any
 # Before torch is imported: beside a busy neighbor, spinning OpenMP threads stall for seconds.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "0")
+# No test asks the internet; those of fetching bring a source of their own.
+os.environ.setdefault("HORDET_OFFLINE", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core already
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 import pytest
 
+from hordet.checkpoints.weights import SHIPPED, list_shipped
 from hordet.cli.main import SUBCOMMANDS, build_parser, main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -142,6 +143,7 @@ def place(tmp_path_factory, drawn_images):
             "$CHECKPOINT": "work/epoch_1.pth",
             "$WORK_DIR": "work",
             "$INPUT": str(min((root / "val").iterdir())),
+            "$EXAMPLES": str(SHIPPED / "examples" / list_shipped()[0].name),
             "COCO_DIR": str(root),
             "MAPS_DIR": str(_link_label_maps(root, folder / "maps")),
             "IMAGES": str(root / "val"),

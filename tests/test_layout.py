@@ -26,7 +26,7 @@ ALLOWED = {
     "config": "checkpoints datasets errors ops registry",
     "engine": "checkpoints config datasets errors evaluation hornet layers ops registry "
     "visualization",
-    "inference": "datasets engine errors evaluation ops registry visualization",
+    "inference": "config datasets engine errors evaluation ops registry visualization",
     "export": "datasets engine errors layers ops",
     "benchmark": "config datasets engine errors evaluation hornet layers ops registry",
     "report": "config datasets engine errors evaluation ops visualization",

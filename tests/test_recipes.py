@@ -10,6 +10,7 @@ import torch
 from mmengine.optim import OptimWrapper
 from mmengine.registry import PARAM_SCHEDULERS
 
+from hordet.checkpoints import find_weights
 from hordet.config.load import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -97,7 +98,7 @@ def test_model_is_the_authors(reference, name):
     model, want = config_of(name).model, authors_configs(reference)[f"{ROWS[name][0]}.py"]
     backbone = model.backbone
     assert backbone.drop_path_rate == want["drop_path_rate"]
-    assert backbone.init_cfg.checkpoint == want["pretrained"]
+    assert f"pretrained/{find_weights(backbone.init_cfg.checkpoint).file}" == want["pretrained"]
     assert backbone.get("with_cp", False) == want["use_checkpoint"]
     sizes = re.findall(r"h=(\d+), w=(\d+)", "".join(want["gnconv"]))
     assert (backbone.get("spatial") == "gf") == bool(sizes)

@@ -6,7 +6,7 @@ backbone is another. HorNet's authors used such a model and released neither rec
 Cost: 41.69 M parameters, 223.74 G multiply-adds at 2048 x 512 (mmcv's counter, which leaves
 attention out; 267.80 G with it).
 Expected: none known; it has not been trained.
-Weights: the authors' ImageNet-1k file, as pretrained/hornet_tiny_7x7.pth.
+Weights: hordet://hornet-tiny-7x7, the authors' ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train mask2former_hornet-tiny-7x7_160k
 Batch: 8 processes x 2 images.
 """
@@ -21,7 +21,7 @@ model = dict(
         _delete_=True,
         type="hordet.HorNet",
         drop_path_rate=0.4,
-        init_cfg=dict(type="Pretrained", checkpoint="pretrained/hornet_tiny_7x7.pth"),
+        init_cfg=dict(type="Pretrained", checkpoint="hordet://hornet-tiny-7x7"),
     ),
     decode_head=dict(in_channels=[64, 128, 256, 512]),
 )

@@ -2,7 +2,7 @@
 
 Cost: 120.77 M parameters, 1174.37 G multiply-adds at 2048 x 512 (mmcv's counter).
 Expected: 50.0 mIoU, 50.5 multi-scale and flip (published by HorNet's authors, not run here).
-Weights: the authors' ImageNet-1k file, as pretrained/hornet_base_7x7.pth.
+Weights: hordet://hornet-base-7x7, the authors' ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train upernet_hornet-base-7x7_uperhead_160k
 Batch: 8 processes x 2 images.
 Test: hordet test upernet_hornet-base-7x7_uperhead_160k CHECKPOINT
@@ -15,6 +15,6 @@ model = dict(
     backbone=dict(
         arch="base",
         drop_path_rate=0.4,
-        init_cfg=dict(checkpoint="pretrained/hornet_base_7x7.pth"),
+        init_cfg=dict(checkpoint="hordet://hornet-base-7x7"),
     ),
 )

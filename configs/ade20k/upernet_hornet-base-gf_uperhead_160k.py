@@ -3,7 +3,7 @@
 Cost: 125.61 M parameters, 1170.97 G multiply-adds at 2048 x 512 (mmcv's counter) and 0.89 G
 of FFT, which that does not count.
 Expected: 50.5 mIoU, 50.9 multi-scale and flip (published by HorNet's authors, not run here).
-Weights: the authors' ImageNet-1k file, as pretrained/hornet_base_gf.pth.
+Weights: hordet://hornet-base-gf, the authors' ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train upernet_hornet-base-gf_uperhead_160k
 Batch: 8 processes x 2 images.
 Test: hordet test upernet_hornet-base-gf_uperhead_160k CHECKPOINT
@@ -17,7 +17,7 @@ model = dict(
         spatial="gf",
         gf_sizes=((24, 13), (12, 7)),
         drop_path_rate=0.5,
-        init_cfg=dict(checkpoint="pretrained/hornet_base_gf.pth"),
+        init_cfg=dict(checkpoint="hordet://hornet-base-gf"),
     )
 )
 optim_wrapper = dict(clip_grad=dict(max_norm=1, norm_type=2))  # gates multiply

@@ -2,7 +2,7 @@
 
 Cost: 231.77 M parameters, 2472.83 G multiply-adds at 2560 x 640 (mmcv's counter).
 Expected: 54.1 mIoU, 54.5 multi-scale and flip (published by HorNet's authors, not run here).
-Weights: the authors' ImageNet-22k file, as pretrained/hornet_large_7x7_in22k.pth.
+Weights: hordet://hornet-large-7x7-in22k, the authors' ImageNet-22k file.
 Train: torchrun --nproc-per-node 8 -m hordet train upernet_hornet-large-7x7_uperhead_160k
 Batch: 8 processes x 2 images.
 Test: hordet test upernet_hornet-large-7x7_uperhead_160k CHECKPOINT
@@ -20,7 +20,7 @@ model = dict(
     backbone=dict(
         arch="large",
         drop_path_rate=0.4,
-        init_cfg=dict(type="Pretrained", checkpoint="pretrained/hornet_large_7x7_in22k.pth"),
+        init_cfg=dict(type="Pretrained", checkpoint="hordet://hornet-large-7x7-in22k"),
     ),
     test_cfg=dict(crop_size=(640, 640), stride=(426, 426)),
 )

@@ -3,7 +3,7 @@
 Cost: 239.03 M parameters, 2464.85 G multiply-adds at 2560 x 640 (mmcv's counter) and 2.26 G
 of FFT, which that does not count.
 Expected: 55.0 mIoU, 55.2 multi-scale and flip (published by HorNet's authors, not run here).
-Weights: the authors' ImageNet-22k file, as pretrained/hornet_large_gf_in22k.pth.
+Weights: hordet://hornet-large-gf-in22k, the authors' ImageNet-22k file.
 Train: torchrun --nproc-per-node 8 -m hordet train upernet_hornet-large-gf_uperhead_160k
 Batch: 8 processes x 2 images.
 Test: hordet test upernet_hornet-large-gf_uperhead_160k CHECKPOINT
@@ -17,7 +17,7 @@ model = dict(
         spatial="gf",
         gf_sizes=((24, 13), (12, 7)),
         with_cp=True,
-        init_cfg=dict(checkpoint="pretrained/hornet_large_gf_in22k.pth"),
+        init_cfg=dict(checkpoint="hordet://hornet-large-gf-in22k"),
     )
 )
 optim_wrapper = dict(clip_grad=dict(max_norm=0.1, norm_type=2))  # gates multiply

@@ -2,7 +2,7 @@
 
 Cost: 81.18 M parameters, 1030.04 G multiply-adds at 2048 x 512 (mmcv's counter).
 Expected: 49.2 mIoU, 49.8 multi-scale and flip (published by HorNet's authors, not run here).
-Weights: the authors' ImageNet-1k file, as pretrained/hornet_small_7x7.pth.
+Weights: hordet://hornet-small-7x7, the authors' ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train upernet_hornet-small-7x7_uperhead_160k
 Batch: 8 processes x 2 images.
 Test: hordet test upernet_hornet-small-7x7_uperhead_160k CHECKPOINT
@@ -18,7 +18,7 @@ _base_ = [
 model = dict(
     backbone=dict(
         drop_path_rate=0.3,
-        init_cfg=dict(type="Pretrained", checkpoint="pretrained/hornet_small_7x7.pth"),
+        init_cfg=dict(type="Pretrained", checkpoint="hordet://hornet-small-7x7"),
     )
 )
 # The published layer rates: 0.25 (stem) to 0.39 (stage 4), then 1 for the heads, because

@@ -2,7 +2,7 @@
 
 Cost: 52.21 M parameters, 925.58 G multiply-adds at 2048 x 512 (mmcv's counter).
 Expected: 48.1 mIoU, 48.9 multi-scale and flip (published by HorNet's authors, not run here).
-Weights: the authors' ImageNet-1k file, as pretrained/hornet_tiny_7x7.pth.
+Weights: hordet://hornet-tiny-7x7, the authors' ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train upernet_hornet-tiny-7x7_uperhead_160k
 Batch: 8 processes x 2 images.
 Test: hordet test upernet_hornet-tiny-7x7_uperhead_160k CHECKPOINT
@@ -15,7 +15,7 @@ model = dict(
     backbone=dict(
         arch="tiny",
         drop_path_rate=0.4,
-        init_cfg=dict(checkpoint="pretrained/hornet_tiny_7x7.pth"),
+        init_cfg=dict(checkpoint="hordet://hornet-tiny-7x7"),
     ),
 )
 optim_wrapper = dict(paramwise_cfg=dict(num_layers=6))

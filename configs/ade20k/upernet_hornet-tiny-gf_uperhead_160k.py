@@ -3,7 +3,7 @@
 Cost: 54.63 M parameters, 923.87 G multiply-adds at 2048 x 512 (mmcv's counter) and 0.44 G
 of FFT, which that does not count.
 Expected: 49.2 mIoU, 49.3 multi-scale and flip (published by HorNet's authors, not run here).
-Weights: the authors' ImageNet-1k file, as pretrained/hornet_tiny_gf.pth.
+Weights: hordet://hornet-tiny-gf, the authors' ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train upernet_hornet-tiny-gf_uperhead_160k
 Batch: 8 processes x 2 images.
 Test: hordet test upernet_hornet-tiny-gf_uperhead_160k CHECKPOINT
@@ -16,7 +16,7 @@ model = dict(
     backbone=dict(
         spatial="gf",
         gf_sizes=((24, 13), (12, 7)),
-        init_cfg=dict(checkpoint="pretrained/hornet_tiny_gf.pth"),
+        init_cfg=dict(checkpoint="hordet://hornet-tiny-gf"),
     )
 )
 optim_wrapper = dict(clip_grad=dict(max_norm=1, norm_type=2))  # gates multiply

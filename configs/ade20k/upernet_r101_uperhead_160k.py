@@ -3,7 +3,7 @@
 Cost: 85.51 M parameters, 1029.34 G multiply-adds at 2048 x 512 (mmcv's counter).
 Expected: none known for this recipe.
 Recipe: as upernet_r50_uperhead_160k.py; mmseg's own with SGD is upernet_r101_uperhead_160k-sgd.py.
-Weights: mmseg's resnet101_v1c, as pretrained/resnet101_v1c.pth.
+Weights: hordet://resnet-101-v1c, mmseg's resnet101_v1c.
 Train: torchrun --nproc-per-node 8 -m hordet train upernet_r101_uperhead_160k
 Batch: 8 processes x 2 images.
 Test: hordet test upernet_r101_uperhead_160k CHECKPOINT
@@ -12,4 +12,4 @@ Test: hordet test upernet_r101_uperhead_160k CHECKPOINT
 
 _base_ = "upernet_r50_uperhead_160k.py"
 
-model = dict(backbone=dict(depth=101, init_cfg=dict(checkpoint="pretrained/resnet101_v1c.pth")))
+model = dict(backbone=dict(depth=101, init_cfg=dict(checkpoint="hordet://resnet-101-v1c")))

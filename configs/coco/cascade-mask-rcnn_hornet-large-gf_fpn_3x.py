@@ -3,7 +3,7 @@
 Cost: 258.75 M parameters, 1358.44 G multiply-adds at 1280 x 800 (mmcv's counter) and 1.30 G
 of FFT, which that does not count.
 Expected: 56.0 box AP, 48.6 mask AP (published by HorNet's authors, not run here).
-Weights: the authors' ImageNet-22k file, as pretrained/hornet_large_gf_in22k.pth.
+Weights: hordet://hornet-large-gf-in22k, the authors' ImageNet-22k file.
 Train: torchrun --nproc-per-node 8 -m hordet train cascade-mask-rcnn_hornet-large-gf_fpn_3x
 Batch: 8 processes x 2 images.
 """
@@ -14,6 +14,6 @@ model = dict(
     backbone=dict(
         spatial="gf",
         gf_sizes=((24, 13), (12, 7)),
-        init_cfg=dict(checkpoint="pretrained/hornet_large_gf_in22k.pth"),
+        init_cfg=dict(checkpoint="hordet://hornet-large-gf-in22k"),
     )
 )

@@ -2,7 +2,7 @@
 
 Cost: 79.88 M parameters, 729.94 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: 51.7 box AP, 44.8 mask AP (published by HorNet's authors, not run here).
-Weights: the authors' ImageNet-1k file, as pretrained/hornet_tiny_7x7.pth.
+Weights: hordet://hornet-tiny-7x7, the authors' ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train cascade-mask-rcnn_hornet-tiny-7x7_fpn_3x
 Batch: 8 processes x 2 images.
 """
@@ -17,7 +17,7 @@ model = dict(
     backbone=dict(
         arch="tiny",
         drop_path_rate=0.4,
-        init_cfg=dict(type="Pretrained", checkpoint="pretrained/hornet_tiny_7x7.pth"),
+        init_cfg=dict(type="Pretrained", checkpoint="hordet://hornet-tiny-7x7"),
     ),
 )
 # The published layer rates: 12 layers, two blocks of stage 3 to each. Without this line each block

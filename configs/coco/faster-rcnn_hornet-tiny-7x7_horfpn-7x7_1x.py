@@ -2,7 +2,7 @@
 
 Cost: 38.04 M parameters, 169.35 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known; it has not been trained.
-Weights: the authors' ImageNet-1k file, as pretrained/hornet_tiny_7x7.pth.
+Weights: hordet://hornet-tiny-7x7, the authors' ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train faster-rcnn_hornet-tiny-7x7_horfpn-7x7_1x
 Batch: 8 processes x 2 images.
 """

@@ -2,7 +2,7 @@
 
 Cost: 29.62 M parameters, 195.69 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known; it has not been trained.
-Weights: the authors' ImageNet-1k file, as pretrained/hornet_tiny_7x7.pth.
+Weights: hordet://hornet-tiny-7x7, the authors' ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train gfl_hornet-tiny-7x7_horfpn-7x7_1x
 Batch: 8 processes x 2 images.
 """

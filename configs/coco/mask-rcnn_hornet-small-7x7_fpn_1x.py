@@ -2,7 +2,7 @@
 
 Cost: 69.03 M parameters, 351.34 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known; the paper's neck table is not reproduced here.
-Weights: the authors' ImageNet-1k file, as pretrained/hornet_small_7x7.pth.
+Weights: hordet://hornet-small-7x7, the authors' ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train mask-rcnn_hornet-small-7x7_fpn_1x
 Batch: 8 processes x 2 images.
 """
@@ -16,7 +16,7 @@ _base_ = [
 model = dict(
     backbone=dict(
         drop_path_rate=0.6,
-        init_cfg=dict(type="Pretrained", checkpoint="pretrained/hornet_small_7x7.pth"),
+        init_cfg=dict(type="Pretrained", checkpoint="hordet://hornet-small-7x7"),
     )
 )
 # The published layer rates, which reach 1.29 in deep layers because num_layers=6 meets ids made for

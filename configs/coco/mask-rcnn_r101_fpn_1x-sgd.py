@@ -3,11 +3,11 @@
 Cost: 63.39 M parameters, 336.21 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known here.
 Recipe: as mask-rcnn_r50_fpn_1x-sgd.py.
-Weights: torchvision's ImageNet-1k file, as pretrained/resnet101.pth.
+Weights: hordet://resnet-101, torchvision's ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train mask-rcnn_r101_fpn_1x-sgd
 Batch: 8 processes x 2 images.
 """
 
 _base_ = "mask-rcnn_r50_fpn_1x-sgd.py"
 
-model = dict(backbone=dict(depth=101, init_cfg=dict(checkpoint="pretrained/resnet101.pth")))
+model = dict(backbone=dict(depth=101, init_cfg=dict(checkpoint="hordet://resnet-101")))

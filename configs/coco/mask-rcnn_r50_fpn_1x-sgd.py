@@ -3,7 +3,7 @@
 Cost: 44.40 M parameters, 260.14 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: 38.2 box AP, 34.7 mask AP (published by mmdet, not run here).
 Recipe: SGD at 0.02, images of one size, L1 loss for the boxes of the RPN.
-Weights: torchvision's ImageNet-1k file, as pretrained/resnet50.pth.
+Weights: hordet://resnet-50, torchvision's ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train mask-rcnn_r50_fpn_1x-sgd
 Batch: 8 processes x 2 images.
 """

@@ -4,7 +4,7 @@ Cost: 44.40 M parameters, 260.14 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known for this recipe.
 Recipe: that of HorNet's neck study (AdamW, crops of DETR) without layer decay; mmdet's own with
 SGD is mask-rcnn_r50_fpn_1x-sgd.py.
-Weights: torchvision's ImageNet-1k file, as pretrained/resnet50.pth.
+Weights: hordet://resnet-50, torchvision's ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train mask-rcnn_r50_fpn_1x
 Batch: 8 processes x 2 images.
 """
@@ -22,7 +22,7 @@ model = dict(
         depth=50,
         frozen_stages=1,
         norm_eval=True,
-        init_cfg=dict(type="Pretrained", checkpoint="pretrained/resnet50.pth"),
+        init_cfg=dict(type="Pretrained", checkpoint="hordet://resnet-50"),
     ),
     neck=dict(in_channels=[256, 512, 1024, 2048]),
 )

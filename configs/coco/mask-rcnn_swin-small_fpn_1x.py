@@ -3,7 +3,7 @@
 Cost: 69.11 M parameters, 353.77 G multiply-adds at 1280 x 800 (mmcv's counter).
 Expected: none known for this recipe.
 Recipe: Swin's own for 1x in mmdet, with the crops of DETR.
-Weights: its authors' ImageNet-1k file, as pretrained/swin_small_patch4_window7_224.pth.
+Weights: hordet://swin-small, its authors' ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train mask-rcnn_swin-small_fpn_1x
 Batch: 8 processes x 2 images.
 """
@@ -21,7 +21,7 @@ model = dict(
         depths=[2, 2, 18, 2],
         drop_path_rate=0.2,
         convert_weights=True,  # from the names of Swin's authors
-        init_cfg=dict(type="Pretrained", checkpoint="pretrained/swin_small_patch4_window7_224.pth"),
+        init_cfg=dict(type="Pretrained", checkpoint="hordet://swin-small"),
     ),
     neck=dict(in_channels=[96, 192, 384, 768]),
 )

@@ -6,7 +6,7 @@ the backbone is another. HorNet's authors used such a model and released neither
 Cost: 41.68 M parameters, 218.51 G multiply-adds at 1280 x 800 (mmcv's counter, which leaves
 attention out; 246.18 G with it).
 Expected: none known; it has not been trained.
-Weights: the authors' ImageNet-1k file, as pretrained/hornet_tiny_7x7.pth.
+Weights: hordet://hornet-tiny-7x7, the authors' ImageNet-1k file.
 Train: torchrun --nproc-per-node 8 -m hordet train mask2former_hornet-tiny-7x7_50e
 Batch: 8 processes x 2 images.
 """
@@ -18,7 +18,7 @@ model = dict(
         _delete_=True,
         type="hordet.HorNet",
         drop_path_rate=0.4,
-        init_cfg=dict(type="Pretrained", checkpoint="pretrained/hornet_tiny_7x7.pth"),
+        init_cfg=dict(type="Pretrained", checkpoint="hordet://hornet-tiny-7x7"),
     ),
     panoptic_head=dict(in_channels=[64, 128, 256, 512]),
 )

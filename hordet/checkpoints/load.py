@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import barrier, get_rank
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
+from hordet.checkpoints.weights import PREFIX
 from hordet.errors import CheckpointError, CheckpointWarning
 
 # The statistics whose names mmengine writes into every training checkpoint.
@@ -93,8 +93,9 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
     If there is a file `PATH.sha256`, as trainings write it, the SHA-256 must agree.
 
     Args:
-        path: The file. `FILE#sha256=HEX` loads it only if it has that SHA-256, so a config can
-            state exactly which weights it means.
+        path: The file; or `hordet://NAME` or an http(s) URL, which is fetched if it is not here
+            yet. `FILE#sha256=HEX` loads it only if it has that SHA-256, so a config can state
+            exactly which weights it means.
         map_location: The device of the tensors, as in `torch.load`.
 
     Returns:
@@ -104,7 +105,8 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
         CheckpointError: The file is missing, truncated, not a checkpoint, has another SHA-256, or
             holds pickled code.
     """
-    path, stated = split_sha256(path)
+    name, mark, digits = str(path).partition(SHA256_MARK)
+    path, stated = split_sha256(f"{_resolve(name)}{mark}{digits}")
     path = path.expanduser()
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.pth")) if path.parent.is_dir() else []
@@ -118,7 +120,7 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
             f"{path} is damaged: its SHA-256 is not the one in {path.name}{SUM_SUFFIX} beside it. "
             "Take another checkpoint; if you changed the file yourself, remove that file"
         )
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" or _begins_as_safetensors(path):
         checkpoint = _load_safetensors(path, map_location)
     else:
         checkpoint = _load_pickle(path, map_location)
@@ -127,7 +129,27 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
             f"{path} holds a {type(checkpoint).__name__}, not a dict of tensors; "
             "save model.state_dict() instead of the model"
         )
-    return checkpoint
+    # A file put there by hand may have any project's names; in the cache they are hordet's.
+    return _rename_if_known(checkpoint) if name.startswith(PREFIX) else checkpoint
+
+
+def _resolve(name: str) -> str:
+    """Return the file that `hordet://NAME` or a URL stands for; other names as they are."""
+    if not name.startswith((PREFIX, "http://", "https://")):
+        return name
+    from hordet.checkpoints.named import ensure_file
+
+    return str(ensure_file(name))
+
+
+def _rename_if_known(checkpoint: dict) -> dict:
+    """Give the tensors the names that models here read, if all of them are known."""
+    from hordet.checkpoints.convert import convert_names
+
+    try:
+        return convert_names(checkpoint, minimum_share=1.0).state_dict
+    except CheckpointError:
+        return checkpoint  # whoever fills a model counts how much of it this fills
 
 
 def split_sha256(path: str | Path) -> tuple[Path, str | None]:
@@ -176,6 +198,12 @@ def require_sha256(found: str, stated: str, source: str) -> None:
             f"{source} has the SHA-256 {found}, and {stated} is stated: it is another file or a "
             "damaged one. Get the right file, or correct the stated SHA-256"
         )
+
+
+def _begins_as_safetensors(path: Path) -> bool:
+    """Tell whether a file begins with the length of a header and a JSON object."""
+    with path.open("rb") as file:
+        return file.read(10)[8:] == b'{"'
 
 
 def _load_safetensors(path: Path, map_location: Any) -> dict:
@@ -234,13 +262,14 @@ def _refuse_bomb(path: Path) -> None:
 def use_safe_loading() -> None:
     """Make mmengine load all checkpoints by `load_checkpoint`: resume, load_from and Pretrained.
 
-    It replaces mmengine's loaders of local and http(s) files, and is not called at import.
+    It replaces mmengine's loaders of local and http(s) files, adds that of `hordet://NAME`, and is
+    not called at import.
     """
-    CheckpointLoader.register_scheme("", load_from_local, force=True)
-    CheckpointLoader.register_scheme(("http://", "https://"), load_from_http, force=True)
+    for prefix in ("", "http://", "https://", PREFIX):
+        CheckpointLoader.register_scheme(prefix, load_from_hordet, force=True)
 
 
-def load_from_local(filename: str, map_location: Any = None) -> dict:
+def load_from_hordet(filename: str, map_location: Any = None) -> dict:
     """Load a file in the form that mmengine reads; mmengine logs the name after `load_from_`."""
     checkpoint = load_checkpoint(filename, map_location)
     # mmengine's resume would execute this text as a Python config; current mmengine writes `cfg`.
@@ -250,14 +279,3 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     if "state_dict" not in checkpoint and isinstance(checkpoint.get("model"), dict):
         checkpoint["state_dict"] = checkpoint.pop("model")
     return checkpoint
-
-
-def load_from_http(filename: str, map_location: Any = None) -> dict:
-    """Download a file into torch.hub's folder, and load it by `load_from_local`."""
-    url, mark, stated = filename.partition(SHA256_MARK)
-    target = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
-    if get_rank() == 0 and not target.is_file():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, str(target))
-    barrier()
-    return load_from_local(f"{target}{mark}{stated}", map_location)

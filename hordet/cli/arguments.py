@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from hordet.checkpoints.weights import PREFIX, find_weights, is_named
 from hordet.cli.imports import postpone_collection
+from hordet.config.names import find_config, find_weights_of
 from hordet.errors import CheckpointError, did_you_mean
 
 if TYPE_CHECKING:
     from mmengine.config import Config
+
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,10 +79,15 @@ def number_from(
     return read
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """Describe a config, its overrides and what is trusted."""
+def add_config(parser: argparse.ArgumentParser, optional: bool = False) -> None:
+    """Describe a config, its overrides, what is trusted and what may be fetched."""
     add = parser.add_argument
-    add("config", help="config file, or the name of one that comes with hordet")
+    add(
+        "config",
+        nargs="?" if optional else None,
+        help="config file, or the name of one that comes with hordet; or hordet://NAME of a whole "
+        "model (hordet weights list)",
+    )
     add(
         "--tiny",
         action="store_true",
@@ -103,14 +113,23 @@ def add_config(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="open checkpoints that run code of whoever wrote them (from people you trust alone)",
     )
+    add_offline(parser)
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Describe a config as `add_config` does, and the weights and the device of its model."""
-    add_config(parser)
-    add = parser.add_argument
-    add("checkpoint", help="weights (.pth or .safetensors); no code in it is run")
-    add("--device", help="such as cpu, cuda:1, mps (default: CUDA where there is one)")
+def add_offline(parser: argparse.ArgumentParser) -> None:
+    """Describe that nothing may be fetched."""
+    parser.add_argument(
+        "--offline",
+        action="store_true",
+        help="fetch nothing, as with HORDET_OFFLINE=1; a folder that HORDET_MIRROR names is read",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Describe where a model runs."""
+    parser.add_argument(
+        "--device", help="such as cpu, cuda:1, mps (default: CUDA where there is one)"
+    )
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
@@ -140,11 +159,43 @@ def require_file(checkpoint: str | None) -> None:
     """Check that a checkpoint on this machine is there; whoever loads it checks the rest.
 
     Raises:
-        CheckpointError: There is no such file.
+        CheckpointError: There is no such file, or no weights of that name.
     """
     path = (checkpoint or "").partition("#sha256=")[0]
-    if path and "://" not in path and not Path(path).expanduser().is_file():
+    if is_named(path):
+        find_weights(path)
+    elif path and "://" not in path and not Path(path).expanduser().is_file():
         raise CheckpointError(f"no checkpoint file at {path}")
+
+
+def looks_like_checkpoint(word: str) -> bool:
+    """Tell by its form whether a word names a checkpoint, not an image."""
+    return "://" in word or word.partition("#sha256=")[0].endswith(CHECKPOINT_SUFFIXES)
+
+
+def choose_checkpoint(config: str, given: str | None) -> str:
+    """Return the checkpoint to use: the given one, or else the one that comes with the config.
+
+    What it is, how large, and its license are then said on standard error.
+
+    Args:
+        config: As on the command line.
+        given: As on the command line, if it was given.
+
+    Raises:
+        CheckpointError: None is given, and none comes with the config.
+    """
+    if given:
+        return given
+    weights = find_weights_of(config)
+    if weights is None:
+        raise CheckpointError(
+            f"no CHECKPOINT is given, and none is published for {config}. Give a .pth or "
+            ".safetensors file that `hordet train` has made from it; `hordet weights list` has the "
+            "whole models that come with weights"
+        )
+    print(f"note: no checkpoint was given; taken is {weights}", file=sys.stderr)
+    return f"{PREFIX}{weights.name}"
 
 
 def read_run_config(arguments: argparse.Namespace) -> Config:
@@ -157,8 +208,6 @@ def read_run_config(arguments: argparse.Namespace) -> Config:
         hordet.errors.ConfigError: The config or an option is wrong.
         hordet.errors.CheckpointError: The checkpoint is not there.
     """
-    from hordet.config.names import find_config
-
     # A wrong name or path is told before torch is imported, which takes seconds.
     path = find_config(arguments.config)
     require_file(vars(arguments).get("checkpoint"))

@@ -11,6 +11,7 @@ printed; a stated one, by --sha256 or in the config (checkpoint="DST#sha256=HEX"
 """
 
 import argparse
+import dataclasses
 from pathlib import Path
 
 
@@ -41,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0.9,
         metavar="SHARE",
         help="least share of known names, and of filled tensors with --config (default 0.9)",
+    )
+    add(
+        "--half",
+        action="store_true",
+        help="write weights in half precision, and statistics of norms in single: half the size",
     )
     add("--sha256", metavar="HEX", help="SHA-256 that SRC must have")
     add("--force", action="store_true", help="overwrite DST")
@@ -76,6 +82,10 @@ def run(arguments: argparse.Namespace) -> int:
     share = arguments.min_coverage
     conversion = checkpoints.convert_names(checkpoint, arguments.layout, arguments.target, share)
     print(conversion)
+    if arguments.half:
+        conversion = dataclasses.replace(
+            conversion, state_dict=checkpoints.halve_precision(conversion.state_dict)
+        )
     stated = None
     if arguments.config:
         tensors = conversion.state_dict

@@ -1,5 +1,6 @@
 """Serve a page to try models on: drop an image, see what they find, compare, download.
 
+hordet demo                                       # with a model that comes with hordet
 hordet demo CONFIG.py CHECKPOINT.pth
 hordet demo CONFIG.py CHECKPOINT.pth --model OTHER.py OTHER.pth
 
@@ -10,14 +11,30 @@ it and removes what was uploaded.
 import argparse
 import copy
 import os
+from pathlib import Path
 
-from hordet.cli.arguments import add_model, number_from, read_run_config
+from hordet.checkpoints.weights import PREFIX, list_shipped
+from hordet.cli.arguments import (
+    add_config,
+    add_device,
+    choose_checkpoint,
+    number_from,
+    read_run_config,
+)
+from hordet.config.names import find_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what the subcommand takes."""
-    add_model(parser)
+    add_config(parser, optional=True)
+    add_device(parser)
     add = parser.add_argument
+    add(
+        "checkpoint",
+        nargs="?",
+        help="weights (.pth or .safetensors, no code in them is run; or hordet://NAME); default: "
+        "the published weights of the config",
+    )
     add(
         "--model",
         nargs=2,
@@ -29,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--host", default="127.0.0.1", help="address to listen on (default: this machine alone)")
     add(
         "--port", type=number_from(1, 65535), default=7860, help="port to listen on (default: 7860)"
+    )
+    add(
+        "--no-examples",
+        action="store_true",
+        help="open an empty page; by default it opens with images of the first model's test data, "
+        "or with those that come with hordet",
     )
     add(
         "--name",
@@ -60,19 +83,25 @@ def run(arguments: argparse.Namespace) -> int:
     os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(arguments.max_megapixels * 10**6)
 
     from hordet.demo.answers import Limits, name_models
+    from hordet.demo.examples import find_examples
     from hordet.demo.server import serve
     from hordet.inference import Predictor
 
+    if arguments.config is None:
+        arguments.config = PREFIX + list_shipped()[0].name
+    arguments.checkpoint = choose_checkpoint(arguments.config, arguments.checkpoint)
     pairs = [(arguments.config, arguments.checkpoint), *arguments.model]
-    models = {}
+    models: dict[str, Predictor] = {}
+    examples: list[Path] = []
     for name, (config, checkpoint) in zip(name_models(pairs), pairs, strict=True):
         own = copy.copy(arguments)
         own.config = config
-        models[name] = Predictor.from_config(
-            read_run_config(own), checkpoint, device=arguments.device
-        )
+        cfg = read_run_config(own)
+        if not models and not arguments.no_examples:
+            examples = find_examples(cfg, find_config(config))
+        models[name] = Predictor.from_config(cfg, checkpoint, device=arguments.device)
     limits = Limits(arguments.max_upload_mb, arguments.max_megapixels, arguments.max_total_mb)
-    serve(models, arguments.host, arguments.port, limits, announce, arguments.names)
+    serve(models, arguments.host, arguments.port, limits, announce, arguments.names, examples)
     return 0
 
 

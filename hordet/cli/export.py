@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what the subcommand takes."""
     add_run(parser)
     add = parser.add_argument
-    add("checkpoint", help="weights (.pth or .safetensors); no code in it is run")
+    add("checkpoint", help="weights (.pth or .safetensors; or hordet://NAME); no code in it is run")
     add("output", type=Path, help="file to write: .onnx, or .pt2 for torch.export")
     add(
         "--part",

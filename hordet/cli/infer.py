@@ -1,8 +1,11 @@
 """Predict images: objects with their masks, or a class for every pixel.
 
+hordet infer hordet://nuclei-lite0 photo.png      # a model that comes with hordet
 hordet infer CONFIG.py CHECKPOINT.pth photo.jpg
 hordet infer CONFIG.py CHECKPOINT.pth folder 'more/**/*.png' film.mp4 --out answers
 find . -name '*.jpg' | hordet infer CONFIG.py CHECKPOINT.pth -
+
+Without CHECKPOINT the published weights of the config are taken, if there are any.
 
 Exit code: 0 if every image was predicted, 1 if an error was reported for some, 2 for a wrong
 option. Results of an earlier run in the same folder are replaced at the end; a run that is broken
@@ -16,19 +19,30 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-from hordet.cli.arguments import add_model, number_from, read_run_config
+from hordet.cli.arguments import (
+    add_config,
+    add_device,
+    choose_checkpoint,
+    looks_like_checkpoint,
+    number_from,
+    read_run_config,
+)
 from hordet.cli.imports import postpone_collection
+from hordet.config.names import find_weights_of
+from hordet.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what the subcommand takes."""
-    add_model(parser)
+    add_config(parser)
+    add_device(parser)
     add = parser.add_argument
     add(
         "inputs",
         nargs="+",
-        metavar="INPUT",
-        help="image, folder, 'glob', video, or - for a list on standard input, one a line",
+        metavar="[CHECKPOINT] INPUT",
+        help="weights (.pth or .safetensors, no code in them is run; or hordet://NAME); then "
+        "image, folder, 'glob', video, or - for a list on standard input, one a line",
     )
     add("--out", type=Path, help="where results go (default: predictions, or -2 and so on)")
     add(
@@ -61,10 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Predict, print a line an image, and write."""
+    given, inputs = _split_inputs(arguments.config, arguments.inputs)
+    arguments.checkpoint = choose_checkpoint(arguments.config, given)
     with postpone_collection():
         from tqdm import tqdm
 
-        from hordet.errors import ConfigError
         from hordet.inference import Predictor
         from hordet.inference.prediction import Instances, find_class_indices
         from hordet.inference.sources import STDIN, find_sources
@@ -72,10 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
         from hordet.inference.writers import AnnotationIds, PredictionWriter, stops_everything
 
     out = arguments.out or _free_folder()
-    if hasattr(sys.stdin, "reconfigure"):
-        sys.stdin.reconfigure(errors="surrogateescape")  # file names that are no UTF-8
-    lines = sys.stdin if STDIN in arguments.inputs else ()
-    sources, problems = find_sources(arguments.inputs, lines, out, _say)
+    _take_any_name()
+    lines = sys.stdin if STDIN in inputs else ()
+    sources, problems = find_sources(inputs, lines, out, _say)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if not sources:
@@ -145,6 +159,26 @@ def run(arguments: argparse.Namespace) -> int:
     broken = f", {len(problems)} {noun} reported" if problems else ""
     print(f"{done} predicted{broken}; {seconds:.2f} s each  ({out})")
     return int(bool(problems))
+
+
+def _split_inputs(config: str, words: list[str]) -> tuple[str | None, list[str]]:
+    """Tell the checkpoint, if one is given, from the inputs.
+
+    A config without weights of its own needs one, so its first word is one whatever its form.
+    """
+    first, *others = words
+    if looks_like_checkpoint(first) or (others and find_weights_of(config) is None):
+        if not others:
+            raise ConfigError("no INPUT is given: name images, folders or videos")
+        return first, others
+    return None, words
+
+
+def _take_any_name() -> None:
+    """Read and print file names that are no UTF-8, or that the terminal cannot show."""
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=errors)
 
 
 def _describe_rest(done: int, out: Path, unfinished: Sequence[Path]) -> str:

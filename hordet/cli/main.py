@@ -39,6 +39,7 @@ SUBCOMMANDS = (
     "export",
     "demo",
     "new-config",
+    "weights",
     "convert",
     "benchmark",
     "slice",
@@ -96,6 +97,8 @@ def main(words: Sequence[str] | None = None) -> int:
             _leave_lost_output()
         raise
     arguments.words = [*words]  # a page that a subcommand writes says what wrote it
+    if vars(arguments).get("offline"):
+        os.environ["HORDET_OFFLINE"] = "1"  # for the processes of this run, too
     module: ModuleType = arguments.module
     postpone_imports()
     return run_in_words(lambda: module.run(arguments), arguments.debug)

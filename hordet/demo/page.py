@@ -1,10 +1,14 @@
 """The page: what stands where, and what a click does."""
 
+import base64
+import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from PIL import Image
 
 from hordet.demo.answers import Answers, Photo
 from hordet.demo.gate import Storage
@@ -78,6 +82,28 @@ label:has(input:not(:checked)) { opacity: 0.5; text-decoration: line-through; }
 i { width: 14px; height: 14px; border-radius: 4px; display: inline-block; }
 small { color: var(--body-text-color-subdued); }
 """
+_EXAMPLES = f"""{_ADD}
+const fill = box => props.value.images.forEach((image, index) => {{
+  const button = add(box, 'button', '', {{type: 'button', 'aria-label': `Example ${{image.name}}`,
+    'aria-pressed': index === props.value.chosen, 'data-index': index}});
+  add(button, 'img', '', {{src: image.source, alt: '', title: image.name}});
+}});
+{_DRAW}
+element.addEventListener('click', event => {{
+  const button = event.target.closest('button');
+  if (!button) return;
+  props.value = {{...props.value, chosen: Number(button.dataset.index)}};
+  trigger('input');
+}});
+"""
+_EXAMPLES_STYLE = """
+.drawn { display: flex; flex-wrap: wrap; gap: 8px; }
+button { padding: 2px; border: 2px solid transparent; border-radius: 6px; cursor: pointer; }
+button[aria-pressed=true] { border-color: var(--color-accent); }
+button:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
+img { display: block; height: 72px; width: 72px; object-fit: cover; border-radius: 4px; }
+"""
+_THUMBNAIL = 144  # pixels: twice the size at which it is shown
 
 
 @dataclass(frozen=True)
@@ -96,12 +122,13 @@ class _Column:
         return [self.column, self.heading, self.image, self.legend, self.files]
 
 
-def build_page(answers: Answers, storage: Storage) -> gr.Blocks:
+def build_page(answers: Answers, storage: Storage, examples: Sequence[Path] = ()) -> gr.Blocks:
     """Lay the page out.
 
     Args:
         answers: The models and what they say.
         storage: Where Gradio keeps uploads and results.
+        examples: Images to choose from; the first is answered when the page opens.
 
     Returns:
         The page, to be launched with THEME and CSS.
@@ -118,6 +145,14 @@ def build_page(answers: Answers, storage: Storage) -> gr.Blocks:
         with gr.Row():
             with gr.Column(scale=1, min_width=340):
                 file = gr.File(label="Image", height=150, elem_id="file")
+                shown_examples = gr.HTML(
+                    dict(images=[_shrink(path) for path in examples], chosen=0),
+                    html_template=_TEMPLATE,
+                    css_template=_EXAMPLES_STYLE,
+                    js_on_load=_EXAMPLES,
+                    visible=bool(examples),
+                    elem_id="examples",
+                )
                 first = gr.Dropdown(names, value=names[0], label="Model", elem_id="model")
                 second = gr.Dropdown(
                     [("no other", NO_MODEL), *names],
@@ -167,10 +202,23 @@ def build_page(answers: Answers, storage: Storage) -> gr.Blocks:
             show_progress="hidden",
             **options,
         )
+        begun = [opened]
+        if examples:
+            begun.append(
+                gr.on(
+                    [shown_examples.input, page.load],
+                    lambda given: _open_example(answers, examples, given),
+                    shown_examples,
+                    [photo, note],
+                    show_progress="hidden",
+                    **options,
+                )
+            )
         for panel in panels:
             inputs = [photo, note, panel.model, threshold, panel.legend]
             options |= dict(show_progress_on=panel.image, show_progress="minimal")
-            opened.then(show, inputs, panel.outputs, **options)
+            for event in begun:
+                event.then(show, inputs, panel.outputs, **options)
             changes = [panel.model.change, threshold.change, panel.legend.input]
             gr.on(changes, show, inputs, panel.outputs, trigger_mode="always_last", **options)
     return page
@@ -212,6 +260,35 @@ def _heading(name: str = "", line: str = "") -> dict[str, str]:
     return dict(name=name, line=line)
 
 
+def _shrink(path: Path) -> dict[str, str]:
+    """Return an example's name and a small copy of it, as the page has it."""
+    with Image.open(path) as image:
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        packed = io.BytesIO()
+        image.convert("RGB").save(packed, "png")
+    source = f"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"
+    return dict(name=path.name, source=source)
+
+
+def _open_example(
+    answers: Answers, examples: Sequence[Path], given: dict[str, Any]
+) -> tuple[Photo | None, dict[str, str]]:
+    """Open the example that was chosen."""
+    chosen = given.get("chosen")
+    if not isinstance(chosen, int) or not 0 <= chosen < len(examples):
+        return None, _note("There is no such example.", "refused")
+    try:
+        photo = answers.open(examples[chosen])
+    except UserError as error:
+        return None, _note(str(error), "refused")
+    return photo, _describe(photo)
+
+
+def _describe(photo: Photo) -> dict[str, str]:
+    height, width = photo.image.pixels.shape[:2]
+    return _note(f"{photo.image.file_name}, {width} x {height} pixels", _OPENED)
+
+
 def _open(answers: Answers, path: str | None) -> tuple[Photo | None, dict[str, str]]:
     """Take an uploaded file, or say why not; it is removed, for its pixels are kept."""
     if path is None:
@@ -222,8 +299,7 @@ def _open(answers: Answers, path: str | None) -> tuple[Photo | None, dict[str, s
         return None, _note(str(error), "refused")
     finally:
         Path(path).unlink(missing_ok=True)
-    height, width = photo.image.pixels.shape[:2]
-    return photo, _note(f"{photo.image.file_name}, {width} x {height} pixels", _OPENED)
+    return photo, _describe(photo)
 
 
 def _show(

@@ -19,6 +19,7 @@ def serve(
     limits: Limits,
     announce: Callable[[str], None],
     names: Sequence[str] = (),
+    examples: Sequence[Path] = (),
 ) -> None:
     """Serve the page until Ctrl-C, SIGTERM or SIGHUP; uploads and results are then removed.
 
@@ -32,6 +33,7 @@ def serve(
         limits: What is taken.
         announce: Takes the page's address when it is served.
         names: By which browsers may call this machine, beside `host` and localhost.
+        examples: Images to choose from; the first is answered when the page opens.
 
     Raises:
         DemoError: Gradio is not installed; the port is taken or not allowed.
@@ -56,7 +58,7 @@ def serve(
             ) from error
         storage = Storage(uploads, limits.total_megabytes)
         gate = Middleware(Gate, host=host, names=names, storage=storage)
-        page = build_page(Answers(models, folder, limits), storage)
+        page = build_page(Answers(models, folder, limits), storage, examples)
         try:
             _, address, _ = page.launch(
                 server_name=host,

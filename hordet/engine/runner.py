@@ -24,6 +24,7 @@ from hordet.engine.data import check_data
 from hordet.engine.determinism import allow_unordered_kernels
 from hordet.engine.hooks.console import ConsoleHook
 from hordet.engine.hooks.resume import ResumeHook
+from hordet.engine.initial_weights import require_initial_weights
 from hordet.engine.lock import lock_work_dir
 from hordet.engine.modes import compile_regions, use_triton_gates
 from hordet.engine.prepare import fit_to_machine, prepare_test, prepare_training
@@ -105,7 +106,8 @@ def build_training_runner(
     Raises:
         ConfigError: A setting does not fit the config, or another run holds the work folder.
         DatasetError: The data are not as the config says.
-        CheckpointError: A file to resume from is missing.
+        CheckpointError: A file to resume from is missing, or weights of a name cannot be had or
+            do not fill their part of the model.
     """
     prepare_training(cfg, **settings)
     if torch.cuda.is_available():  # elsewhere the same setting may mean bfloat16
@@ -115,6 +117,8 @@ def build_training_runner(
     lock_work_dir(cfg.work_dir, force)
     if new_schedule and choose_runner_class(cfg) is not Runner:
         raise ConfigError("--new-schedule is for one model a process: leave it out with a strategy")
+    if not cfg.get("resume"):
+        require_initial_weights(cfg)
     # A resumed run must be the same model; a fine-tuned one may have another head.
     share = 1.0 if cfg.get("resume") else 0.5
     runner = _build_runner(cfg, minimum_share=share, verbose=verbose)
@@ -204,8 +208,9 @@ def choose_runner_class(cfg: Config) -> type[Runner] | type[FlexibleRunner]:
 
 def _build_runner(cfg: Config, minimum_share: float, verbose: bool) -> Runner:
     checkpoints.use_safe_loading()
-    if cfg.get("load_from") and "://" not in cfg.load_from and not cfg.get("resume"):
-        checkpoints.load_checkpoint(cfg.load_from)  # before minutes go into building
+    source = cfg.get("load_from")
+    if source and not cfg.get("resume") and ("://" not in source or checkpoints.is_named(source)):
+        checkpoints.load_checkpoint(source)  # before minutes go into building
     runner_class: type[Any] = choose_runner_class(cfg)
     runner = (runner_class if verbose else make_quiet(runner_class)).from_cfg(cfg)
     allow_unordered_kernels()

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from numpy.typing import NDArray
 from PIL import Image
 
+from hordet.config.names import find_weights_of
 from hordet.datasets.images import ALLOWED, convert_array, convert_image
 from hordet.datasets.transforms import warn_once
 from hordet.engine.runner import load_model, read_config
@@ -66,7 +67,7 @@ class Predictor:
     def from_config(
         cls,
         config: str | Path | Config,
-        checkpoint: str | Path,
+        checkpoint: str | Path | None = None,
         *,
         device: str | None = None,
         tile: int | tuple[int, int] | None = None,
@@ -74,16 +75,24 @@ class Predictor:
         """Build a config's model and fill it from a checkpoint, of which no code is run.
 
         Args:
-            config: A config file, or what `hordet.engine.runner.read_config` made of it.
-            checkpoint: A `.pth` or `.safetensors` file that fills the whole model.
+            config: A config file, or what `hordet.engine.runner.read_config` made of it; or
+                `hordet://NAME` of a whole model that has a name.
+            checkpoint: A `.pth` or `.safetensors` file that fills the whole model, or
+                `hordet://NAME`; None: the weights that come with the config.
             device: Such as 'cpu', 'cuda:1' or 'mps'; the first CUDA device where there is one.
             tile: For large images and a segmentor: predict at the image's own size, in
                 overlapping tiles of this many pixels, (height, width) or of both sides.
 
         Raises:
-            ConfigError: The config is wrong, or has no tiles; the device is not there.
+            ConfigError: The config is wrong, or has no tiles; the device is not there; no
+                checkpoint is given and none comes with the config.
             CheckpointError: The file cannot be opened or is of another model.
         """
+        if checkpoint is None:
+            own = None if isinstance(config, Config) else find_weights_of(config)
+            if own is None:
+                raise ConfigError(f"no checkpoint is given, and none comes with {config}")
+            checkpoint = f"hordet://{own.name}"
         cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
         if tile is not None:
             settings.slide_over_tiles(cfg, tile)

@@ -39,7 +39,7 @@ def write_whole(path: str | Path, content: bytes | bytearray | memoryview | str)
     path = Path(path)
     # Its suffix is not the file's, so nobody who lists such files finds an unfinished one.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with _explain_write_errors(path, len(data)), _replace(path, temporary):
+    with explain_write_errors(path, len(data)), _replace(path, temporary):
         temporary.write_bytes(data)
 
 
@@ -66,11 +66,11 @@ def replace_whole(path: str | Path) -> Iterator[Path]:
 @contextmanager
 def _replace(path: Path, temporary: Path) -> Iterator[None]:
     """Let a file be written under a temporary name, then flush it and put it in its place."""
-    with _explain_write_errors(path):
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield
-        with _explain_write_errors(path):
+        with explain_write_errors(path):
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -94,8 +94,16 @@ def _flush_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _explain_write_errors(path: Path, needed: int = 0) -> Iterator[None]:
-    """Replace errors of the system by a message on why a file cannot be written."""
+def explain_write_errors(path: Path, needed: int = 0) -> Iterator[None]:
+    """Replace errors of the system by a message on why a file cannot be written.
+
+    Args:
+        path: The file, for the message.
+        needed: Bytes that it takes, if known.
+
+    Raises:
+        FileWriteError: The block raised an OSError.
+    """
     try:
         yield
     except FileWriteError:

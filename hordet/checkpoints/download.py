@@ -1,0 +1,228 @@
+"""Fetches a file by http(s), and goes on where an earlier attempt was cut."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from tqdm import tqdm
+
+from hordet.errors import DownloadError, FileWriteError
+from hordet.ops.files import explain_write_errors
+
+TIMEOUT = 30.0  # seconds without a byte
+BLOCK = 1 << 18  # bytes
+# Attempts in a row that get no further than an earlier one; after one that does, it goes on.
+FRUITLESS = 3
+PAUSE = 1.0  # seconds before the second attempt, and twice as many before each further one
+
+
+class _Cut(Exception):
+    """The transfer ended early, or the server is busy; another attempt may help."""
+
+
+class _StaySecure(HTTPRedirectHandler):
+    """Follows redirects, but none from https to http."""
+
+    def redirect_request(
+        self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Request | None:
+        if req.type == "https" and urlsplit(newurl).scheme != "https":
+            raise DownloadError(
+                f"{req.full_url} leads from https to {newurl}, which anyone on the way can change; "
+                "it was not followed"
+            )
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+@dataclass(frozen=True)
+class _State:
+    """What is known of a file that is partly here; kept beside it.
+
+    Attributes:
+        origin: SHA-256 of its URL, which may hold a key.
+        total: Bytes of the whole; None if the server does not say.
+        validator: The server's ETag or Last-Modified; a later part must be of the same.
+    """
+
+    origin: str
+    total: int | None
+    validator: str | None
+
+
+def download(url: str, part: Path, *, label: str, size: int | None = None, extra: int = 0) -> None:
+    """Fetch a file into `part`, which may hold the beginning of it from an earlier attempt.
+
+    The environment's proxies are used (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`). What has come is
+    kept whenever this fails for now, so that the next call goes on from there.
+
+    Args:
+        url: An http(s) address; redirects are followed.
+        part: The file; its folder is there. When this returns, it is whole and on the disk.
+        label: What the progress bar calls it.
+        size: Bytes that the whole must have, if known.
+        extra: Bytes that must stay free beside the file.
+
+    Raises:
+        DownloadError: There is no such file, or no connection; it is empty, or of another size.
+        FileWriteError: There is too little space, or the folder cannot be written.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise DownloadError(f"{url} is no address by http or https")
+    fruitless, furthest = 0, _size(part)
+    while True:
+        try:
+            _fetch_rest(url, part, label, size, extra)
+            break
+        except _Cut as cut:
+            kept = _size(part)
+            fruitless = 0 if kept > furthest else fruitless + 1
+            furthest = max(furthest, kept)
+            if fruitless >= FRUITLESS:
+                raise DownloadError(
+                    f"{hide_query(url)}: {cut}; {kept:,} bytes are kept, and the same command goes "
+                    "on from there"
+                ) from cut
+            time.sleep(PAUSE * 2**fruitless)
+    forget(part, keep=True)
+
+
+def forget(part: Path, keep: bool = False) -> None:
+    """Remove a partly fetched file and what is known of it; with `keep`, only the latter."""
+    _state_file(part).unlink(missing_ok=True)
+    if not keep:
+        part.unlink(missing_ok=True)
+
+
+def hide_query(url: str) -> str:
+    """Return a URL for messages, without a query (which may hold a key) and without a password."""
+    pieces = urlsplit(url)
+    return pieces._replace(query="", fragment="", netloc=pieces.netloc.rpartition("@")[2]).geturl()
+
+
+def _fetch_rest(url: str, part: Path, label: str, size: int | None, extra: int) -> None:
+    """Make one attempt.
+
+    Raises:
+        _Cut: It ended early.
+    """
+    here, known = _size(part), _read_state(part, url)
+    if known is None or (known.total is not None and here > known.total):
+        here = 0
+    if known is not None and here and here == known.total:
+        return
+    headers = {"User-Agent": "hordet", "Accept-Encoding": "identity"}
+    if here and known is not None:
+        headers["Range"] = f"bytes={here}-"
+        if known.validator:
+            headers["If-Range"] = known.validator
+    with _open(Request(url, headers=headers), part) as response:  # noqa: S310
+        continued = response.status == 206 and _starts_at(response, here)
+        if response.status == 206 and not continued:
+            part.unlink(missing_ok=True)
+            raise _Cut("the server sent another part than was asked for")
+        if not continued:  # all of it comes: the server knows no ranges, or has a new file
+            here = 0
+        length = response.headers.get("Content-Length", "")
+        total = here + int(length) if length.isdecimal() else None
+        if size is not None and total not in (None, size):
+            raise DownloadError(f"{hide_query(url)} has {total:,} bytes, and must have {size:,}")
+        _require_space(part, (total or size or 0) - here + extra)
+        tag = response.headers.get("ETag") or response.headers.get("Last-Modified")
+        if tag and tag.startswith("W/"):  # a weak one does not promise the same bytes
+            tag = None
+        with explain_write_errors(part):
+            _state_file(part).write_text(json.dumps(asdict(_State(_digest(url), total, tag))))
+        _write(response, part, here, total, label)
+    have = _size(part)
+    if total is not None and have < total:
+        raise _Cut(f"the transfer was cut after {have:,} of {total:,} bytes")
+    if not have or (size is not None and have != size):
+        forget(part)
+        wanted = f"{size:,}" if size else "some"
+        raise DownloadError(f"{hide_query(url)} gave {have:,} bytes, and must have {wanted}")
+
+
+@contextmanager
+def _open(request: Request, part: Path) -> Iterator[HTTPResponse]:
+    """Send a request; what fails on the way is a `_Cut` or a `DownloadError`."""
+    url = hide_query(request.full_url)
+    try:
+        with build_opener(_StaySecure).open(request, timeout=TIMEOUT) as response:
+            yield response
+    except HTTPError as error:
+        if error.code == 416:  # the part is longer than the file has become
+            part.unlink(missing_ok=True)
+            raise _Cut("the file has changed") from error
+        if error.code in (408, 429) or error.code >= 500:
+            raise _Cut(f"the server answers {error.code} {error.reason}") from error
+        raise DownloadError(f"{url}: the server answers {error.code} {error.reason}") from error
+    except URLError as error:
+        raise DownloadError(f"{url}: no connection ({error.reason})") from error
+    except (HTTPException, TimeoutError, ConnectionError) as error:
+        raise _Cut(f"the transfer was cut ({str(error) or type(error).__name__})") from error
+
+
+def _write(response: HTTPResponse, part: Path, here: int, total: int | None, label: str) -> None:
+    """Append what comes to the file, with a bar on a terminal, and flush it to the disk."""
+    bar = tqdm(total=total, initial=here, desc=label, unit="B", unit_scale=True, disable=None)
+    with explain_write_errors(part), bar, part.open("ab" if here else "wb") as file:
+        try:
+            while block := _read_block(response):
+                file.write(block)
+                bar.update(len(block))
+        finally:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _read_block(response: HTTPResponse) -> bytes:
+    try:
+        return response.read(BLOCK)
+    except OSError as error:  # kept apart from what writing may raise
+        raise _Cut(f"the transfer was cut ({error})") from error
+
+
+def _starts_at(response: HTTPResponse, here: int) -> bool:
+    return response.headers.get("Content-Range", "").startswith(f"bytes {here}-")
+
+
+def _require_space(part: Path, needed: int) -> None:
+    free = shutil.disk_usage(part.parent).free
+    if needed > free:
+        raise FileWriteError(
+            f"{part.parent} has {free:,} bytes free, and {needed:,} more are needed to fetch the "
+            "file and to keep it in hordet's form. Free some space, or set the environment "
+            "variable HORDET_CACHE to a folder with more"
+        )
+
+
+def _digest(url: str) -> str:
+    return hashlib.sha256(url.encode()).hexdigest()
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _state_file(part: Path) -> Path:
+    return part.with_name(part.name + ".json")
+
+
+def _read_state(part: Path, url: str) -> _State | None:
+    """Return what is known of a part, or None if it is of another URL or damaged."""
+    try:
+        state = _State(**json.loads(_state_file(part).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return state if state.origin == _digest(url) else None

@@ -1,0 +1,337 @@
+"""Config of the nuclei model that comes with hordet: merged, hordet's options spelled out."""
+
+channels_last = True
+custom_imports = dict(
+    imports=[
+        "hordet.registry",
+    ]
+)
+data_root = "data/nuclei"
+default_scope = "mmdet"
+env_cfg = dict(
+    cudnn_benchmark=False,
+    dist_cfg=dict(backend="nccl"),
+    mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),
+)
+log_level = "INFO"
+log_processor = dict(by_epoch=True, type="LogProcessor", window_size=50)
+metainfo = dict(
+    classes=("nucleus",),
+    palette=[
+        [
+            242,
+            36,
+            36,
+        ],
+    ],
+)
+model = dict(
+    backbone=dict(
+        drop_path_rate=None,
+        frozen_stages=2,
+        img_size=None,
+        in_channels=3,
+        model_kwargs=None,
+        model_name="tf_efficientnet_lite0",
+        norm_eval=True,
+        out_indices=(
+            1,
+            2,
+            3,
+        ),
+        out_norm=False,
+        type="hordet.TimmBackbone",
+        with_cp=False,
+    ),
+    data_preprocessor=dict(
+        bgr_to_rgb=True,
+        mean=[
+            127.5,
+            127.5,
+            127.5,
+        ],
+        pad_mask=True,
+        pad_size_divisor=32,
+        std=[
+            127.5,
+            127.5,
+            127.5,
+        ],
+        type="DetDataPreprocessor",
+    ),
+    neck=dict(
+        act_cfg=None,
+        gf_size=(
+            32,
+            17,
+        ),
+        in_channels=[
+            24,
+            40,
+            112,
+        ],
+        init="default",
+        kernel_size=7,
+        norm_cfg=dict(type="BN"),
+        num_outs=5,
+        order=2,
+        out_channels=64,
+        spatial="dw7x7",
+        type="hordet.HorFPN",
+    ),
+    roi_head=dict(
+        bbox_head=dict(
+            bbox_coder=dict(
+                target_means=[
+                    0.0,
+                    0.0,
+                    0.0,
+                    0.0,
+                ],
+                target_stds=[
+                    0.1,
+                    0.1,
+                    0.2,
+                    0.2,
+                ],
+                type="DeltaXYWHBBoxCoder",
+            ),
+            conv_out_channels=64,
+            fc_out_channels=256,
+            in_channels=64,
+            loss_bbox=dict(loss_weight=1.0, type="L1Loss"),
+            loss_cls=dict(loss_weight=1.0, type="CrossEntropyLoss", use_sigmoid=False),
+            norm_cfg=dict(type="BN"),
+            num_classes=1,
+            num_shared_convs=2,
+            num_shared_fcs=1,
+            reg_class_agnostic=True,
+            roi_feat_size=7,
+            type="ConvFCBBoxHead",
+        ),
+        bbox_roi_extractor=dict(
+            featmap_strides=[
+                4,
+                8,
+                16,
+                32,
+            ],
+            finest_scale=28,
+            out_channels=64,
+            roi_layer=dict(output_size=7, sampling_ratio=0, type="RoIAlign"),
+            type="SingleRoIExtractor",
+        ),
+        mask_head=dict(
+            class_agnostic=False,
+            conv_cfg=None,
+            conv_kernel_size=3,
+            conv_out_channels=64,
+            in_channels=64,
+            loss_mask=dict(loss_weight=1.0, type="CrossEntropyLoss", use_mask=True),
+            norm_cfg=dict(type="BN"),
+            num_classes=1,
+            num_convs=2,
+            predictor_cfg=dict(type="Conv"),
+            roi_feat_size=14,
+            type="hordet.RleMaskHead",
+            upsample_cfg=dict(scale_factor=2, type="deconv"),
+        ),
+        mask_roi_extractor=dict(
+            featmap_strides=[
+                4,
+                8,
+                16,
+                32,
+            ],
+            finest_scale=28,
+            out_channels=64,
+            roi_layer=dict(output_size=14, sampling_ratio=0, type="RoIAlign"),
+            type="SingleRoIExtractor",
+        ),
+        type="StandardRoIHead",
+    ),
+    rpn_head=dict(
+        anchor_generator=dict(
+            ratios=[
+                0.69,
+                1.0,
+                1.44,
+            ],
+            scales=[
+                3,
+            ],
+            strides=[
+                4,
+                8,
+                16,
+                32,
+                64,
+            ],
+            type="AnchorGenerator",
+        ),
+        bbox_coder=dict(
+            target_means=[
+                0.0,
+                0.0,
+                0.0,
+                0.0,
+            ],
+            target_stds=[
+                1.0,
+                1.0,
+                1.0,
+                1.0,
+            ],
+            type="DeltaXYWHBBoxCoder",
+        ),
+        feat_channels=64,
+        in_channels=64,
+        loss_bbox=dict(beta=0.1111111111111111, loss_weight=1.0, type="SmoothL1Loss"),
+        loss_cls=dict(loss_weight=1.0, type="CrossEntropyLoss", use_sigmoid=True),
+        type="RPNHead",
+    ),
+    test_cfg=dict(
+        rcnn=dict(
+            mask_thr_binary=0.5,
+            max_per_img=200,
+            nms=dict(iou_threshold=0.5, type="nms"),
+            score_thr=0.05,
+        ),
+        rpn=dict(
+            max_per_img=300, min_bbox_size=0, nms=dict(iou_threshold=0.7, type="nms"), nms_pre=500
+        ),
+    ),
+    train_cfg=dict(
+        rcnn=dict(
+            assigner=dict(
+                ignore_iof_thr=-1,
+                match_low_quality=True,
+                min_pos_iou=0.5,
+                neg_iou_thr=0.5,
+                pos_iou_thr=0.5,
+                type="MaxIoUAssigner",
+            ),
+            debug=False,
+            mask_size=28,
+            pos_weight=-1,
+            sampler=dict(
+                add_gt_as_proposals=True,
+                neg_pos_ub=-1,
+                num=64,
+                pos_fraction=0.5,
+                type="RandomSampler",
+            ),
+        ),
+        rpn=dict(
+            allowed_border=-1,
+            assigner=dict(
+                ignore_iof_thr=-1,
+                match_low_quality=True,
+                min_pos_iou=0.3,
+                neg_iou_thr=0.3,
+                pos_iou_thr=0.7,
+                type="MaxIoUAssigner",
+            ),
+            debug=False,
+            pos_weight=-1,
+            sampler=dict(
+                add_gt_as_proposals=False,
+                neg_pos_ub=-1,
+                num=128,
+                pos_fraction=0.5,
+                type="RandomSampler",
+            ),
+        ),
+        rpn_proposal=dict(
+            max_per_img=300, min_bbox_size=0, nms=dict(iou_threshold=0.7, type="nms"), nms_pre=500
+        ),
+    ),
+    type="MaskRCNN",
+)
+test_cfg = dict(type="TestLoop")
+test_dataloader = dict(
+    batch_size=1,
+    dataset=dict(
+        ann_file="annotations/instances_val.json",
+        data_prefix=dict(img="val"),
+        data_root="data/nuclei",
+        metainfo=dict(
+            classes=("nucleus",),
+            palette=[
+                [
+                    242,
+                    36,
+                    36,
+                ],
+            ],
+        ),
+        pipeline=[
+            dict(type="hordet.LoadImageFromFile"),
+            dict(
+                keep_ratio=True,
+                scale=(
+                    384,
+                    384,
+                ),
+                type="mmdet.Resize",
+            ),
+            dict(type="mmdet.LoadAnnotations", with_bbox=True, with_mask=True),
+            dict(type="mmdet.PackDetInputs"),
+        ],
+        test_mode=True,
+        type="mmdet.CocoDataset",
+    ),
+    drop_last=False,
+    num_workers=2,
+    persistent_workers=True,
+    sampler=dict(shuffle=False, type="DefaultSampler"),
+)
+test_evaluator = dict(
+    ann_file="data/nuclei/annotations/instances_val.json",
+    metric=[
+        "bbox",
+        "segm",
+    ],
+    type="hordet.CocoMetric",
+)
+tta_pipeline = [
+    dict(type="hordet.LoadImageFromFile"),
+    dict(
+        transforms=[
+            [
+                dict(
+                    keep_ratio=True,
+                    scale=(
+                        307,
+                        307,
+                    ),
+                    type="mmdet.Resize",
+                ),
+                dict(
+                    keep_ratio=True,
+                    scale=(
+                        384,
+                        384,
+                    ),
+                    type="mmdet.Resize",
+                ),
+                dict(
+                    keep_ratio=True,
+                    scale=(
+                        461,
+                        461,
+                    ),
+                    type="mmdet.Resize",
+                ),
+            ],
+            [
+                dict(prob=0.0, type="mmdet.RandomFlip"),
+                dict(prob=1.0, type="mmdet.RandomFlip"),
+            ],
+            [
+                dict(type="mmdet.PackDetInputs"),
+            ],
+        ],
+        type="TestTimeAug",
+    ),
+]

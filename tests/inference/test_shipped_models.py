@@ -1,0 +1,102 @@
+"""The models that come with hordet: small, described, and as good as their cards say."""
+
+import hashlib
+import json
+import re
+from collections import Counter
+
+import pytest
+
+from hordet.checkpoints import list_shipped
+from hordet.checkpoints.weights import SHIPPED
+from hordet.cli import main
+from hordet.datasets.shapes.cache import ensure_shapes
+from hordet.inference import Predictor
+from hordet.inference.prediction import Instances
+
+NAMES = [row.name for row in list_shipped()]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(cache_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_they_are_small_together():
+    sizes = [path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()]
+    assert NAMES and sum(sizes) <= 12e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_card_says_what_it_is(name):
+    card = (SHIPPED / f"{name}.md").read_text()
+    digest = hashlib.sha256((SHIPPED / f"{name}.safetensors").read_bytes()).hexdigest()
+    assert digest in card
+    for word in ("data", "result", "training", "--seed", "license", f"hordet test hordet://{name}"):
+        assert word in card
+    assert len([*(SHIPPED / "examples" / name).iterdir()]) == 3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_answers_its_examples(name):
+    """Parts of the network that load but compute otherwise (a changed default) would show here."""
+    predictor = Predictor.from_config(f"hordet://{name}")
+    wanted = json.loads((SHIPPED.parents[2] / "tests/inference/shipped.json").read_text())[name]
+    for path in sorted((SHIPPED / "examples" / name).iterdir()):
+        found = predictor(path)
+        assert isinstance(found, Instances)
+        names = Counter(found.select(score_threshold=0.5).names)
+        kinds = Counter(wanted[path.name])
+        assert sum(((names - kinds) + (kinds - names)).values()) <= 0.1 * sum(kinds.values()) + 1
+
+
+def test_the_shapes_model_finds_the_shapes():
+    """Of the 39 objects of ten validation images 38 were found, by class, among 45 answers."""
+    root = ensure_shapes()
+    truth = json.loads((root / "annotations/instances_val.json").read_text())
+    kinds = {item["id"]: item["name"] for item in truth["categories"]}
+    predictor = Predictor.from_config("hordet://shapes-hornet-nano")
+    found, there, common = Counter(), Counter(), Counter()
+    for image in truth["images"][:10]:
+        boxes = [item for item in truth["annotations"] if item["image_id"] == image["id"]]
+        wanted = Counter(kinds[item["category_id"]] for item in boxes)
+        names = Counter(predictor(root / "val" / image["file_name"]).select(0.5).names)
+        found, there, common = found + names, there + wanted, common + (names & wanted)
+    assert common.total() >= 0.9 * there.total() and common.total() >= 0.75 * found.total()
+
+
+def test_the_command_needs_a_name_and_an_image(capsys):
+    image = sorted((SHIPPED / "examples" / NAMES[0]).iterdir())[0]
+    assert main(["infer", f"hordet://{NAMES[0]}", str(image)]) == 0
+    printed = capsys.readouterr()
+    assert re.search(
+        rf"note: no checkpoint was given; taken is {NAMES[0]}: .*MB, license", printed.err
+    )
+    assert re.search(r"1 predicted; .* \(predictions\)", printed.out)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["hordet://shapes-hornt-nano", "a.png"], "did you mean 'shapes-hornet-nano'"),
+        (["hordet://resnet-50", "a.png"], "has the weights of a backbone"),
+        (["mask-rcnn_hornet-nano_horfpn_7e", "a.png"], "no CHECKPOINT is given, and none is publ"),
+        (["mask-rcnn_hornet-nano_horfpn_7e", "a.pth"], "no INPUT is given"),
+        (["hordet://shapes", "a.png"], "names drawn images, not weights"),
+    ],
+)
+def test_what_is_missing_is_said(words, message, capsys):
+    image = sorted((SHIPPED / "examples" / NAMES[0]).iterdir())[0]
+    words = [str(image) if word == "a.png" else word for word in words]
+    assert main(["infer", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_published_weights_of_a_config_are_taken_and_may_be_far_away(capsys):
+    """Offline, as tests are: the note, then what to do by hand."""
+    image = sorted((SHIPPED / "examples" / NAMES[0]).iterdir())[0]
+    assert main(["infer", "cascade-mask-rcnn_hornet-tiny-7x7_fpn_3x", str(image)]) == 2
+    said = capsys.readouterr().err
+    assert "taken is cascade-mask-rcnn_hornet-tiny-7x7_fpn_3x: Cascade Mask R-CNN, HorNet-T" in said
+    assert "about 320 MB, license MIT" in said
+    assert "https://cloud.tsinghua.edu.cn/f/98fe75fe5d544c409852/?dl=1" in said
