@@ -6,8 +6,12 @@ hordet train CONFIG.py --tiny          # does it run at all? seconds, no data ne
 """
 
 import argparse
+import os
+import signal
+from types import FrameType
 
 from hordet.cli.arguments import add_run, add_verbose, read_run_config
+from hordet.errors import RESUME_ME
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and print the last validation's metrics."""
+    # Windows has no SIGUSR1, and whoever ignores it (`trap '' USR1`) means so.
+    if hasattr(signal, "SIGUSR1") and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+        signal.signal(signal.SIGUSR1, _end_between_steps)
     from mmengine.dist import is_main_process
 
     from hordet.engine.processes import explain_lost_processes
@@ -65,3 +72,17 @@ def run(arguments: argparse.Namespace) -> int:
         metrics = describe_metrics(read_last_validation(runner), nothing)
         print(f"{metrics or 'trained; no validation metrics'}  ({cfg.work_dir})")
     return 0
+
+
+def _end_between_steps(number: int, frame: FrameType | None) -> None:
+    """End at once, when a scheduler's SIGUSR1 comes before the first step or after the last.
+
+    Python would end by the signal, and a batch file could not tell that from a fault. While the
+    loop runs, `hordet.engine.hooks.interrupt` has the signal.
+    """
+    os.write(
+        2,
+        b"asked to stop by SIGUSR1 while no step is running; the same command with --resume goes "
+        b"on (exit code 75)\n",
+    )
+    os._exit(RESUME_ME)

@@ -57,6 +57,33 @@ def test_one_process_checks_the_data_and_all_learn_of_it(tmp_path, fault, own, t
     assert results == [[[0], own], [[], told]]
 
 
+def set_variables_of_slurm(monkeypatch, **more):
+    """Set what srun gives the third of four processes, the first on its machine."""
+    own = dict(PROCID=2, LOCALID=0, NTASKS=4, NODELIST="node[7-8]", JOB_ID=15003)
+    more |= {f"SLURM_{name}": value for name, value in own.items()}
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")  # restored afterwards
+        monkeypatch.delenv(name)
+    for name, value in more.items():
+        monkeypatch.setenv(name, str(value))
+
+
+def test_processes_of_slurm_meet_on_cpus(tmp_path, monkeypatch):
+    """By gloo, on the first machine of the job, at a port of the job's own."""
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostnames node[7-8]" ] && echo node7 node8\n')
+    scontrol.chmod(0o755)
+    set_variables_of_slurm(monkeypatch, PATH=f"{tmp_path}:/usr/bin:/bin")
+    connected = []
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda **kw: connected.append(kw))
+    monkeypatch.setattr(processes, "set_multi_processing", lambda **settings: None)
+    cfg = Config(dict(launcher="slurm", env_cfg=dict(dist_cfg=dict(backend="gloo"))))
+    processes.connect_processes(cfg)
+    assert connected == [dict(backend="gloo")]
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    assert [os.environ[name] for name in names] == ["2", "0", "4", "node7", "15003"]
+
+
 def test_processes_that_do_not_know_one_another_meet_first(monkeypatch):
     done = []
     monkeypatch.setattr(
@@ -64,9 +91,12 @@ def test_processes_that_do_not_know_one_another_meet_first(monkeypatch):
     )
     monkeypatch.setattr(processes, "init_dist", lambda *args, **kw: done.append((args, kw)))
     monkeypatch.setattr(processes, "check_datasets", lambda cfg: done.append("checked"))
-    with pytest.raises(UserError, match="--launcher slurm gives each process a GPU"):
+    with pytest.raises(UserError, match="--launcher mpi gives each process a GPU"):
+        processes.check_data(Config(dict(launcher="mpi")))
+    with pytest.raises(UserError, match="for processes that srun starts, and SLURM_PROCID, "):
         processes.check_data(Config(dict(launcher="slurm")))
     done.clear()
+    set_variables_of_slurm(monkeypatch, MASTER_ADDR="host")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     env_cfg = dict(mp_cfg=dict(mp_start_method="fork"), dist_cfg=dict(backend="nccl"))
     processes.check_data(Config(dict(launcher="slurm", env_cfg=env_cfg)))
