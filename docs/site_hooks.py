@@ -19,6 +19,8 @@ BESIDE = {
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
 }
+# mkdocs-material would have browsers fetch this script from elsewhere.
+SHIM = ("https://unpkg.com/iframe-worker/shim", "javascripts/iframe-worker.js")
 # The command has no interface in Python: `hordet COMMAND --help` shows its pages.
 ROOMS = sorted(
     p.parent.name for p in (ROOT / "hordet").glob("*/__init__.py") if p.parent.name != "cli"
@@ -73,3 +75,13 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     for name, target in BESIDE.items():
         markdown = markdown.replace(f"](../{name}", f"]({target}")
     return re.sub(r"^```(bash) (slow|fails)$", r"```\1", markdown, flags=re.M)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Let a page take its one script from elsewhere out of the site itself."""
+    return output.replace(SHIM[0], "../" * page.url.count("/") + SHIM[1])
+
+
+def on_post_template(output_content: str, template_name: str, config: MkDocsConfig) -> str:
+    """Do the same in 404.html."""
+    return output_content.replace(*SHIM)

@@ -49,7 +49,7 @@ class Model:
             found = session.run(names, dict(zip(inputs, arrays, strict=True)))
             return dict(zip(names, found, strict=True))
 
-        self.run = run
+        self.run, self.outputs = run, names
         return session.get_modelmeta().custom_metadata_map.get("hordet")
 
     def _open_openvino(self, path: str) -> str | None:
@@ -64,7 +64,7 @@ class Model:
             found = compiled(list(arrays))
             return {name: found[i] for i, name in enumerate(names)}
 
-        self.run = run
+        self.run, self.outputs = run, names
         return str(model.get_rt_info(["hordet"]).value) if model.has_rt_info(["hordet"]) else None
 
     def predict(self, image: Array) -> dict[str, Array]:
@@ -90,7 +90,7 @@ class Model:
     def _classify(self, tensor: Array, size: tuple, image_size: tuple) -> Array:
         """Return the class of each pixel of the image, int64 (H, W)."""
         how = self.metadata["prediction"]
-        if how["mode"] == "slide":
+        if how["mode"] == "slide" and "logits" in self.outputs:
             logits = slide(self.run, tensor, how["crop_size"], how["stride"])
         else:
             found = self.run(tensor)

@@ -68,7 +68,7 @@ def describe_size_rule(cfg: Any) -> dict[str, Any] | None:
             scale = transform["scale"]
             scale = [scale, scale] if isinstance(scale, int) else list(scale)
             rule = {"scale": scale, "keep_ratio": transform.get("keep_ratio", False)}
-        elif not name.startswith(("Load", "Pack")):
+        elif not name.startswith(("Load", "Pack")) or transform.get("to_float32"):
             return None
     return rule
 
