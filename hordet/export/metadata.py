@@ -63,7 +63,8 @@ def describe_size_rule(cfg: Any) -> dict[str, Any] | None:
         return None
     rule: dict[str, Any] = {}
     for transform in next(walk_datasets(loader.dataset)).get("pipeline") or ():
-        name = transform["type"].split(".")[-1]
+        kind = transform["type"]
+        name = (kind if isinstance(kind, str) else kind.__name__).split(".")[-1]
         if name == "Resize" and transform.get("scale") and not rule:
             scale = transform["scale"]
             scale = [scale, scale] if isinstance(scale, int) else list(scale)

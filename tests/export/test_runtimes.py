@@ -35,10 +35,10 @@ CLASSES = ("one", "two", "three")
 SLIDE = dict(mode="slide", crop_size=(48, 48), stride=(32, 32))
 
 
-def with_pipeline(model, cfg, scope, *transforms):
+def with_pipeline(model, cfg, dataset, *transforms):
     """Add to a config what an application needs: a test pipeline, and names of the classes."""
-    pipeline = [dict(type="LoadImageFromFile"), *transforms, dict(type=f"{scope}.Pack")]
-    dataset = dict(pipeline=pipeline, metainfo=dict(classes=CLASSES))
+    pipeline = [dict(type="LoadImageFromFile"), *transforms]
+    dataset = dict(type=dataset, pipeline=pipeline, metainfo=dict(classes=CLASSES))
     cfg.test_dataloader = dict(dataset=dataset)
     model.dataset_meta = dict(classes=CLASSES)
     return model, cfg
@@ -49,9 +49,7 @@ def resized_detector(mask=True):
     model, cfg = detector(mask)
     cfg.default_scope = "mmdet"
     resize = dict(type="mmdet.Resize", scale=(150, 150), keep_ratio=True)
-    model, cfg = with_pipeline(model, cfg, "mmdet", resize)
-    cfg.test_dataloader.dataset.pipeline[-1].type = "mmdet.PackDetInputs"
-    return model, cfg
+    return with_pipeline(model, cfg, "mmdet.CocoDataset", resize, dict(type="mmdet.PackDetInputs"))
 
 
 def resized_segmentor(**test_cfg):
@@ -59,9 +57,9 @@ def resized_segmentor(**test_cfg):
     model, cfg = segmentor("dw7x7")
     model.test_cfg = Config(dict(mode="whole") | test_cfg)
     resize = dict(type="Resize", scale=(80, 60), keep_ratio=False)
-    model, cfg = with_pipeline(model, cfg, "mmseg", resize)
-    cfg.test_dataloader.dataset.pipeline[-1].type = "mmseg.PackSegInputs"
-    return model, cfg
+    return with_pipeline(
+        model, cfg, "mmseg.BaseSegDataset", resize, dict(type="mmseg.PackSegInputs")
+    )
 
 
 def run_example(folder, model, *images):
