@@ -6,6 +6,7 @@ hordet train CONFIG.py --tiny          # does it run at all? seconds, no data ne
 """
 
 import argparse
+import atexit
 import os
 import signal
 from types import FrameType
@@ -46,9 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and print the last validation's metrics."""
-    # Windows has no SIGUSR1, and whoever ignores it (`trap '' USR1`) means so.
-    if hasattr(signal, "SIGUSR1") and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
-        signal.signal(signal.SIGUSR1, _end_between_steps)
+    listen_between_steps()
     from mmengine.dist import is_main_process
 
     from hordet.engine.processes import explain_lost_processes
@@ -74,12 +73,21 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _end_between_steps(number: int, frame: FrameType | None) -> None:
-    """End at once, when a scheduler's SIGUSR1 comes before the first step or after the last.
+def listen_between_steps() -> None:
+    """Answer a scheduler's SIGUSR1 that comes before the first step or after the last.
 
     Python would end by the signal, and a batch file could not tell that from a fault. While the
-    loop runs, `hordet.engine.hooks.interrupt` has the signal.
+    loop runs, `hordet.engine.hooks.interrupt` has the signal. A process that leaves ignores it:
+    its work is done, and Python forgets its handlers before it has ended.
     """
+    # Windows has no SIGUSR1, and whoever ignores it (`trap '' USR1`) means so.
+    if hasattr(signal, "SIGUSR1") and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+        signal.signal(signal.SIGUSR1, _end_between_steps)
+        atexit.register(signal.signal, signal.SIGUSR1, signal.SIG_IGN)
+
+
+def _end_between_steps(number: int, frame: FrameType | None) -> None:
+    """End at once; the next start begins anew or finds all done."""
     os.write(
         2,
         b"asked to stop by SIGUSR1 while no step is running; the same command with --resume goes "

@@ -20,6 +20,7 @@ _base_ = ["{base}"]
 custom_imports = dict(imports=["slow_steps"])
 custom_hooks = [dict(type="WaitForSignal", starts={stopped_starts})]
 train_dataloader = dict(batch_size=2, num_workers=0, persistent_workers=False)
+val_dataloader = dict(dataset=dict(indices=8))
 train_cfg = dict(max_iters={iterations}, val_interval={iterations})
 default_hooks = dict(logger=dict(interval=1))
 """
@@ -68,7 +69,7 @@ def submit(slurm, folder, name, *options, stopped_starts):
 def wait_for(slurm, job, work, limit=1800):
     """Wait until a job has ended for good; return Slurm's fields about it.
 
-    When a step waits, the job's time limit is moved to three or four minutes from then, of which
+    When a step waits, the job's time limit is moved to two or three minutes from then, of which
     the last two are the batch file's to save: a slow machine changes nothing.
     """
     until, moved = time.monotonic() + limit, 0
@@ -83,7 +84,7 @@ def wait_for(slurm, job, work, limit=1800):
         if waiting.is_file() and waiting.read_text().count("\n") > moved:
             moved += 1
             hours, minutes, _ = fields["RunTime"].split(":")
-            change = f"TimeLimit={60 * int(hours) + int(minutes) + 4}"
+            change = f"TimeLimit={60 * int(hours) + int(minutes) + 3}"
             command = ["scontrol", "update", f"JobId={job}", change]
             subprocess.run(command, env=slurm, check=True)
         time.sleep(1)

@@ -106,6 +106,24 @@ def test_a_signal_before_the_first_step_can_be_told_from_a_fault(start, tmp_path
     assert not (tmp_path / "work").exists()
 
 
+def test_a_signal_while_python_leaves_changes_nothing():
+    code = """
+import os, signal, sys
+from hordet.cli.train import listen_between_steps
+
+class Last:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGUSR1):
+        kill(pid, number)
+
+if sys.argv[1:] == ["listens"]:
+    listen_between_steps()
+sys.kept_to_the_end = Last()
+"""
+    for words, code_wanted in ((["listens"], 0), ([], -signal.SIGUSR1)):
+        process = subprocess.run([sys.executable, "-c", code, *words])
+        assert process.returncode == code_wanted
+
+
 def test_the_second_run_on_a_work_folder_is_refused(start, tmp_path):
     first = start()
     wait_for_iteration(first, tmp_path / "work")
