@@ -239,6 +239,7 @@ def test_openvino_names_an_operator_that_it_lacks(tmp_path):
         write_openvino(path, tmp_path / "model.xml", {})
 
 
+@pytest.mark.slow
 def test_openvino_runs_a_segmentor_of_any_size(tmp_path, photo):
     pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
     model, cfg = resized_segmentor()
