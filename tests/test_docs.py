@@ -26,7 +26,8 @@ from hordet.checkpoints.weights import SHIPPED, list_shipped
 from hordet.cli.main import SUBCOMMANDS, build_parser, main
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
+BESIDE = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")]
+PAGES = [*BESIDE, *sorted(ROOT.glob("docs/**/*.md"))]
 KINDS = ("bash", "bash slow", "bash fails", "python", "text")
 DETECTION = "mask-rcnn_hornet-nano_horfpn_7e"
 DRY_RUN = ["train", DETECTION, "--tiny", "--work-dir", "work"]
@@ -38,6 +39,7 @@ UNRUN = {
     "demo": "serves until it is ended; tests/demo/test_demo_page.py uses the page",
     "pytest": "is what runs this",
     "run_on_forks.sh": "installs the forks of OpenMMLab",
+    "run_on.sh": "installs another torch; .ci/run does so",
 }
 # The smallest form of what takes minutes: `--tiny`, or words that are added.
 DRY = ["train", "test", "infer", "check"]

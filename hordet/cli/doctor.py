@@ -1,11 +1,13 @@
 """Say what is installed: versions, devices, whose operators are in use, and what will not work.
 
 hordet doctor
+hordet doctor --latest     # for a weekly job: what is newer than the tests have seen?
 hordet doctor --gpu --json gpu.json
 
 With --gpu it checks that hordet is right and fast on the first GPU, in at most eight minutes.
 
 Exit code: 0 if everything is in place, 1 if something will not work; each such line says the cure.
+With --latest it is also 1 if a package is newer than the newest tested one.
 """
 
 import argparse
@@ -49,6 +51,26 @@ _PACKAGES = {
     "argcomplete": ("argcomplete",),
     "ftfy": ("ftfy",),
     "regex": ("regex",),
+}
+# The newest versions that were tested, by distribution: by the default tests or by the short form
+# of `tests/run_on.sh`. Patch releases count as tested.
+TESTED = {
+    "python": "3.13",
+    "torch": "2.15",
+    "torchvision": "0.29",
+    "numpy": "2.5",
+    "mmengine": "0.10",
+    "mmcv-lite": "2.1",
+    "mmdet": "3.3",
+    "mmsegmentation": "1.2",
+    "timm": "1.0",
+    "pycocotools": "2.0",
+    "faster-coco-eval": "1.8",
+    "opencv-python": "5.0",
+    "setuptools": "84.2",
+    "onnx": "1.23",
+    "onnxruntime": "1.32",
+    "onnxscript": "0.7",
 }
 _CURE = "pip install, of hordet's wheel or in its checkout (-e .), installs what is missing"
 
@@ -110,6 +132,21 @@ def _devices() -> str:
     return ", ".join([*(f"cuda:{i} ({name})" for i, name in enumerate(names)), cpu])
 
 
+def find_untested() -> list[str]:
+    """Return a line for each installed version that is newer than the newest tested one."""
+    from packaging.version import Version  # not needed to describe a broken environment
+
+    lines = []
+    for name, tested in TESTED.items():
+        try:
+            got = platform.python_version() if name == "python" else distribution(name).version
+        except PackageNotFoundError:  # an extra, or a fork stands in its place
+            continue
+        if Version(got).release[:2] > Version(tested).release:
+            lines.append(f"{name} {got}; the newest tested is {tested}")
+    return lines
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what the subcommand takes."""
     add = parser.add_argument
@@ -117,11 +154,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dry-run", action="store_true", help="with --gpu: the same on a CPU, at small sizes")
     add("--parts", nargs="+", default=[], metavar="PART", help="with --gpu: these parts alone")
     add("--json", type=Path, metavar="FILE", help="with --gpu: write exact numbers here")
+    add("--latest", action="store_true", help="also say what is newer than the tested versions")
 
 
-def run(arguments: argparse.Namespace | None) -> int:
-    """Print the description, or the check of the GPU; return 1 if something is amiss."""
-    if arguments is not None and arguments.gpu:
+def run(arguments: argparse.Namespace) -> int:
+    """Print the description, or the check of the GPU; return 1 if something is amiss.
+
+    With --latest also if something is newer than tested.
+    """
+    if arguments.gpu:
         return _check_gpu(arguments)
     lines, faults = describe()
     print("\n".join(lines))
@@ -129,7 +170,12 @@ def run(arguments: argparse.Namespace | None) -> int:
         print(f"WILL NOT WORK: {fault}")
     if not faults:
         print("everything is in place")
-    return 1 if faults else 0
+    untested = find_untested() if arguments.latest else []
+    for line in untested:
+        print(f"NOT TESTED: {line}")
+    if arguments.latest and not untested:
+        print("nothing is newer than the tested versions")
+    return 1 if faults or untested else 0
 
 
 def _check_gpu(arguments: argparse.Namespace) -> int:

@@ -1,8 +1,10 @@
-"""Export a model to ONNX or torch.export, and compare the file with the model.
+"""Export a model to ONNX, OpenVINO or torch.export, and compare the file with the model.
 
 hordet export CONFIG.py CHECKPOINT.pth model.onnx
 hordet export CONFIG.py CHECKPOINT.pth model.onnx --int8 32
+hordet export CONFIG.py CHECKPOINT.pth --to openvino          # model.xml, model.bin
 hordet export CONFIG.py CHECKPOINT.pth features.pt2 --part features
+hordet export CONFIG.py CHECKPOINT.pth model.onnx --example   # also example.py, without torch
 hordet test CONFIG.py model.onnx                  # what the file reaches on the test data
 
 A file that differs from the model by more than --limit is not kept.
@@ -16,6 +18,7 @@ from hordet.cli.arguments import add_run, read_run_config
 from hordet.errors import ExportError
 
 ONNX = ("onnx", "onnxscript", "onnxruntime")
+NEEDED = {".onnx": ONNX, ".xml": (*ONNX, "openvino")}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +26,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run(parser)
     add = parser.add_argument
     add("checkpoint", help="weights (.pth or .safetensors; or hordet://NAME); no code in it is run")
-    add("output", type=Path, help="file to write: .onnx, or .pt2 for torch.export")
+    add(
+        "output",
+        type=Path,
+        nargs="?",
+        help="file to write: .onnx, .xml for OpenVINO, or .pt2 for torch.export",
+    )
+    add(
+        "--to",
+        choices=["onnx", "openvino", "torch-export"],
+        help="what to write (default: as the file ends; the file is then model.onnx, model.xml or "
+        "model.pt2)",
+    )
     add(
         "--part",
         choices=["whole", "features"],
@@ -48,6 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--image", help="file to compare on (default: the first image of the test data)")
     add("--limit", type=float, default=1e-4, help="largest difference to accept (default: 1e-4)")
     add(
+        "--example",
+        nargs="?",
+        const=Path("example.py"),
+        type=Path,
+        metavar="FILE.py",
+        help="also write a script that uses the file with numpy, OpenCV and its runtime alone "
+        "(default: example.py)",
+    )
+    add(
         "--int8",
         type=int,
         metavar="N",
@@ -57,10 +80,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export, and print the differences."""
-    require_packages(arguments.output)
+    output = _choose_output(arguments.output, arguments.to)
+    require_packages(output)
     cfg = read_run_config(arguments)
     from hordet.engine import runner as run
     from hordet.export import exporter
+    from hordet.export.write_example import check_example, write_example
 
     model = run.load_model(cfg, arguments.checkpoint)
     settings = exporter.ExportSettings(
@@ -72,29 +97,52 @@ def run(arguments: argparse.Namespace) -> int:
         image=arguments.image,
         limit=arguments.limit,
     )
-    for row in exporter.export_model(model, cfg, arguments.output, settings):
+    if arguments.example:
+        check_example(cfg, output, settings.part)
+    for row in exporter.export_model(model, cfg, output, settings):
         print(f"largest difference to the model at {row}")
-    print(f"{_size(arguments.output)}  ({arguments.output})")
+    print(f"{_size(output)}  ({output})")
     if arguments.int8 is not None:
-        path, count = exporter.export_int8(model, cfg, arguments.output, arguments.int8)
+        path, count = exporter.export_int8(model, cfg, output, arguments.int8)
         print(f"{_size(path)}, {count} operators in int8  ({path})")
+    if arguments.example:
+        write_example(arguments.example)
+        print(f"now: python {arguments.example} {output} IMAGE")
     return 0
 
 
 def require_packages(output: Path) -> None:
-    """Name what an ONNX export lacks, before torch is imported.
+    """Name what an export lacks, before torch is imported.
 
     Raises:
         ExportError: A package is not installed.
     """
-    lacking = [name for name in ONNX if output.suffix == ".onnx" and find_spec(name) is None]
+    needed = NEEDED.get(output.suffix, ())
+    lacking = [name for name in needed if find_spec(name) is None]
     if lacking:
         raise ExportError(
-            f"an .onnx file needs {', '.join(ONNX)}, and {', '.join(lacking)} "
+            f"an {output.suffix} file needs {', '.join(needed)}, and {', '.join(lacking)} "
             f"{'are' if len(lacking) > 1 else 'is'} not installed: pip install -e '.[export]' in "
             "the folder of hordet, or write a .pt2 file, which needs none of them"
         )
 
 
+def _choose_output(output: Path | None, to: str | None) -> Path:
+    """Return the file to write from what was given, a file or a format."""
+    suffixes = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
+    if output is None:
+        if to is None:
+            raise ExportError(
+                "no file to write was given: name one, such as model.onnx, or give --to with one "
+                f"of {', '.join(suffixes)}"
+            )
+        return Path("model" + suffixes[to])
+    if to is not None and output.suffix != suffixes[to]:
+        raise ExportError(f"--to {to} writes files that end in {suffixes[to]}, and got {output}")
+    return output
+
+
 def _size(path: Path) -> str:
-    return f"{path.stat().st_size / 2**20:.1f} MiB"
+    """Return the size of a file and, of OpenVINO's, of the weights beside it."""
+    parts = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    return f"{sum(part.stat().st_size for part in parts) / 2**20:.1f} MiB"

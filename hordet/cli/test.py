@@ -17,8 +17,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "checkpoint",
-        help="weights (.pth or .safetensors; or hordet://NAME), no code in them is run; or .onnx "
-        "of hordet export",
+        help="weights (.pth or .safetensors; or hordet://NAME), no code in them is run; or a file "
+        "of hordet export (.onnx, .xml)",
     )
     views = parser.add_mutually_exclusive_group()
     views.add_argument(
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hordet.evaluation.headline import describe_metrics
 
     cfg = read_run_config(arguments)
-    exported = Path(arguments.checkpoint).suffix == ".onnx"
+    exported = Path(arguments.checkpoint).suffix in (".onnx", ".xml")
     with explain_lost_processes():
         runner = build_test_runner(
             cfg,

@@ -6,8 +6,13 @@ hordet train CONFIG.py --tiny          # does it run at all? seconds, no data ne
 """
 
 import argparse
+import atexit
+import os
+import signal
+from types import FrameType
 
 from hordet.cli.arguments import add_run, add_verbose, read_run_config
+from hordet.errors import RESUME_ME
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train, and print the last validation's metrics."""
+    listen_between_steps()
     from mmengine.dist import is_main_process
 
     from hordet.engine.hooks.resume import find_end
@@ -75,3 +81,26 @@ def run(arguments: argparse.Namespace) -> int:
         if end := find_end(runner):
             print(end)
     return 0
+
+
+def listen_between_steps() -> None:
+    """Answer a scheduler's SIGUSR1 that comes before the first step or after the last.
+
+    Python would end by the signal, and a batch file could not tell that from a fault. While the
+    loop runs, `hordet.engine.hooks.interrupt` has the signal. A process that leaves ignores it:
+    its work is done, and Python forgets its handlers before it has ended.
+    """
+    # Windows has no SIGUSR1, and whoever ignores it (`trap '' USR1`) means so.
+    if hasattr(signal, "SIGUSR1") and signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+        signal.signal(signal.SIGUSR1, _end_between_steps)
+        atexit.register(signal.signal, signal.SIGUSR1, signal.SIG_IGN)
+
+
+def _end_between_steps(number: int, frame: FrameType | None) -> None:
+    """End at once; the next start begins anew or finds all done."""
+    os.write(
+        2,
+        b"asked to stop by SIGUSR1 while no step is running; the same command with --resume goes "
+        b"on (exit code 75)\n",
+    )
+    os._exit(RESUME_ME)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,8 +26,8 @@ def connect_processes(cfg: Config) -> None:
         cfg: The config, with its `launcher`.
 
     Raises:
-        UserError: torchrun did not start this process, or is to restart failed processes on
-            several machines, which would not work; or the launcher needs GPUs that are not there.
+        UserError: The launcher did not start this process; torchrun is to restart failed processes
+            on several machines, which would not work; or MPI's processes have no GPUs.
     """
     if cfg.get("launcher", "none") == "none" or is_distributed():
         return
@@ -36,11 +37,13 @@ def connect_processes(cfg: Config) -> None:
             "them by `torchrun --nproc-per-node 2 -m hordet train CONFIG`, or leave --launcher out"
         )
     gpus = torch.cuda.is_available()
-    if not gpus and cfg.launcher != "pytorch":
+    if not gpus and cfg.launcher == "mpi":
         raise UserError(
-            f"--launcher {cfg.launcher} gives each process a GPU, and this machine has none. Start "
-            "processes on CPUs by torchrun, which needs no --launcher"
+            "--launcher mpi gives each process a GPU, and this machine has none. Start processes "
+            "on CPUs by torchrun, which needs no --launcher, or by srun with --launcher slurm"
         )
+    if cfg.launcher == "slurm":
+        _read_slurm()
     env = cfg.get("env_cfg") or {}
     set_multi_processing(**env.get("mp_cfg", {}), distributed=True)
     options = {**env.get("dist_cfg", {}), **_make_store_of_start()}
@@ -48,6 +51,31 @@ def connect_processes(cfg: Config) -> None:
         init_dist(cfg.launcher, **options)
     else:  # mmengine would choose a CUDA device first
         torch.distributed.init_process_group(**options)
+
+
+def _read_slurm() -> None:
+    """Set the variables by which torch connects processes, from those that srun gives each process.
+
+    Each job has a port of its own, so that jobs on one machine do not meet; a MASTER_PORT or
+    MASTER_ADDR that is set stays.
+    """
+    environ = os.environ
+    names = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_NODELIST", "SLURM_JOB_ID")
+    if missing := [name for name in names if name not in environ]:
+        raise UserError(
+            f"--launcher slurm is for processes that srun starts, and {', '.join(missing)} is not "
+            "set. Start them by `srun -n 2 hordet train CONFIG --launcher slurm`, or leave "
+            "--launcher out"
+        )
+    rank, local_rank, count, nodes, job = (environ[name] for name in names)
+    environ.update(RANK=rank, LOCAL_RANK=local_rank, WORLD_SIZE=count)
+    if "MASTER_ADDR" not in environ:
+        hosts = subprocess.run(
+            ["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True
+        )
+        environ["MASTER_ADDR"] = hosts.stdout.split()[0]
+    # Below the ports that Linux gives to outgoing connections.
+    environ.setdefault("MASTER_PORT", str(15000 + int(job) % 15000))
 
 
 def _make_store_of_start() -> dict[str, Any]:

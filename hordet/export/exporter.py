@@ -1,6 +1,7 @@
 """Export of a model to a file whose outputs were compared with the model's."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +13,10 @@ from hordet.errors import ExportError
 from hordet.export.compare import Comparison, Outputs, compare_with_model
 from hordet.export.graphs import Part, build_graph, find_smallest_sides, make_exportable
 from hordet.export.images import prepare_images, read_image, resize_image
+from hordet.export.metadata import make_metadata
 from hordet.export.model_graph import ModelGraph
-from hordet.export.program import SUFFIXES, trace_graph, write_program
-from hordet.export.runtime import OnnxFile
+from hordet.export.program import FORMATS, trace_graph, write_program
+from hordet.export.runtime import OnnxFile, open_exported
 from hordet.ops.files import replace_whole
 
 # An export of free size is also compared on images of these sizes, relative to the example's.
@@ -52,7 +54,8 @@ def export_model(
     Args:
         model: From `hordet.engine.runner.load_model`.
         cfg: Its config.
-        path: An `.onnx` or `.pt2` file; it is replaced only after the comparison passed.
+        path: An `.onnx`, `.xml` (OpenVINO) or `.pt2` (torch.export) file; it is replaced only after
+            the comparison passed.
         settings: What to export, and how.
 
     Returns:
@@ -61,12 +64,15 @@ def export_model(
     Raises:
         ExportError: The model cannot be exported, or the export differs by more than the limit.
     """
-    if path.suffix not in SUFFIXES:
-        raise ExportError(f"got {path}; allowed are files that end in {' or '.join(SUFFIXES)}")
+    if path.suffix not in FORMATS:
+        raise ExportError(f"got {path}; allowed are files that end in {' or '.join(FORMATS)}")
     graph = build_graph(model, settings.part, settings.labels)
     ready = make_exportable(graph, settings.transform, settings.dynamic)
     images = _prepare_comparison_images(graph, cfg, settings)
-    with replace_whole(path) as unchecked:
+    with ExitStack() as stack:
+        if path.suffix == ".xml":  # OpenVINO finds the weights by the name of the file
+            stack.enter_context(replace_whole(path.with_suffix(".bin")))
+        unchecked = stack.enter_context(replace_whole(path))
         program = trace_graph(ready, images[0], settings.dynamic)
         write_program(program, unchecked, make_metadata(graph, cfg))
         rows = compare_with_model(_open_export(unchecked), graph, images)
@@ -108,23 +114,6 @@ def export_int8(model: nn.Module, cfg: Any, path: Path, count: int) -> tuple[Pat
     return target, quantize(path, target, inputs)
 
 
-def make_metadata(graph: ModelGraph, cfg: Any) -> dict[str, Any]:
-    """Return the metadata of an ONNX file; see `hordet.export.runtime.OnnxFile`."""
-    model = graph.model
-    head = model.roi_head.bbox_head if graph.kind == "detections" else model
-    preprocessing = {"mean", "std", "bgr_to_rgb", "rgb_to_bgr", "pad_size_divisor"}
-    return {
-        "kind": graph.kind,
-        "num_classes": getattr(head, "num_classes", None),
-        "classes": list(model.dataset_meta.get("classes", ())),
-        "preprocessing": {
-            key: value
-            for key, value in (cfg.model.get("data_preprocessor") or {}).items()
-            if key in preprocessing
-        },
-    }
-
-
 def _prepare_comparison_images(
     graph: ModelGraph, cfg: Any, settings: ExportSettings
 ) -> list[Tensor]:
@@ -145,6 +134,6 @@ def _prepare_comparison_images(
 
 def _open_export(path: Path) -> Callable[..., Outputs]:
     """Open a file that was just written, as a function of its inputs."""
-    if path.suffix == ".onnx":
-        return OnnxFile(path)
-    return torch.export.load(path).module()
+    if path.suffix == ".pt2":
+        return torch.export.load(path).module()
+    return open_exported(path)

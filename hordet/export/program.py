@@ -1,6 +1,7 @@
-"""Writes a graph to a file: by torch.export, then as ONNX or torch's own archive."""
+"""Writes a graph to a file: by torch.export, then as ONNX, OpenVINO's or torch's own archive."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,13 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from hordet.errors import ExportError
+from hordet.export.exported_file import METADATA
 from hordet.export.graphs import describe_dynamic_shapes, make_inputs
 from hordet.export.model_graph import ModelGraph
+from hordet.export.openvino_file import write_openvino
 
-# The key of an ONNX file's metadata under which hordet keeps its own, as JSON.
-METADATA = "hordet"
-SUFFIXES = (".onnx", ".pt2")
+# What each ending stands for.
+FORMATS = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch-export"}
 
 
 def trace_graph(graph: ModelGraph, image: Tensor, dynamic: bool) -> ExportedProgram:
@@ -51,21 +53,31 @@ def trace_graph(graph: ModelGraph, image: Tensor, dynamic: bool) -> ExportedProg
 
 
 def write_program(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
-    """Write a program as `.onnx` or as `.pt2`.
+    """Write a program as `.onnx`, as `.xml` (OpenVINO) or as `.pt2` (torch.export).
 
-    The weights are inside the file; those of an ONNX file beyond 2 GB lie beside it.
+    The weights are inside the file; those of an ONNX file beyond 2 GB, and all of OpenVINO's, lie
+    beside it.
 
     Args:
         program: From `trace_graph`.
         path: The file; its suffix decides the format.
-        metadata: Written into an ONNX file, as JSON under the key `METADATA`.
+        metadata: Written into the file, as JSON under the key `METADATA`.
 
     Raises:
-        ExportError: An operator cannot be written as ONNX; the message names it.
+        ExportError: An operator cannot be written; the message names it.
     """
     if path.suffix == ".pt2":
-        torch.export.save(program, path)
-        return
+        torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
+    elif path.suffix == ".onnx":
+        _write_onnx(program, path, metadata)
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            source = Path(scratch) / "model.onnx"
+            _write_onnx(program, source, metadata)
+            write_openvino(source, path, metadata)
+
+
+def _write_onnx(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
     try:
         onnx_program = torch.onnx.export(
             program,

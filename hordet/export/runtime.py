@@ -1,6 +1,5 @@
-"""Runs an exported file in ONNX Runtime, alone or in place of a model's network."""
+"""Runs an exported file in its runtime, alone or in place of a model's network."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,90 +10,54 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import scale_boxes
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.structures import InstanceData
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hordet.errors import ExportError
-from hordet.export.program import METADATA
+from hordet.export.exported_file import METADATA, ExportedFile
+from hordet.export.openvino_file import OpenVinoFile
 
 
-class OnnxFile:
-    """An ONNX file that hordet wrote, run by ONNX Runtime on the CPU.
+class OnnxFile(ExportedFile):
+    """An ONNX file that hordet wrote, run by ONNX Runtime; see `ExportedFile`."""
 
-    Args:
-        path: The file.
-
-    Attributes:
-        outputs: Names of the outputs.
-        metadata: What hordet wrote into the file: 'kind' ('detections', 'segmentation' or
-            'features'), 'num_classes', 'classes' by name, and 'preprocessing', the settings of the
-            data preprocessor ('mean', 'std', 'bgr_to_rgb', 'pad_size_divisor').
-
-    Raises:
-        ExportError: ONNX Runtime is not installed, or the file is missing, damaged or was not
-            written by hordet.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        """Open the file."""
+    def _import_runtime(self) -> None:
         try:
             import onnxruntime
         except ImportError as error:
             raise ExportError(
                 "ONNX files need ONNX Runtime: pip install -e '.[export]' in the folder of hordet"
             ) from error
-        if not Path(path).is_file():
-            raise ExportError(f"no file at {path}")
-        options = onnxruntime.SessionOptions()
+        self._onnxruntime = onnxruntime
+        self.runtime = f"ONNX Runtime {onnxruntime.__version__}"
+
+    def _open(self, path: Path) -> str | None:
+        options = self._onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         # On a busy machine, threads that wait by spinning slow each other down by seconds.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # its exceptions have no common class
-            raise ExportError(
-                f"ONNX Runtime {onnxruntime.__version__} cannot open {path}: "
-                f"{' '.join(str(error).split())[:400]}. Export it again, or install a newer one"
-            ) from error
-        text = self._session.get_modelmeta().custom_metadata_map.get(METADATA)
-        if text is None:
-            raise ExportError(
-                f"{path} is an ONNX file, but `hordet export` did not write it, so its inputs and "
-                "outputs are unknown: export the model by `hordet export`"
-            )
-        self.path = str(path)
-        self.metadata: dict[str, Any] = json.loads(text)
-        self._inputs = [item.name for item in self._session.get_inputs()]
+        self._session = self._onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        self.inputs = [item.name for item in self._session.get_inputs()]
         self.outputs = [item.name for item in self._session.get_outputs()]
+        return self._session.get_modelmeta().custom_metadata_map.get(METADATA)
 
-    def __call__(self, *inputs: Tensor) -> dict[str, Tensor]:
-        """Run the graph.
+    def _run(self, arrays: list[NDArray]) -> list[NDArray]:
+        return self._session.run(self.outputs, dict(zip(self.inputs, arrays, strict=True)))
 
-        Args:
-            inputs: Images (N, 3, H, W) from the data preprocessor. For detections N is 1, and a
-                second input (2,), float, is the height and width without padding.
+    def _describe_inputs(self) -> dict[str, Any]:
+        return {item.name: item.shape for item in self._session.get_inputs()}
 
-        Returns:
-            The outputs by name.
 
-        Raises:
-            ExportError: The file does not accept these inputs, such as images of another size.
-        """
-        arrays = {
-            name: value.numpy(force=True) for name, value in zip(self._inputs, inputs, strict=True)
-        }
-        try:
-            outputs = self._session.run(self.outputs, arrays)
-        except Exception as error:
-            shapes = {name: list(array.shape) for name, array in arrays.items()}
-            made = {item.name: item.shape for item in self._session.get_inputs()}
-            raise ExportError(
-                f"{self.path} does not accept inputs of {shapes}; it was made for {made}: "
-                f"{' '.join(str(error).split())[:400]}"
-            ) from error
-        return {name: torch.from_numpy(a) for name, a in zip(self.outputs, outputs, strict=True)}
+def open_exported(path: str | Path) -> ExportedFile:
+    """Open a `.onnx` or `.xml` file that hordet wrote, in its runtime.
+
+    Raises:
+        ExportError: As `ExportedFile`.
+    """
+    return OpenVinoFile(path) if Path(path).suffix == ".xml" else OnnxFile(path)
 
 
 def predict_with(model: nn.Module, path: str | Path) -> None:
@@ -108,13 +71,13 @@ def predict_with(model: nn.Module, path: str | Path) -> None:
         path: A whole export of the same config.
 
     Raises:
-        ExportError: As `OnnxFile`, or the file belongs to another kind of model or has another
-            number of classes.
+        ExportError: As `ExportedFile`, or the file belongs to another kind of model, has another
+            number of classes or takes images that are normalized otherwise.
     """
     inner: Any = model  # mmdet's and mmseg's classes have no type annotations
     while is_model_wrapper(inner) or isinstance(inner, BaseTTAModel):
         inner = inner.module
-    file = OnnxFile(path)
+    file = open_exported(path)
     detector = isinstance(inner, BaseDetector)
     kind = "detections" if detector else "segmentation"
     wanted = "boxes" if detector else "logits"
@@ -129,6 +92,7 @@ def predict_with(model: nn.Module, path: str | Path) -> None:
             f"{path} has {file.metadata['num_classes']} classes, and the config has {count}: "
             "use the config it was exported with"
         )
+    _check_normalization(inner.data_preprocessor, file)
     if detector:
         inner.predict = lambda *args, **options: _detect(inner, file, *args, **options)
         emptied: Mapping[nn.Module, tuple[str, ...]] = {
@@ -144,9 +108,24 @@ def predict_with(model: nn.Module, path: str | Path) -> None:
                 setattr(owner, name, None)
 
 
+def _check_normalization(preprocessor: Any, file: ExportedFile) -> None:
+    """Refuse a file whose model was given images of another mean or standard deviation."""
+    for name in ("mean", "std"):
+        want = file.metadata["preprocessing"].get(name)
+        got = getattr(preprocessor, name, None)
+        if want is None or got is None:
+            continue
+        if got.flatten().tolist() != torch.tensor(want, dtype=got.dtype).tolist():
+            raise ExportError(
+                f"{file.path} is for images with {name} {list(want)}, and the config has "
+                f"{[round(value, 4) for value in got.flatten().tolist()]}: use the config it was "
+                "exported with"
+            )
+
+
 def _detect(
     model: Any,
-    file: OnnxFile,
+    file: ExportedFile,
     batch_inputs: Tensor,
     batch_data_samples: list[DetDataSample],
     rescale: bool = True,

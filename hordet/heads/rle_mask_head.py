@@ -15,10 +15,7 @@ class RleMaskHead(FCNMaskHead):
 
     Predicted masks are a list of COCO run-length encodings, as mmdet's CocoMetric takes them,
     instead of a boolean (N, H, W) of the image's size: time and memory of the boxes, not of N
-    images. The same parameters, training and metrics.
-
-    Args:
-        kwargs: FCNMaskHead's options.
+    images. The same options, parameters, training and metrics.
 
     Shape:
         (N, in_channels, H, W) -> logits (N, num_classes, 2 H, 2 W).

@@ -13,7 +13,7 @@ from hordet.errors import did_you_mean
 class Node(NamedTuple):
     """One map that a neck computes.
 
-    Args:
+    Attributes:
         name: How later nodes call it; also its part of the parameters' names.
         level: The pyramid level whose size it has.
         inputs: Names of earlier nodes and of entering maps; each is resized to the level's size.

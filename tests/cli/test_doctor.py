@@ -1,10 +1,15 @@
 """`hordet doctor`, and `python -m hordet` alone, tell what is there and what is amiss."""
 
+import argparse
 import re
 import subprocess
 import sys
 
 from hordet.cli import doctor
+
+
+def run_doctor(latest=False):
+    return doctor.run(argparse.Namespace(latest=latest))
 
 
 def test_it_runs_and_all_is_well():
@@ -36,7 +41,7 @@ def test_a_package_that_breaks_at_its_import_is_a_fault(monkeypatch, tmp_path):
 
 def test_a_missing_package_is_a_fault_with_its_cure(monkeypatch, capsys):
     monkeypatch.setitem(doctor._PACKAGES, "nosuchmodule", ("nosuchdistribution",))
-    assert doctor.run(None) == 1
+    assert run_doctor() == 1
     printed = capsys.readouterr().out
     assert "nosuchmodule not installed" in printed.replace("  ", " ")
     assert "WILL NOT WORK: nosuchmodule cannot be imported" in printed
@@ -58,3 +63,28 @@ def test_broken_operators_are_a_fault(monkeypatch):
     lines, faults = doctor.describe()
     assert faults == ["broken; install mmcv"]
     assert any(line.startswith("operators") and "broken" in line for line in lines)
+
+
+def test_latest_names_what_is_newer_than_the_tested_versions(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "describe", lambda: ([], []))
+    monkeypatch.setattr(doctor, "TESTED", {"python": "3.99", "torch": "99.0", "nosuchone": "1.0"})
+    assert run_doctor(latest=True) == 0
+    assert "nothing is newer than the tested versions" in capsys.readouterr().out
+    monkeypatch.setitem(doctor.TESTED, "torch", "2.5")
+    monkeypatch.setitem(doctor.TESTED, "python", "3.9")
+    assert run_doctor(latest=True) == 1
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if line.startswith("NOT TESTED: python 3.1")]
+    assert [line for line in printed if line.startswith("NOT TESTED: torch 2.")]
+    assert run_doctor() == 0
+
+
+def test_a_patch_release_counts_as_tested(monkeypatch):
+    class Installed:
+        version = "2.15.3+cpu"
+
+    monkeypatch.setattr(doctor, "TESTED", {"torch": "2.15"})
+    monkeypatch.setattr(doctor, "distribution", lambda name: Installed)
+    assert doctor.find_untested() == []
+    Installed.version = "2.16.0"
+    assert doctor.find_untested() == ["torch 2.16.0; the newest tested is 2.15"]

@@ -63,9 +63,15 @@ def test_processes_that_do_not_know_one_another_meet_first(monkeypatch):
     )
     monkeypatch.setattr(processes, "init_dist", lambda *args, **kw: done.append((args, kw)))
     monkeypatch.setattr(data, "check_datasets", lambda cfg: done.append("checked"))
-    with pytest.raises(UserError, match="--launcher slurm gives each process a GPU"):
+    with pytest.raises(UserError, match="--launcher mpi gives each process a GPU"):
+        data.check_data(Config(dict(launcher="mpi")))
+    with pytest.raises(UserError, match="for processes that srun starts, and SLURM_PROCID, "):
         data.check_data(Config(dict(launcher="slurm")))
     done.clear()
+    own = dict(PROCID=2, LOCALID=0, NTASKS=4, NODELIST="node[7-8]", JOB_ID=15003)
+    for name, value in own.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    monkeypatch.setenv("MASTER_ADDR", "host")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     env_cfg = dict(mp_cfg=dict(mp_start_method="fork"), dist_cfg=dict(backend="nccl"))
     data.check_data(Config(dict(launcher="slurm", env_cfg=env_cfg)))

@@ -14,6 +14,33 @@ from hordet.engine import processes
 from hordet.errors import UserError
 
 
+def set_variables_of_slurm(monkeypatch, **more):
+    """Set what srun gives the third of four processes, the first on its machine."""
+    own = dict(PROCID=2, LOCALID=0, NTASKS=4, NODELIST="node[7-8]", JOB_ID=15003)
+    more |= {f"SLURM_{name}": value for name, value in own.items()}
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")  # restored afterwards
+        monkeypatch.delenv(name)
+    for name, value in more.items():
+        monkeypatch.setenv(name, str(value))
+
+
+def test_processes_of_slurm_meet_on_cpus(tmp_path, monkeypatch):
+    """By gloo, on the first machine of the job, at a port of the job's own."""
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostnames node[7-8]" ] && echo node7 node8\n')
+    scontrol.chmod(0o755)
+    set_variables_of_slurm(monkeypatch, PATH=f"{tmp_path}:/usr/bin:/bin")
+    connected = []
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda **kw: connected.append(kw))
+    monkeypatch.setattr(processes, "set_multi_processing", lambda **settings: None)
+    cfg = Config(dict(launcher="slurm", env_cfg=dict(dist_cfg=dict(backend="gloo"))))
+    processes.connect_processes(cfg)
+    assert connected == [dict(backend="gloo")]
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    assert [os.environ[name] for name in names] == ["2", "0", "4", "node7", "15003"]
+
+
 def meet_and_die(rank, number, port, folder):
     """Meet the other process of a start of torchrun, write down whom, and end without a goodbye."""
     address = dict(MASTER_ADDR="127.0.0.1", MASTER_PORT=port, RANK=rank, WORLD_SIZE=2)

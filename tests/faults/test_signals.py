@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,39 @@ def test_a_signal_to_the_group_ends_like_one_to_the_parent(start, tmp_path, name
         done = load_checkpoint(newest)["meta"]["iter"]
         assert done >= last + 2 and newest.with_name(f"{newest.name}.sha256").is_file()
         last = done
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc")
+def test_a_signal_before_the_first_step_can_be_told_from_a_fault(start, tmp_path):
+    process, until = start(), time.monotonic() + LIMIT
+    caught = 0
+    while not caught & 1 << signal.SIGUSR1 - 1:  # not yet listened for; Python itself starts
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        caught = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)
+        assert time.monotonic() < until
+    os.killpg(process.pid, signal.SIGUSR1)
+    text, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 75, text[-3000:]
+    assert "asked to stop by SIGUSR1 while no step is running" in text
+    assert not (tmp_path / "work").exists()
+
+
+def test_a_signal_while_python_leaves_changes_nothing():
+    code = """
+import os, signal, sys
+from hordet.cli.train import listen_between_steps
+
+class Last:
+    def __del__(self, kill=os.kill, pid=os.getpid(), number=signal.SIGUSR1):
+        kill(pid, number)
+
+if sys.argv[1:] == ["listens"]:
+    listen_between_steps()
+sys.kept_to_the_end = Last()
+"""
+    for words, code_wanted in ((["listens"], 0), ([], -signal.SIGUSR1)):
+        process = subprocess.run([sys.executable, "-c", code, *words])
+        assert process.returncode == code_wanted
 
 
 def test_the_second_run_on_a_work_folder_is_refused(start, tmp_path):

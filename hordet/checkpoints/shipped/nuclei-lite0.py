@@ -76,6 +76,7 @@ model = dict(
         num_outs=5,
         order=2,
         out_channels=64,
+        skip=False,
         spatial="dw7x7",
         type="hordet.HorFPN",
     ),

@@ -1,0 +1,265 @@
+"""Find objects or classes in images with an exported model: numpy, OpenCV and a runtime alone.
+
+    python example.py model.onnx IMAGE [IMAGE ...] --out FOLDER
+
+The model is a file of `hordet export`: `.onnx` runs in ONNX Runtime, `.xml` in OpenVINO. For each
+image NAME the folder gets NAME.png, the image with what was found drawn into it, and NAME.npz:
+boxes (N, 4) as left, top, right, bottom in pixels of the image, scores (N,), labels (N,) and masks
+(N, H, W) of a detector; labels (H, W) of a segmentor.
+
+Neither hordet nor PyTorch is needed: all that the steps here read is in the model's file.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+Array = np.ndarray
+
+
+class Model:
+    """An exported model and what its file says of it."""
+
+    def __init__(self, path: str) -> None:
+        """Open the file in its runtime."""
+        if not Path(path).is_file():
+            raise SystemExit(f"error: no file at {path}")
+        text = self._open_openvino(path) if path.endswith(".xml") else self._open_onnx(path)
+        if not text:
+            raise SystemExit(f"error: {path} was not written by `hordet export`")
+        self.metadata = json.loads(text)
+        if self.metadata.get("kind") not in ("detections", "segmentation"):
+            raise SystemExit(f"error: {path} is no whole model: export it without --part")
+        if self.metadata.get("size_rule") is None:
+            raise SystemExit(f"error: {path} does not say how images are resized: export it again")
+
+    def _open_onnx(self, path: str) -> str | None:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        inputs = [item.name for item in session.get_inputs()]
+        names = [item.name for item in session.get_outputs()]
+
+        def run(*arrays: Array) -> dict[str, Array]:
+            found = session.run(names, dict(zip(inputs, arrays, strict=True)))
+            return dict(zip(names, found, strict=True))
+
+        self.run, self.outputs = run, names
+        return session.get_modelmeta().custom_metadata_map.get("hordet")
+
+    def _open_openvino(self, path: str) -> str | None:
+        import openvino
+
+        model = openvino.Core().read_model(path)
+        # On CPUs that have bfloat16, OpenVINO would otherwise compute in it.
+        compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        names = [item.any_name for item in model.outputs]
+
+        def run(*arrays: Array) -> dict[str, Array]:
+            found = compiled(list(arrays))
+            return {name: found[i] for i, name in enumerate(names)}
+
+        self.run, self.outputs = run, names
+        return str(model.get_rt_info(["hordet"]).value) if model.has_rt_info(["hordet"]) else None
+
+    def predict(self, image: Array) -> dict[str, Array]:
+        """Find what is in an image (H, W, 3), blue, green, red, uint8; see the top of this file."""
+        resized = resize(image, self.metadata["size_rule"])
+        tensor = prepare(resized, self.metadata["preprocessing"])
+        if self.metadata["kind"] == "segmentation":
+            return {"labels": self._classify(tensor, resized.shape[:2], image.shape[:2])}
+        found = self.run(tensor, np.array(resized.shape[:2], np.float32))
+        scale = [resized.shape[1] / image.shape[1], resized.shape[0] / image.shape[0]]
+        boxes = found["boxes"] / np.array(scale * 2, np.float32)
+        result = {"boxes": boxes, "scores": found["scores"], "labels": found["labels"]}
+        if "mask_logits" in found:
+            probabilities = 1 / (1 + np.exp(-found["mask_logits"]))
+            threshold = self.metadata["prediction"]["mask_threshold"]
+            masks = [
+                paste(p, box, image.shape[:2]) >= threshold
+                for p, box in zip(probabilities, boxes, strict=True)
+            ]
+            result["masks"] = np.array(masks, bool).reshape(-1, *image.shape[:2])
+        return result
+
+    def _classify(self, tensor: Array, size: tuple, image_size: tuple) -> Array:
+        """Return the class of each pixel of the image, int64 (H, W)."""
+        how = self.metadata["prediction"]
+        if how["mode"] == "slide" and "logits" in self.outputs:
+            logits = slide(self.run, tensor, how["crop_size"], how["stride"])
+        else:
+            found = self.run(tensor)
+            if "labels" in found:  # exported with --labels
+                labels = found["labels"][0, : size[0], : size[1]].astype(np.float32)
+                nearest = cv2.resize(labels, image_size[::-1], interpolation=cv2.INTER_NEAREST)
+                return nearest.astype(np.int64)
+            logits = found["logits"]
+        maps = [
+            enlarge(each[: size[0], : size[1]], image_size, how["align_corners"])
+            for each in logits[0]
+        ]
+        if len(maps) == 1:
+            return (1 / (1 + np.exp(-maps[0])) > how["threshold"]).astype(np.int64)
+        return np.argmax(maps, axis=0)
+
+
+def resize(image: Array, rule: dict[str, Any]) -> Array:
+    """Resize an image (H, W, 3) as the model's test pipeline does."""
+    if not rule:
+        return image
+    height, width = image.shape[:2]
+    wide, high = rule["scale"]
+    if rule["keep_ratio"]:
+        longest, shortest = max(wide, high), min(wide, high)
+        factor = min(longest / max(height, width), shortest / min(height, width))
+        wide, high = int(width * factor + 0.5), int(height * factor + 0.5)
+    return cv2.resize(image, (wide, high), interpolation=cv2.INTER_LINEAR)
+
+
+def prepare(image: Array, settings: dict[str, Any]) -> Array:
+    """Return the network's input (1, 3, H, W) of an image (h, w, 3): normalized and padded."""
+    if settings.get("bgr_to_rgb") or settings.get("rgb_to_bgr"):
+        image = image[..., ::-1]
+    tensor = image.astype(np.float32).transpose(2, 0, 1)
+    if settings.get("mean") is not None:
+        mean, std = (np.array(settings[k], np.float32)[:, None, None] for k in ("mean", "std"))
+        tensor = (tensor - mean) / std
+    height, width = tensor.shape[1:]
+    test = settings.get("test_cfg") or {}
+    divisor = settings.get("pad_size_divisor") or test.get("size_divisor") or 1
+    high, wide = (-(-side // divisor) * divisor for side in (height, width))
+    if test.get("size"):
+        wanted = test["size"]
+        high, wide = (max(a, b) for a, b in zip((height, width), wanted, strict=True))
+    value = settings.get("pad_value", settings.get("pad_val", 0))
+    margins = ((0, 0), (0, high - height), (0, wide - width))
+    return np.pad(tensor, margins, constant_values=value)[None]
+
+
+def slide(run: Any, tensor: Array, crop: list[int], stride: list[int]) -> Array:
+    """Return the mean logits (1, C, H, W) of overlapping windows."""
+    total: Any = 0
+    count = np.zeros(tensor.shape[2:], np.float32)
+    tops, lefts = (
+        [
+            max(min(i * step, side - length), 0)
+            for i in range(max(-(-(side - length) // step), 0) + 1)
+        ]
+        for side, length, step in zip(tensor.shape[2:], crop, stride, strict=True)
+    )
+    for top in tops:
+        for left in lefts:
+            rows, columns = slice(top, top + crop[0]), slice(left, left + crop[1])
+            logits = run(np.ascontiguousarray(tensor[:, :, rows, columns]))["logits"]
+            if np.isscalar(total):
+                total = np.zeros((1, logits.shape[1], *tensor.shape[2:]), np.float32)
+            total[:, :, rows, columns] += logits
+            count[rows, columns] += 1
+    return total / count
+
+
+def place_windows(side: int, length: int, step: int) -> list[int]:
+    """Return where windows begin along a side; the last ones end where the side does."""
+    count = max(-(-(side - length) // step), 0) + 1
+    return [max(min(i * step, side - length), 0) for i in range(count)]
+
+
+def enlarge(each: Array, size: tuple, align_corners: bool) -> Array:
+    """Resize a map (h, w) bilinearly to the size (H, W)."""
+    if not align_corners:
+        return cv2.resize(each, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    rows, columns = (
+        np.linspace(0, old - 1, new).astype(np.float32)
+        for old, new in zip(each.shape, size, strict=True)
+    )
+    return cv2.remap(each, *np.meshgrid(columns, rows), cv2.INTER_LINEAR)
+
+
+def paste(mask: Array, box: Array, size: tuple) -> Array:
+    """Paste a mask (h, w) of probabilities into its box of an image (H, W), bilinearly."""
+    left, top, right, bottom = (float(side) for side in box)
+    whole = np.zeros(size, np.float32)
+    x0, x1 = max(int(np.floor(left)) - 1, 0), min(int(np.ceil(right)) + 1, size[1])
+    y0, y1 = max(int(np.floor(top)) - 1, 0), min(int(np.ceil(bottom)) + 1, size[0])
+    if x1 <= x0 or y1 <= y0 or right <= left or bottom <= top:
+        return whole
+    x = (np.arange(x0, x1) + 0.5 - left) / (right - left) * mask.shape[1] - 0.5
+    y = (np.arange(y0, y1) + 0.5 - top) / (bottom - top) * mask.shape[0] - 0.5
+    whole[y0:y1, x0:x1] = weigh(y, mask.shape[0]) @ mask @ weigh(x, mask.shape[1]).T
+    return whole
+
+
+def weigh(places: Array, length: int) -> Array:
+    """Return the weights (N, length) of bilinear interpolation at N places; zero lies beyond."""
+    distance = np.abs(places[:, None] - np.arange(length)[None])
+    return np.maximum(1 - distance, 0).astype(np.float32)
+
+
+def choose_color(index: int, palette: list) -> tuple[int, int, int]:
+    """Return a class's color, blue, green, red."""
+    if index < len(palette):
+        red, green, blue = palette[index]
+        return blue, green, red
+    hue = np.array([[[index * 47 % 180, 200, 230]]], np.uint8)
+    blue, green, red = cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0].tolist()
+    return blue, green, red
+
+
+def draw(image: Array, found: dict[str, Array], metadata: dict[str, Any], score: float) -> Array:
+    """Return the image with objects of at least this score, or all classes, drawn into it."""
+    classes, palette = metadata["classes"], metadata["palette"]
+    drawn = image.copy()
+    if metadata["kind"] == "segmentation":
+        for label in np.unique(found["labels"]):
+            drawn[found["labels"] == label] = choose_color(int(label), palette)
+        return cv2.addWeighted(image, 0.5, drawn, 0.5, 0)
+    for i in np.nonzero(found["scores"] >= score)[0]:
+        label = int(found["labels"][i])
+        color = choose_color(label, palette)
+        left, top, right, bottom = (int(round(float(side))) for side in found["boxes"][i])
+        if "masks" in found:
+            mask = found["masks"][i]
+            drawn[mask] = (drawn[mask] * 0.5 + np.array(color) * 0.5).astype(np.uint8)
+        cv2.rectangle(drawn, (left, top), (right, bottom), color, 1)
+        name = classes[label] if label < len(classes) else str(label)
+        text = f"{name} {found['scores'][i]:.2f}"
+        cv2.putText(drawn, text, (left, top - 2), cv2.FONT_HERSHEY_SIMPLEX, 0.4, color, 1)
+    return drawn
+
+
+def main() -> int:
+    """Predict the images; one that cannot be read is named, and the others are predicted."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("model", help="file of `hordet export`: .onnx or .xml")
+    parser.add_argument("images", nargs="+", metavar="IMAGE")
+    parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="FOLDER")
+    parser.add_argument("--score-threshold", type=float, default=0.3, help="of what is drawn")
+    arguments = parser.parse_args()
+    model = Model(arguments.model)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    faults = 0
+    for path in arguments.images:
+        image = cv2.imread(path) if Path(path).is_file() else None
+        if image is None:
+            print(f"error: {path} is missing or not an image", file=sys.stderr)
+            faults += 1
+            continue
+        found = model.predict(image)
+        target = arguments.out / Path(path).stem
+        np.savez_compressed(f"{target}.npz", **found)  # type: ignore[arg-type]
+        cv2.imwrite(f"{target}.png", draw(image, found, model.metadata, arguments.score_threshold))
+        if "scores" in found:
+            count = int((found["scores"] >= arguments.score_threshold).sum())
+            print(f"{path}: {count} objects  ({target}.png)")
+        else:
+            print(f"{path}: {len(np.unique(found['labels']))} classes  ({target}.png)")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

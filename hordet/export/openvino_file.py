@@ -1,0 +1,75 @@
+"""OpenVINO's files: made from ONNX, and run on the CPU."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from hordet.errors import ExportError
+from hordet.export.exported_file import METADATA, ExportedFile, describe_runtime_error
+
+
+def _import_openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise ExportError(
+            "OpenVINO's files need OpenVINO: pip install -e '.[openvino]' in the folder of hordet"
+        ) from error
+    return openvino
+
+
+def _name(openvino: Any) -> str:
+    """Return the runtime's name with its version, without the number of the build."""
+    return f"OpenVINO {openvino.__version__.partition('-')[0]}"
+
+
+def write_openvino(source: Path, path: Path, metadata: dict[str, Any]) -> None:
+    """Write an ONNX file as OpenVINO's, in float32.
+
+    Args:
+        source: The ONNX file.
+        path: The `.xml` file; the weights lie beside it in a `.bin` file of the same name.
+        metadata: Written into the file, as JSON under `METADATA` of its run-time information.
+
+    Raises:
+        ExportError: OpenVINO is not installed, or lacks an operator.
+    """
+    openvino = _import_openvino()
+    try:
+        model = openvino.Core().read_model(source)
+    except Exception as error:  # its exceptions have no common class
+        raise ExportError(
+            f"{_name(openvino)} cannot convert this model: {describe_runtime_error(error)}"
+        ) from error
+    model.set_rt_info(json.dumps(metadata), [METADATA])
+    openvino.save_model(model, path, compress_to_fp16=False)
+
+
+class OpenVinoFile(ExportedFile):
+    """An OpenVINO file (`.xml`, with its `.bin` beside it) that hordet wrote, run by OpenVINO."""
+
+    def _import_runtime(self) -> None:
+        self._openvino = _import_openvino()
+        self.runtime = _name(self._openvino)
+
+    def _open(self, path: Path) -> str | None:
+        model = self._openvino.Core().read_model(path)
+        # On CPUs that have bfloat16, OpenVINO would otherwise compute in it.
+        options = {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
+        }
+        self._compiled = self._openvino.compile_model(model, "CPU", options)
+        self.inputs = [item.any_name for item in model.inputs]
+        self.outputs = [item.any_name for item in model.outputs]
+        return str(model.get_rt_info([METADATA]).value) if model.has_rt_info([METADATA]) else None
+
+    def _run(self, arrays: list[NDArray]) -> list[NDArray]:
+        found = self._compiled(arrays)
+        return [found[i].copy() for i in range(len(self.outputs))]
+
+    def _describe_inputs(self) -> dict[str, Any]:
+        return {item.any_name: str(item.partial_shape) for item in self._compiled.inputs}

@@ -1,0 +1,43 @@
+"""The script that uses an exported file without torch and without hordet."""
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from hordet.errors import ExportError
+from hordet.export.graphs import Part
+from hordet.export.metadata import describe_size_rule
+from hordet.ops.files import replace_whole
+
+
+def check_example(cfg: Any, path: Path, part: Part) -> None:
+    """Refuse what the script does not know, before a file is exported for it.
+
+    Args:
+        cfg: The config of the model.
+        path: The exported file.
+        part: What is exported.
+
+    Raises:
+        ExportError: The script cannot use the file.
+    """
+    if path.suffix == ".pt2":
+        raise ExportError(f"got {path}; the example runs .onnx or .xml, without torch")
+    if part != "whole":
+        raise ExportError("the example needs the whole model: leave --part out")
+    if describe_size_rule(cfg) is None:
+        raise ExportError(
+            "the example knows test pipelines that load an image and resize it by Resize(scale=), "
+            "and the config's does something else: leave --example out"
+        )
+
+
+def write_example(path: Path) -> None:
+    """Write the script, `hordet/export/example.py`; it is the same for every model.
+
+    Raises:
+        FileWriteError: The folder is not writable.
+    """
+    text = (files("hordet.export") / "example.py").read_text()
+    with replace_whole(path) as unfinished:
+        unfinished.write_text(text)

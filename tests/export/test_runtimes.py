@@ -1,0 +1,299 @@
+"""OpenVINO beside the model, the script without torch, and what files and runtimes are refused."""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from export_models import detector, segmentor
+from mmengine.config import Config
+
+from hordet.cli.main import main
+from hordet.errors import ExportError
+from hordet.export import example
+from hordet.export.exported_file import FORMAT, METADATA, describe_runtime_error, read_metadata
+from hordet.export.exporter import ExportSettings, export_model
+from hordet.export.graphs import build_graph, make_exportable, make_inputs
+from hordet.export.images import read_image
+from hordet.export.metadata import describe_size_rule, make_metadata
+from hordet.export.model_graph import ModelGraph
+from hordet.export.program import trace_graph, write_program
+from hordet.export.runtime import OnnxFile, open_exported, predict_with
+from hordet.export.write_example import check_example, write_example
+from hordet.inference import Predictor
+
+onnx = pytest.importorskip("onnx", reason="the extra 'export' is not installed")
+pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
+pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
+
+CLASSES = ("one", "two", "three")
+SLIDE = dict(mode="slide", crop_size=(48, 48), stride=(32, 32))
+
+
+def with_pipeline(model, cfg, dataset, *transforms):
+    """Add to a config what an application needs: a test pipeline, and names of the classes."""
+    pipeline = [dict(type="LoadImageFromFile"), *transforms]
+    dataset = dict(type=dataset, pipeline=pipeline, metainfo=dict(classes=CLASSES))
+    cfg.test_dataloader = dict(dataset=dataset)
+    model.dataset_meta = dict(classes=CLASSES)
+    return model, cfg
+
+
+def resized_detector(mask=True):
+    """A detector that pads to a multiple of 32, after a resize to 150 x 112."""
+    model, cfg = detector(mask)
+    cfg.default_scope = "mmdet"
+    resize = dict(type="mmdet.Resize", scale=(150, 150), keep_ratio=True)
+    return with_pipeline(model, cfg, "mmdet.CocoDataset", resize, dict(type="mmdet.PackDetInputs"))
+
+
+def resized_segmentor(**test_cfg):
+    """A segmentor of images at 80 x 60."""
+    model, cfg = segmentor("dw7x7")
+    model.test_cfg = Config(dict(mode="whole") | test_cfg)
+    resize = dict(type="Resize", scale=(80, 60), keep_ratio=False)
+    return with_pipeline(
+        model, cfg, "mmseg.BaseSegDataset", resize, dict(type="mmseg.PackSegInputs")
+    )
+
+
+def run_example(folder, model, *images):
+    """Run the script where torch and hordet cannot be imported."""
+    script = folder / "example.py"
+    write_example(script)
+    blocked = ("torch", "torchvision", "hordet", "mmengine", "mmcv", "mmdet", "mmseg")
+    code = (
+        f"import runpy, sys; sys.modules.update(dict.fromkeys({blocked})); "
+        f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    )
+    command = [sys.executable, "-c", code, str(model), *images, "--out", str(folder / "out")]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def measure_overlap(first, second):
+    """Intersection over union of two bitmaps; two empty ones are equal."""
+    union = (first | second).sum()
+    return (first & second).sum() / union if union else 1.0
+
+
+def check_detections(model, cfg, file, photo, folder):
+    done = run_example(folder, file, photo)
+    assert done.returncode == 0, done.stderr
+    got = np.load(folder / "out" / "photo.npz")
+    want = Predictor(model, cfg, dict(classes=CLASSES))(photo)
+    assert len(want) == len(got["scores"]) > 0
+    np.testing.assert_allclose(got["scores"], want.scores, atol=1e-4)
+    np.testing.assert_allclose(got["boxes"], want.boxes, atol=1e-2)
+    assert got["labels"].tolist() == want.labels.tolist()
+    overlaps = [measure_overlap(a, b) for a, b in zip(got["masks"], want.bitmaps(), strict=True)]
+    assert min(overlaps) >= 0.99
+    drawn = cv2.imread(str(folder / "out" / "photo.png"))
+    assert drawn.shape == cv2.imread(photo).shape
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_the_script_without_torch_finds_the_objects_of_the_model(tmp_path, photo, suffix):
+    if suffix == ".xml":
+        pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+    model, cfg = resized_detector()
+    file = tmp_path / f"model{suffix}"
+    rows = export_model(model, cfg, file, ExportSettings(image=photo))
+    assert all(row.count > 0 and row.worst < 1e-4 for row in rows)
+    check_detections(model, cfg, file, photo, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+@pytest.mark.parametrize(
+    "test_cfg",
+    [{}, dict(mode="slide", crop_size=(48, 48), stride=(32, 32))],
+    ids=["whole", "slide"],
+)
+def test_the_script_without_torch_sees_the_classes_of_the_model(tmp_path, photo, suffix, test_cfg):
+    if suffix == ".xml":
+        pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+    model, cfg = resized_segmentor(**test_cfg)
+    file = tmp_path / f"model{suffix}"
+    export_model(model, cfg, file, ExportSettings(image=photo))
+    odd = tmp_path / "odd.png"
+    cv2.imwrite(str(odd), cv2.imread(photo)[:91, :77])
+    done = run_example(tmp_path, file, photo, str(odd), "missing.png")
+    assert done.returncode == 1 and "missing.png is missing or not an image" in done.stderr
+    predict = Predictor(model, cfg, dict(classes=CLASSES))
+    for path in (photo, str(odd)):
+        got = np.load(tmp_path / "out" / f"{path.rsplit('/')[-1][:-4]}.npz")["labels"]
+        want = predict(path).labels
+        for label in range(len(CLASSES)):
+            assert measure_overlap(got == label, want == label) >= 0.99
+
+
+@pytest.mark.slow
+def test_an_image_without_objects(tmp_path, photo):
+    model, cfg = resized_detector()
+    model.roi_head.test_cfg.score_thr = 1.1  # which no score reaches
+    graph = build_graph(model)
+    image = read_image(model, photo)
+    program = trace_graph(make_exportable(graph, "dft", True), image, True)
+    for suffix in (".onnx", ".xml") if find_spec("openvino") else (".onnx",):
+        file = tmp_path / f"model{suffix}"
+        write_program(program, file, make_metadata(graph, cfg))
+        found = open_exported(file)(*make_inputs(graph, image))
+        assert found["boxes"].shape == (0, 4) and found["mask_logits"].shape == (0, 28, 28)
+        done = run_example(tmp_path, file, photo)
+        assert done.returncode == 0 and ": 0 objects" in done.stdout, done.stderr
+        assert np.load(tmp_path / "out" / "photo.npz")["masks"].shape == (0, 96, 128)
+
+
+def test_metadata_let_a_file_be_used_without_its_config():
+    model, cfg = resized_segmentor(**SLIDE)
+    graph = ModelGraph(model)
+    graph.kind = "segmentation"
+    made = json.loads(json.dumps(make_metadata(graph, cfg)))
+    assert made["format"] == FORMAT and made["version"] and made["classes"] == [*CLASSES]
+    assert made["preprocessing"] == dict(mean=[9.0] * 3, std=[50.0] * 3)
+    assert made["size_rule"] == dict(scale=[80, 60], keep_ratio=False)
+    assert made["prediction"] == dict(
+        mode="slide", crop_size=[48, 48], stride=[32, 32], align_corners=False
+    )
+
+
+def test_what_resizes_otherwise_is_no_rule():
+    _, cfg = resized_segmentor()
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    del pipeline[1]
+    assert describe_size_rule(cfg) == {}
+    pipeline.insert(1, dict(type="ResizeToMultiple"))
+    assert describe_size_rule(cfg) is None
+    assert describe_size_rule(Config()) is None
+    with pytest.raises(ExportError, match="the config's does something else: leave --example out"):
+        check_example(cfg, Path("a.onnx"), "whole")
+    with pytest.raises(ExportError, match="needs the whole model: leave --part out"):
+        check_example(cfg, Path("a.onnx"), "features")
+
+
+def write_onnx(path, operator="Identity", domain="", metadata=None):
+    """Write an ONNX file of one operator."""
+    node = onnx.helper.make_node(operator, ["image"], ["logits"], domain=domain)
+    shape = [1, 3, "h", "w"]
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name in ("image", "logits")
+    ]
+    graph = onnx.helper.make_graph([node], "graph", ends[:1], ends[1:])
+    sets = [onnx.helper.make_opsetid(domain, 1), onnx.helper.make_opsetid("", 18)]
+    model = onnx.helper.make_model(graph, opset_imports=sets if domain else sets[1:])
+    model.ir_version = 10
+    if metadata is not None:
+        onnx.helper.set_model_props(model, {METADATA: json.dumps(metadata)})
+    onnx.save(model, path)
+    return path
+
+
+def test_files_of_others_and_of_newer_versions_are_refused(tmp_path):
+    path = write_onnx(tmp_path / "other.onnx")
+    with pytest.raises(ExportError, match="`hordet export` did not write it"):
+        OnnxFile(path)
+    newer = dict(format=FORMAT + 1, version="9.9.0", kind="segmentation")
+    write_onnx(path, metadata=newer)
+    with pytest.raises(ExportError, match=rf"hordet 9.9.0 in form {FORMAT + 1}, .*update hordet"):
+        OnnxFile(path)
+    assert read_metadata(json.dumps(dict(kind="features")), "a.onnx") == dict(kind="features")
+
+
+def test_a_file_of_another_model_is_refused(tmp_path):
+    model, _ = segmentor("dw7x7")
+    told = dict(format=FORMAT, kind="segmentation", num_classes=3, preprocessing={})
+    path = write_onnx(tmp_path / "model.onnx", metadata=told | dict(num_classes=7))
+    with pytest.raises(ExportError, match="has 7 classes, and the config has 3"):
+        predict_with(model, path)
+    told["preprocessing"] = dict(mean=[9.0] * 3, std=[58.0] * 3)
+    write_onnx(path, metadata=told)
+    with pytest.raises(ExportError, match=r"images with std \[58.0.*the config has \[50.0"):
+        predict_with(model, path)
+    told["preprocessing"]["std"] = [50.0] * 3
+    predict_with(model, write_onnx(path, metadata=told))
+    assert model.encode_decode(torch.ones(1, 3, 4, 4), None).shape == (1, 3, 4, 4)
+
+
+def test_an_operator_that_the_runtime_lacks_is_named(tmp_path):
+    path = write_onnx(tmp_path / "model.onnx", "NoSuchOperator", "ai.example", metadata={})
+    with pytest.raises(ExportError, match="it lacks the operator NoSuchOperator. .*--static"):
+        OnnxFile(path)
+    text = "Could not find an implementation for DFT(17) node with name 'node_DFT_1'"
+    assert "lacks the operator DFT" in describe_runtime_error(RuntimeError(text))
+    assert "--transform dft" in describe_runtime_error(RuntimeError(text))
+
+
+def test_openvino_names_an_operator_that_it_lacks(tmp_path):
+    pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+    from hordet.export.openvino_file import write_openvino
+
+    path = write_onnx(tmp_path / "model.onnx", "NoSuchOperator", "ai.example", metadata={})
+    with pytest.raises(ExportError, match="it lacks the operator NoSuchOperator"):
+        write_openvino(path, tmp_path / "model.xml", {})
+
+
+@pytest.mark.slow
+def test_openvino_runs_a_segmentor_of_any_size(tmp_path, photo):
+    pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+    model, cfg = resized_segmentor()
+    path = tmp_path / "model.xml"
+    rows = export_model(model, cfg, path, ExportSettings(image=photo))
+    assert [row.size for row in rows] == [(96, 128), (70, 93), (126, 168)]
+    assert all(row.worst < 1e-4 for row in rows)
+    assert {item.name for item in tmp_path.iterdir()} == {"model.xml", "model.bin"}
+    file = open_exported(path)
+    assert file.outputs == ["logits"] and file.metadata["classes"] == [*CLASSES]
+    images = torch.randn(2, 3, 65, 97)
+    with torch.no_grad():
+        want = model.encode_decode(images, [dict(img_shape=(65, 97))] * 2)
+    torch.testing.assert_close(file(images)["logits"], want, atol=1e-4, rtol=0)
+    with pytest.raises(ExportError, match="does not accept inputs of .*it was made for"):
+        file(torch.zeros(1, 4, 64, 64))
+
+
+def test_torch_export_keeps_the_metadata(tmp_path, photo):
+    model, cfg = resized_segmentor()
+    path = tmp_path / "features.pt2"
+    export_model(model, cfg, path, ExportSettings(part="features", image=photo, dynamic=False))
+    found = {METADATA: ""}
+    torch.export.load(path, extra_files=found)
+    assert json.loads(found[METADATA])["classes"] == [*CLASSES]
+
+
+def test_the_format_and_the_file_must_agree(capsys):
+    assert main(["export", "a.py", "b.pth", "model.onnx", "--to", "openvino"]) == 2
+    assert "--to openvino writes files that end in .xml" in capsys.readouterr().err
+    assert main(["export", "a.py", "b.pth"]) == 2
+    assert "no file to write was given" in capsys.readouterr().err
+
+
+def test_masks_are_pasted_as_by_the_model():
+    from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+
+    generator = np.random.default_rng(0)
+    masks = generator.random((6, 28, 28), np.float32)
+    corners = generator.uniform(-10, 50, (6, 2)).astype(np.float32)
+    boxes = np.hstack([corners, corners + generator.uniform(0.5, 40, (6, 2))]).astype(np.float32)
+    want, _ = _do_paste_mask(
+        torch.from_numpy(masks)[:, None], torch.from_numpy(boxes), 47, 61, skip_empty=False
+    )
+    for mask, box, expected in zip(masks, boxes, want.numpy(), strict=True):
+        np.testing.assert_allclose(example.paste(mask, box, (47, 61)), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("size", [(63, 41), (20, 200), (7, 9)])
+def test_maps_are_enlarged_as_by_the_model(align_corners, size):
+    each = np.random.default_rng(0).random((17, 23), np.float32)
+    want = torch.nn.functional.interpolate(
+        torch.from_numpy(each)[None, None], size, mode="bilinear", align_corners=align_corners
+    )[0, 0]
+    got = example.enlarge(each, size, align_corners)
+    np.testing.assert_allclose(got, want.numpy(), atol=1e-3)
