@@ -44,7 +44,7 @@ UNRUN = {
 # The smallest form of what takes minutes: `--tiny`, or words that are added.
 DRY = ["train", "test", "infer", "check"]
 SMALLEST = {
-    "necks": ["shapes/hornet-nano/FPN/6/0", "--tiny", "--repeats", "2"],
+    "necks": ["shapes/hornet-nano/FPN/3/0", "--tiny", "--repeats", "2"],
     "evaluation": ["--images", "20", "--detections", "5"],
     "speed": ["--repeats", "2", "--threads", "1"],
 }

@@ -30,3 +30,4 @@ model = dict(
         skip_inds=[(0, 1), (0,), (), (), ()],
     ),
 )
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(_delete_=True)))  # no fusions of one kind

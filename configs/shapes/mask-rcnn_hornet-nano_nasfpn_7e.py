@@ -13,3 +13,4 @@ model = dict(
     data_preprocessor=dict(pad_size_divisor=64),  # its merging cells want whole multiples
     neck=dict(type="NASFPN", stack_times=3),
 )
+optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(_delete_=True)))  # no fusions of one kind

@@ -51,9 +51,9 @@ HEADS: dict[str, dict[str, Any]] = {
     "HorUPerHead-GF": dict(type="hordet.HorUPerHead", spatial="gf"),
 }
 # What multiplies the learning rate of a neck's fusions: its best of `TRIED_RATES` on nuclei, each
-# tried with one seed.
+# tried with one seed. Not all are tried yet; docs/necks.md shows which.
 RATES = {
-    "FPN": 6,
+    "FPN": 3,
     "PAFPN": 6,
     "BiFPN": 6,
     "HorFPN-7x7": 6,
