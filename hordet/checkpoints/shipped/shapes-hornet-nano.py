@@ -118,7 +118,7 @@ model = dict(
         num_outs=5,
         order=2,
         out_channels=64,
-        skip=False,
+        skip=True,
         spatial="dw7x7",
         type="hordet.HorFPN",
     ),
