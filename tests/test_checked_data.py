@@ -100,7 +100,7 @@ def run_parts(path, cfg, images):
     from mmengine.runner import Runner
 
     from hordet.datasets.batch_sampler import place_batches
-    from hordet.engine.processes import check_data
+    from hordet.engine.data import check_data
     from hordet.inference import Predictor
     from hordet.inference.sources import find_sources
     from hordet.inference.stream import predict_sources

@@ -50,7 +50,9 @@ def expression(text):
 
 
 def drop_scale(node):
-    return ast.Constant(1.0) if source(node) == "self.scale" else None
+    if source(node) != "self.dwconv(q, self.scale)":
+        return None
+    return expression("self.dwconv(q, 1.0)")
 
 
 def drop_layer_scale(node):

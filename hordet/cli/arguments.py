@@ -28,6 +28,10 @@ class Parser(argparse.ArgumentParser):
     ) -> argparse.Namespace:
         """Read the words; one that nothing reads is an error of its subcommand."""
         arguments, unknown = self.parse_known_args(args, namespace)
+        # Inputs may stand on both sides of the options, which argparse does not read by itself.
+        if hasattr(arguments, "inputs") and not any(word.startswith("-") for word in unknown):
+            arguments.inputs += unknown
+            unknown = []
         if unknown:
             self._parser_of(arguments).error(f"unrecognized arguments: {' '.join(unknown)}")
         return arguments

@@ -36,6 +36,8 @@ _PACKAGES = {
     "faster_coco_eval": ("faster-coco-eval",),
     "sahi": ("sahi",),
     "safetensors": ("safetensors",),
+    "filelock": ("filelock",),
+    "packaging": ("packaging",),
     "matplotlib": ("matplotlib",),
     "PIL": ("pillow",),
     "cv2": (

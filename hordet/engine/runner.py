@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmengine.runner import FlexibleRunner, Runner
+from torch import nn
 
 from hordet import checkpoints
 from hordet.config.load import load_config
@@ -201,8 +202,10 @@ def choose_runner_class(cfg: Config) -> type[Runner] | type[FlexibleRunner]:
     if cfg.get("launcher", "none") == "none":
         raise ConfigError(f"{SHARDED} splits a model among processes: start them by torchrun")
     hooks = [str(hook.get("type")) for hook in cfg.get("custom_hooks") or ()]
-    if any(hook.endswith("EMAHook") for hook in hooks) or cfg.get("compile_regions"):
-        raise ConfigError(f"{SHARDED} works without EMAHook and compile_regions: remove them")
+    keys = [key for key in ("channels_last", "compile_regions", "triton_gates") if cfg.get(key)]
+    wrong = [hook for hook in hooks if hook.endswith("EMAHook")] + keys
+    if wrong:
+        raise ConfigError(f"{SHARDED} works without {' and '.join(wrong)}: remove it")
     return FlexibleRunner
 
 
@@ -219,7 +222,8 @@ def _build_runner(cfg: Config, minimum_share: float, verbose: bool) -> Runner:
         runner.register_hook(ConsoleHook())
     runner.register_hook(Float32Hook(cfg.get("float32_modules", PREDICTIONS)))
     switch_recomputation(cfg.get("recompute", True))
-    copy_without_waiting(runner.model)
+    if isinstance(runner.model, nn.Module):  # FlexibleRunner builds it when the training starts
+        copy_without_waiting(runner.model)
     if cfg.get("channels_last"):
         use_channels_last(runner.model)
     if cfg.get("triton_gates"):

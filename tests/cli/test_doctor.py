@@ -9,7 +9,7 @@ from hordet.cli import doctor
 
 
 def run_doctor(latest=False):
-    return doctor.run(argparse.Namespace(latest=latest))
+    return doctor.run(argparse.Namespace(latest=latest, gpu=False))
 
 
 def test_it_runs_and_all_is_well():

@@ -150,7 +150,7 @@ def test_one_bad_input_of_each_kind(
 
     def fail_to_draw(image, *options):
         if image.shape[0] == 80:
-            raise cv2.error("resize")
+            raise cv2.error("filter")
         return draw(image, *options)
 
     def fail_to_write(path, content):
@@ -168,7 +168,7 @@ def test_one_bad_input_of_each_kind(
     assert "note: left out by their endings: 2 .gif, 1 .heic. Endings that count" in told
     for line in (
         "cut.png is cut short or damaged",
-        "draw.png: error: resize",
+        "draw.png: error: filter",
         "predict.png: RuntimeError: no such kernel",
         "write.png: cannot write it",
     ):

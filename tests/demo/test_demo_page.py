@@ -238,7 +238,7 @@ def test_no_template_has_a_value(tmp_path):
     parts = [part["props"] for part in page.get_config_file()["components"]]
     parts = [part for part in parts if "html_template" in part]
     drawn = [part for part in parts if part["html_template"] != "${value}"]
-    assert len(drawn) == 5 and len(parts) == 6
+    assert len(drawn) == 6 and len(parts) == 7
     assert {part["html_template"] for part in drawn} == {'<div class="drawn"></div>'}
     assert not any("${" in part["css_template"] or "{{" in part["css_template"] for part in parts)
     # The one part with a value has our own words.

@@ -71,6 +71,9 @@ def test_processes_that_do_not_know_one_another_meet_first(monkeypatch):
     own = dict(PROCID=2, LOCALID=0, NTASKS=4, NODELIST="node[7-8]", JOB_ID=15003)
     for name, value in own.items():
         monkeypatch.setenv(f"SLURM_{name}", str(value))
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")  # what is set from these is taken back afterwards
+        monkeypatch.delenv(name)
     monkeypatch.setenv("MASTER_ADDR", "host")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     env_cfg = dict(mp_cfg=dict(mp_start_method="fork"), dist_cfg=dict(backend="nccl"))

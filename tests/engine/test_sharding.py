@@ -38,9 +38,9 @@ class Seed(Hook):
 
 
 class Stop(Hook):
-    """Asks one process to stop after two iterations."""
+    """Asks one process to stop in the second iteration, before all read who is asked."""
 
-    def after_train_iter(self, runner, *args, **kwargs):
+    def before_train_iter(self, runner, *args, **kwargs):
         if runner.iter == 1 and runner.rank == 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -170,7 +170,7 @@ def test_a_number_that_is_none(two, tmp_path):
         ),
         (dict(SPLIT, launcher="none"), "start them by torchrun"),
         (dict(SPLIT, custom_hooks=[dict(type="EMAHook")]), "without EMAHook"),
-        (dict(SPLIT, compile_regions=True), "without EMAHook and compile_regions"),
+        (dict(SPLIT, compile_regions=True), "without compile_regions: remove it"),
     ],
 )
 def test_what_does_not_fit(change, message):

@@ -28,7 +28,7 @@ PARTS = {
     "read_config": ["config", "datasets"],  # the config, and where its data are
     "build_training_runner": ["datasets", "backbones", "necks"],  # data checked, model built
     "train": ["datasets"],  # data sets and loaders built
-    "run_epoch": ["datasets", "hornet", "necks"],  # a batch, and through the model to the loss
+    "run_epoch": ["datasets", "hornet", "necks", "heads"],  # a batch, up to the loss
 }
 
 

@@ -132,7 +132,9 @@ def test_large_images_by_tiles(make_model, segmentor):
     inputs = torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)[None]
     with torch.no_grad():
         logits = tiled.model.encode_decode((inputs - mean) / std, [dict(img_shape=(64, 64))])
-    np.testing.assert_array_equal(tiled(image).labels, logits[0].argmax(0).numpy())
+    chosen = torch.from_numpy(tiled(image).labels).long()[None]
+    # Rounding decides between classes of equal logits.
+    torch.testing.assert_close(logits[0].gather(0, chosen)[0], logits[0].amax(0))
     assert tiled.model.test_cfg.stride == (43, 43)
     assert tiled(np.tile(image, (3, 4, 1))).size == (192, 256)
 

@@ -17,7 +17,7 @@ class Model:
     failures = {
         1: ValueError("too small"),
         2: RuntimeError("CUDA\n out of memory"),
-        3: cv2.error("resize"),
+        3: cv2.error("filter"),
         4: MemoryError(),
     }
 
@@ -57,7 +57,7 @@ def test_any_error_is_told_with_its_file_and_the_rest_goes_on(sources, batch_siz
     assert sorted(line.removeprefix(f"{tmp_path}/") for line in told) == [
         "1.png: too small",
         "2.png: RuntimeError: CUDA out of memory",
-        "3.png: error: resize",
+        "3.png: error: filter",
         "4.png: MemoryError: without a message",
         "gone.png: Permission denied",
         "odd.png: 'utf-8' codec can't encode character '\\x78' in position 0: surrogates",
