@@ -91,10 +91,9 @@ class GnFusion(GnConv):
         if version is not None and (version >= 2) != self.skip:
             self._set_skip(version >= 2)
             word = "with" if self.skip else "without"
-            warnings.warn(
-                f"the weights of {prefix.rstrip('.') or type(self).__name__} were trained {word} "
-                f"the skip around the gnConv, and are used so; skip={self.skip} in the config "
-                "says the same",
+            warnings.warn(  # the same words for each level, so that they are said once
+                f"the weights were trained {word} the skip around the gnConvs of neck or head, and "
+                f"are used so; skip={self.skip} in the config says the same",
                 stacklevel=2,
             )
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
