@@ -58,6 +58,7 @@ class ResumeHook(Hook):
         changes = list(_compare(saved, checkpoint, runner)) if saved else []
         if changes:
             runner.logger.warning(_explain_changes(changes, checkpoint, self.new_schedule))
+        _require_same_groups(runner, checkpoint)
         if self.new_schedule:
             # Before the state of the checkpoint is loaded into them.
             self._rates = [
@@ -120,6 +121,29 @@ class ResumeHook(Hook):
                 for scheduler in schedulers:
                     if not scheduler.by_epoch or (by_epoch and done % length == 0):
                         scheduler.step()
+
+
+def _require_same_groups(runner: Runner, checkpoint: dict) -> None:
+    """Check that the optimizer's state fits the groups of parameters that the config makes.
+
+    Raises:
+        ConfigError: It does not, as after a change of `custom_keys`.
+    """
+    state = checkpoint.get("optimizer")
+    if not isinstance(state, dict) or isinstance(runner.optim_wrapper, OptimWrapperDict):
+        return
+    saved, own = (
+        [len(group["params"]) for group in groups]
+        for groups in (state.get("param_groups", ()), runner.optim_wrapper.param_groups)
+    )
+    if len(saved) != len(own):
+        raise ConfigError(
+            f"the checkpoint's optimizer has {len(saved)} groups of parameters, and the config's "
+            f"{len(own)}: paramwise_cfg has changed since (in hordet's own configs, custom_keys "
+            "came with the skip of HorFPN). Resume with the run's own config, which lies in its "
+            "work folder; or start anew from these weights by --cfg-options "
+            "load_from=CHECKPOINT and another --work-dir in place of --resume"
+        )
 
 
 def find_end(runner: Runner) -> str:
