@@ -105,7 +105,8 @@ def test_the_console_is_short_and_the_log_is_whole(detector):
     assert named["training"].startswith("8 images of 6 classes, CocoDataset in ")
     assert named["validation"].startswith("4 images of 6 classes, CocoDataset in ")
     assert named["schedule"] == "1 epoch of 4 iterations, batches of 2 x 1 process"
-    assert named["optimizer"] == "AdamW, learning rate 1.5e-3, float32"
+    rate = "learning rate 1.5e-3 (up to 3 times that, by custom_keys)"
+    assert named["optimizer"] == f"AdamW, {rate}, float32"
     assert named["work folder"] == "detector"
     step = (
         r"epoch 1/1  iteration \d/4  loss \d\.\d\d  gradient norm [\d.]+  lr \d\.\de-\d"
