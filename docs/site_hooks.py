@@ -49,6 +49,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
             ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
             for path in paths
             if path.stem == "__init__" or not path.stem.startswith("_")
+            if path.stem.isidentifier()  # else it is the config of a shipped model
         ]
         files.append(_make_reference(config, room, modules))
     return files
