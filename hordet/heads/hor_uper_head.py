@@ -5,10 +5,9 @@ from typing import Any, Literal
 from mmseg.models.decode_heads import UPerHead
 
 from hordet.layers import GnFusion
+from hordet.layers.gate_start import Start, require_start
 from hordet.layers.gnconv import Spatial
 from hordet.registry import MODELS
-
-INITS = ("default", "near_linear", "official")
 
 
 @MODELS.register_module()
@@ -48,16 +47,14 @@ class HorUPerHead(UPerHead):
         gf_size: tuple[int, int] = (32, 17),
         proj_out: bool = True,
         replace: Literal["bottleneck", "all"] = "bottleneck",
-        init: Literal["default", "near_linear", "official"] = "default",
+        init: Start = "default",
         skip: bool = True,
         **kwargs: Any,
     ) -> None:
         """Build UPerHead and exchange its fusion convolutions."""
         if replace not in ("bottleneck", "all"):
             raise ValueError(f"got replace={replace!r}; allowed are 'bottleneck' and 'all'.")
-        if init not in INITS:
-            allowed = ", ".join(map(repr, INITS))
-            raise ValueError(f"got init={init!r}; allowed are {allowed}.")
+        require_start(init)
         super().__init__(**kwargs)
 
         def fusion(in_channels: int) -> GnFusion:

@@ -1,7 +1,7 @@
 """How the parameters of a gnConv start: nearly linear, so that gates neither shrink nor blow up."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,21 @@ from hordet.layers.global_filter import GlobalLocalFilter
 if TYPE_CHECKING:
     from hordet.layers.gnconv import GnConv
 
+# How the gnConvs of a neck or head start; see HorFPN.
+Start = Literal["default", "near_linear", "official"]
 # The part of a kernel that is not zero at the context start: as wide as what a gnConv replaces.
 CENTER = 3
+
+
+def require_start(init: str) -> None:
+    """Check the name of a start.
+
+    Raises:
+        ValueError: There is no such start.
+    """
+    if init not in get_args(Start):
+        allowed = ", ".join(map(repr, get_args(Start)))
+        raise ValueError(f"got init={init!r}; allowed are {allowed}.")
 
 
 @torch.no_grad()

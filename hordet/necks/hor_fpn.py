@@ -2,18 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from mmdet.models.necks import FPN
 from torch import Tensor, nn
 
 from hordet.layers import GnFusion
+from hordet.layers.gate_start import Start, require_start
 from hordet.layers.gnconv import Spatial
 from hordet.layers.layout import to_channels_last
 from hordet.registry import MODELS
 
 NEAREST = MappingProxyType(dict(mode="nearest"))
-INITS = ("default", "near_linear", "official")
 XAVIER = dict(type="Xavier", layer="Conv2d", distribution="uniform")
 
 
@@ -82,13 +82,11 @@ class HorFPN(FPN):
         order: int = 2,
         kernel_size: int = 7,
         gf_size: tuple[int, int] = (32, 17),
-        init: Literal["default", "near_linear", "official"] = "default",
+        init: Start = "default",
         skip: bool = True,
     ) -> None:
         """Build FPN and exchange its fusion convolutions."""
-        if init not in INITS:
-            allowed = ", ".join(map(repr, INITS))
-            raise ValueError(f"got init={init!r}; allowed are {allowed}.")
+        require_start(init)
         if init_cfg is None and init == "official":
             init_cfg = XAVIER
         super().__init__(
