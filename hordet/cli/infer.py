@@ -87,7 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
         from hordet.inference.writers import AnnotationIds, PredictionWriter, stops_everything
 
     out = arguments.out or _free_folder()
-    _take_any_name()
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="surrogateescape")  # file names that are no UTF-8
     lines = sys.stdin if STDIN in inputs else ()
     sources, problems = find_sources(inputs, lines, out, _say)
     for problem in problems:
@@ -172,13 +173,6 @@ def _split_inputs(config: str, words: list[str]) -> tuple[str | None, list[str]]
             raise ConfigError("no INPUT is given: name images, folders or videos")
         return first, others
     return None, words
-
-
-def _take_any_name() -> None:
-    """Read and print file names that are no UTF-8, or that the terminal cannot show."""
-    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors=errors)
 
 
 def _describe_rest(done: int, out: Path, unfinished: Sequence[Path]) -> str:

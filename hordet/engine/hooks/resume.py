@@ -132,14 +132,11 @@ def _require_same_groups(runner: Runner, checkpoint: dict) -> None:
     state = checkpoint.get("optimizer")
     if not isinstance(state, dict) or isinstance(runner.optim_wrapper, OptimWrapperDict):
         return
-    saved, own = (
-        [len(group["params"]) for group in groups]
-        for groups in (state.get("param_groups", ()), runner.optim_wrapper.param_groups)
-    )
-    if len(saved) != len(own):
+    saved, own = len(state.get("param_groups", ())), len(runner.optim_wrapper.param_groups)
+    if saved != own:
         raise ConfigError(
-            f"the checkpoint's optimizer has {len(saved)} groups of parameters, and the config's "
-            f"{len(own)}: paramwise_cfg has changed since (in hordet's own configs, custom_keys "
+            f"the checkpoint's optimizer has {saved} groups of parameters, and the config's "
+            f"{own}: paramwise_cfg has changed since (in hordet's own configs, custom_keys "
             "came with the skip of HorFPN). Resume with the run's own config, which lies in its "
             "work folder; or start anew from these weights by --cfg-options "
             "load_from=CHECKPOINT and another --work-dir in place of --resume"
