@@ -132,7 +132,8 @@ def _require_same_groups(runner: Runner, checkpoint: dict) -> None:
     state = checkpoint.get("optimizer")
     if not isinstance(state, dict) or isinstance(runner.optim_wrapper, OptimWrapperDict):
         return
-    saved, own = len(state.get("param_groups", ())), len(runner.optim_wrapper.param_groups)
+    # Not `optim_wrapper.param_groups`: it has one more, mmengine's `base_param_settings`.
+    saved, own = len(state.get("param_groups", ())), len(_list_groups(runner.optim_wrapper))
     if saved != own:
         raise ConfigError(
             f"the checkpoint's optimizer has {saved} groups of parameters, and the config's "

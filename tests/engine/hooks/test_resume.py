@@ -6,8 +6,11 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from torch import nn
 
 from hordet.checkpoints import use_safe_loading
 from hordet.engine.hooks.resume import STOPPED, ResumeHook, _require_same_groups
@@ -121,10 +124,17 @@ def test_a_run_that_stopped_early_says_so_and_stays_so(train, tmp_path):
 @pytest.mark.parametrize("own", [1, 3])
 def test_other_groups_of_parameters_are_refused_in_words(own):
     """As after an update whose configs have custom_keys: mmengine's words name no cure."""
-    runner = SimpleNamespace(optim_wrapper=SimpleNamespace(param_groups=[dict(params=[0])] * own))
-    saved = dict(optimizer=dict(param_groups=[dict(params=[0]), dict(params=[1])]))
+
+    def make_runner(groups):
+        weights = [dict(params=[nn.Parameter(torch.zeros(1))]) for _ in range(groups)]
+        wrapper = OptimWrapper(torch.optim.SGD(weights, lr=0.1))
+        # As mmengine does for every paramwise_cfg; its own list then has one group more.
+        wrapper.base_param_settings = dict(params=torch.zeros(1), lr=0.1)
+        assert len(wrapper.param_groups) == groups + 1
+        return SimpleNamespace(optim_wrapper=wrapper)
+
+    saved = dict(optimizer=make_runner(2).optim_wrapper.state_dict())
     with pytest.raises(ConfigError, match=f"has 2 groups.*the config's {own}.*own config"):
-        _require_same_groups(runner, saved)
-    runner.optim_wrapper.param_groups = [dict(params=[0])] * 2
-    _require_same_groups(runner, saved)
-    _require_same_groups(runner, {})
+        _require_same_groups(make_runner(own), saved)
+    _require_same_groups(make_runner(2), saved)
+    _require_same_groups(make_runner(2), {})
