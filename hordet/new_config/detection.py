@@ -147,7 +147,7 @@ tta_pipeline = [
         ],
     ),
 ]
-{format_steps(choices.schedule, backbone)}
+{format_steps(choices.schedule, backbone, "neck.fpn_convs")}
 # {statistics.train.num_images} images, {format_count(number, "class")}; shorter if it overfits.
 train_cfg = dict(max_epochs={choices.schedule.length}, val_interval={interval})
 default_hooks = dict(checkpoint=dict(save_best="coco/{"segm" if masks else "bbox"}_mAP"))

@@ -13,6 +13,8 @@ from hordet.new_config.words import format_count
 from hordet.visualization.panels import get_class_colors
 
 CHANNELS = {"efficientnet-lite0": [24, 40, 112, 320], "hornet-nano": [32, 64, 128, 256]}
+# Times the learning rate: for HorFPN on each backbone the best that was tried; see docs/necks.md.
+FUSION_RATES = {"efficientnet-lite0": 6, "hornet-nano": 3}
 
 
 @dataclass(frozen=True)
@@ -110,14 +112,24 @@ def _palette(classes: tuple[str, ...]) -> str:
     return wrap_values([str([round(255 * part) for part in color]) for color in colors])
 
 
-def format_steps(schedule: Schedule, backbone: BackboneChoice) -> str:
-    """Return the settings of the optimizer, their batch size, and the memory layout of weights."""
-    decay = ""
+def format_steps(schedule: Schedule, backbone: BackboneChoice, fusions: str = "") -> str:
+    """Return the settings of the optimizer, their batch size, and the memory layout of weights.
+
+    Args:
+        schedule: Length, batch size and learning rate.
+        backbone: The backbone of the model.
+        fusions: Name of the neck's gnConvs, which learn faster; empty without such a neck.
+    """
+    comments, settings = [], []
     if backbone.weights:
-        decay = (
-            "    # Smaller steps for pretrained layers: 0.9 ** 17 times the rate at the stem.\n"
-            "    paramwise_cfg=dict(decay_rate=0.9),\n"
-        )
+        comments.append("Smaller steps for pretrained layers: 0.9 ** 17 times the rate at the stem")
+        settings.append("decay_rate=0.9")
+    if fusions:
+        comments.append("Larger steps for the gnConvs of the neck")
+        settings.append(f'custom_keys={{"{fusions}": dict(lr_mult={FUSION_RATES[backbone.name]})}}')
+    decay = "".join(f"    # {comment}.\n" for comment in comments)
+    if settings:
+        decay += f"    paramwise_cfg=dict({', '.join(settings)}),\n"
     rate = f"{schedule.learning_rate:.3g}"
     layout = "channels_last = True  # the same numbers in less time\n" if backbone.weights else ""
     return f"""\

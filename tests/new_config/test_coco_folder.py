@@ -107,6 +107,19 @@ def test_the_leaf_loads_and_its_data_pass(bolts, tmp_path):
     assert cfg.train_cfg.max_epochs == 75 and cfg.train_dataloader.batch_size == 4
     assert cfg.auto_scale_lr.base_batch_size == 4
     assert cfg.val_evaluator.metric == ["bbox", "segm"]
+    assert cfg.optim_wrapper.paramwise_cfg.custom_keys == {"neck.fpn_convs": dict(lr_mult=3)}
+
+
+def test_weights_bring_smaller_steps_at_the_stem_and_larger_ones_in_the_neck(bolts, tmp_path):
+    statistics = measure_coco(bolts)
+    choices = choose_detection(statistics, pretrained=True)
+    out = tmp_path / "leaf.py"
+    bases = find_bases(statistics, out)
+    text = write_detection_config(statistics, choices, BackboneChoice("weights.pth"), bases)
+    out.write_text(text, encoding="utf-8")
+    paramwise = load_config(out).optim_wrapper.paramwise_cfg
+    assert paramwise.custom_keys == {"neck.fpn_convs": dict(lr_mult=6)}
+    assert paramwise.decay_rate == 0.9
 
 
 def test_one_class_without_masks_is_a_detector_of_boxes(tmp_path):
