@@ -92,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.checkpoint = choose_checkpoint(arguments.config, arguments.checkpoint)
     pairs = [(arguments.config, arguments.checkpoint), *arguments.model]
     models: dict[str, Predictor] = {}
+    origins: dict[str, tuple[str, str]] = {}
     examples: list[Path] = []
     for name, (config, checkpoint) in zip(name_models(pairs), pairs, strict=True):
         own = copy.copy(arguments)
@@ -100,8 +101,10 @@ def run(arguments: argparse.Namespace) -> int:
         if not models and not arguments.no_examples:
             examples = find_examples(cfg, find_config(config))
         models[name] = Predictor.from_config(cfg, checkpoint, device=arguments.device)
+        origins[name] = (str(config), str(checkpoint))
     limits = Limits(arguments.max_upload_mb, arguments.max_megapixels, arguments.max_total_mb)
-    serve(models, arguments.host, arguments.port, limits, announce, arguments.names, examples)
+    host, port = arguments.host, arguments.port
+    serve(models, host, port, limits, announce, arguments.names, examples, origins)
     return 0
 
 

@@ -19,6 +19,7 @@ from hordet.inference.sources import InputImage, Source
 from hordet.inference.writers import PredictionWriter
 from hordet.visualization.drawing import draw_overlay
 from hordet.visualization.fonts import explain_numbers
+from hordet.visualization.panels import Panel
 
 LARGEST_VIEW = 1600  # pixels of the long side: a click on a large image is to be answered soon
 # One class alone: objects are drawn in a color each.
@@ -61,14 +62,16 @@ class Shown:
         overlay: RGB, (h, w, 3), without a legend.
         line: What was found, in words.
         legend: A dict for each class that is there or hidden: `name`, `color` (CSS), `amount`
-            (number of objects, or share of the image) and `shown`.
+            (number of objects and share of the image) and `shown`.
         files: The overlay with its legend as PNG, and the results of `PredictionWriter`.
+        code: Python lines that give the same answer.
     """
 
     overlay: NDArray[np.uint8]
     line: str
     legend: list[dict[str, Any]]
     files: list[Path]
+    code: str
 
 
 class Answers:
@@ -78,14 +81,20 @@ class Answers:
         models: The models.
         folder: Where files for download go; a model's are those of its last view.
         limits: What images are taken.
+        origins: Config and checkpoint of each model; they stand in the Python lines.
     """
 
     def __init__(
-        self, models: Mapping[str, Predictor], folder: str | Path, limits: Limits | None = None
+        self,
+        models: Mapping[str, Predictor],
+        folder: str | Path,
+        limits: Limits | None = None,
+        origins: Mapping[str, tuple[str, str]] | None = None,
     ) -> None:
         """See the class."""
         self.models = dict(models)
         self.limits = limits or Limits()
+        self._origins = dict(origins or {})
         self._folder = Path(folder)
 
     def open(self, path: str | Path) -> Photo:
@@ -127,7 +136,12 @@ class Answers:
         return Photo(InputImage(Source(path, path.name, stem="labels"), pixels))
 
     def show(
-        self, photo: Photo, name: str, score_threshold: float = 0.3, hidden: Collection[str] = ()
+        self,
+        photo: Photo,
+        name: str,
+        score_threshold: float = 0.3,
+        hidden: Collection[str] = (),
+        filled: bool = True,
     ) -> Shown:
         """Draw what a model says of an image; the model runs when it is asked for the first time.
 
@@ -136,6 +150,7 @@ class Answers:
             name: Of the model.
             score_threshold: Least score of objects; class maps have none.
             hidden: Names of classes that are left out; those that the model lacks do not matter.
+            filled: Fill masks and classes; else their outlines alone are drawn.
 
         Raises:
             ValueError: The model refuses the image, such as one that is too small.
@@ -146,18 +161,35 @@ class Answers:
         prediction = photo.predictions[name]
         if isinstance(prediction, Instances):
             prediction = prediction.select(score_threshold)
-        chosen = prediction.select(classes=[c for c in model.classes if c not in hidden])
+        kept = [c for c in model.classes if c not in hidden]
+        chosen = prediction.select(classes=kept)
         rgb = np.ascontiguousarray(photo.image.pixels[..., ::-1])
-        drawn = draw_overlay(rgb, chosen.panel(), model.classes, model.colors, largest=LARGEST_VIEW)
-        # The legend lies below the image; the page has one of its own.
-        height = round(drawn.shape[1] * rgb.shape[0] / rgb.shape[1])
+        drawn = draw_overlay(
+            rgb,
+            chosen.panel(),
+            model.classes,
+            model.colors,
+            filled=filled,
+            largest=LARGEST_VIEW,
+        )
         note = explain_numbers(model.classes) if len(model.classes) > 1 else ""
         return Shown(
-            drawn[:height],
+            _cut_legend(drawn, rgb),
             f"{chosen.describe()} ({note})" if note else chosen.describe(),
             _legend(prediction, model, hidden),
             self._write(photo.image, model, chosen, drawn),
+            _write_python(
+                self._origins.get(name, (name, "CHECKPOINT")),
+                photo.image.file_name,
+                None if model.is_semantic else score_threshold,
+                kept if len(kept) < len(model.classes) else None,
+            ),
         )
+
+    def draw_plain(self, photo: Photo) -> NDArray[np.uint8]:
+        """Draw the image alone, pixel by pixel as it is under an answer: RGB, (h, w, 3)."""
+        rgb = np.ascontiguousarray(photo.image.pixels[..., ::-1])
+        return draw_overlay(rgb, Panel(""), (), (), largest=LARGEST_VIEW)
 
     def _write(
         self, image: InputImage, model: Predictor, chosen: Prediction, drawn: NDArray[np.uint8]
@@ -177,6 +209,11 @@ class Answers:
         )
 
 
+def _cut_legend(drawn: NDArray[np.uint8], rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Leave out the legend below a drawn image; the page has one of its own."""
+    return drawn[: round(drawn.shape[1] * rgb.shape[0] / rgb.shape[1])]
+
+
 def _is_over_limit(error: BaseException | None) -> bool:
     """Tell whether an error, or one behind it, is that of OpenCV's limit of pixels."""
     while error is not None:
@@ -190,13 +227,16 @@ def _legend(
     prediction: Prediction, model: Predictor, hidden: Collection[str]
 ) -> list[dict[str, Any]]:
     """List the classes of a prediction, most of them first, and hidden ones."""
+    shares = dict(zip(model.classes, prediction.shares(), strict=True))
     if isinstance(prediction, ClassMap):
-        shares = dict(zip(model.classes, prediction.shares(), strict=True))
         amounts = {name: f"{share:.1%}" for name, share in shares.items() if share > 0}
         order = sorted(amounts, key=lambda name: -shares[name])
     else:
         counts = Counter(prediction.names)
-        amounts = {name: str(count) for name, count in counts.items()}
+        amounts = {
+            name: f"{count}, {shares[name]:.1%}" if prediction.masks else str(count)
+            for name, count in counts.items()
+        }
         order = [name for name, _ in counts.most_common()]
     order += [name for name in model.classes if name in hidden and name not in amounts]
     single = len(model.classes) == 1 and not model.is_semantic
@@ -210,6 +250,23 @@ def _legend(
         )
         for name in order
     ]
+
+
+def _write_python(
+    origin: tuple[str, str], file_name: str, threshold: float | None, classes: list[str] | None
+) -> str:
+    """Return Python lines that give the answer that is shown."""
+    choices = [] if threshold is None else [f"score_threshold={threshold:g}"]
+    choices += [] if classes is None else [f"classes={classes!r}"]
+    select = f".select({', '.join(choices)})" if choices else ""
+    # hordet://NAME of a whole model is config and checkpoint in one.
+    given = ", ".join(map(repr, dict.fromkeys(origin)))
+    return (
+        "from hordet.inference import Predictor\n\n"
+        f"predictor = Predictor.from_config({given})\n"
+        f"found = predictor({file_name!r}){select}\n"
+        "print(found.describe())\n"
+    )
 
 
 def name_models(pairs: Sequence[tuple[str, str]]) -> list[str]:

@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 from PIL import Image
@@ -15,6 +15,7 @@ from hordet.demo.gate import Storage
 from hordet.errors import UserError
 
 NO_MODEL = ""
+AREAS, OUTLINES = "areas", "outlines"
 SESSIONS = 16  # browser tabs whose image is kept
 _OPENED = "opened"  # the kind of note that a page has whose image was taken
 _GONE = (
@@ -98,10 +99,11 @@ element.addEventListener('click', event => {{
 """
 _EXAMPLES_STYLE = """
 .drawn { display: flex; flex-wrap: wrap; gap: 8px; }
-button { padding: 2px; border: 2px solid transparent; border-radius: 6px; cursor: pointer; }
+button { margin: 0; padding: 2px; border: 2px solid transparent; border-radius: 6px;
+  cursor: pointer; }
 button[aria-pressed=true] { border-color: var(--color-accent); }
 button:focus-visible { outline: 2px solid var(--color-accent); outline-offset: 2px; }
-img { display: block; height: 72px; width: 72px; object-fit: cover; border-radius: 4px; }
+img { display: block; margin: 0; height: 72px; width: 72px; object-fit: cover; border-radius: 4px; }
 """
 _THUMBNAIL = 144  # pixels: twice the size at which it is shown
 
@@ -114,12 +116,30 @@ class _Column:
     column: gr.Column
     heading: gr.HTML
     image: gr.Image
+    slider: gr.ImageSlider
     legend: gr.HTML
     files: gr.File
+    code: gr.Code
 
     @property
     def outputs(self) -> list[Any]:
-        return [self.column, self.heading, self.image, self.legend, self.files]
+        return [
+            self.column,
+            self.heading,
+            self.image,
+            self.slider,
+            self.legend,
+            self.files,
+            self.code,
+        ]
+
+
+class _View(NamedTuple):
+    """How an answer is shown; in the order of the page's inputs."""
+
+    threshold: float
+    masks: str
+    sliding: bool
 
 
 def build_page(answers: Answers, storage: Storage, examples: Sequence[Path] = ()) -> gr.Blocks:
@@ -145,6 +165,15 @@ def build_page(answers: Answers, storage: Storage, examples: Sequence[Path] = ()
         with gr.Row():
             with gr.Column(scale=1, min_width=340):
                 file = gr.File(label="Image", height=150, elem_id="file")
+                with gr.Accordion("Paste an image, or use the camera", open=False):
+                    # Kept as the browser sends it: the image is opened as an upload is.
+                    capture = gr.Image(
+                        sources=["clipboard", "webcam"],
+                        type="filepath",
+                        image_mode=None,
+                        show_label=False,
+                        elem_id="capture",
+                    )
                 shown_examples = gr.HTML(
                     dict(images=[_shrink(path) for path in examples], chosen=0),
                     html_template=_TEMPLATE,
@@ -170,6 +199,8 @@ def build_page(answers: Answers, storage: Storage, examples: Sequence[Path] = ()
                     visible=not all(model.is_semantic for model in answers.models.values()),
                     elem_id="threshold",
                 )
+                masks = gr.Radio([AREAS, OUTLINES], value=AREAS, label="Masks", elem_id="masks")
+                sliding = gr.Checkbox(label="Slide between image and answer", elem_id="sliding")
             with gr.Column(scale=4, min_width=300):
                 note = gr.HTML(
                     _note("No image yet."),
@@ -184,13 +215,13 @@ def build_page(answers: Answers, storage: Storage, examples: Sequence[Path] = ()
             photo: Photo | None,
             note: dict[str, str] | None,
             name: str,
-            threshold: float,
             legend: list[dict] | None,
+            *view: Any,
         ) -> tuple:
             storage.make_room()
             if photo is None and (note or {}).get("kind") == _OPENED and name != NO_MODEL:
-                return gr.Column(visible=True), _heading(name, _GONE), None, [], None
-            return _show(answers, photo, name, threshold, legend)
+                return _refuse(name, _GONE, [])
+            return _show(answers, photo, name, legend or [], _View(*view))
 
         # One event at a time: a model has the processor, or the device, to itself.
         options: dict[str, Any] = dict(api_visibility="private", concurrency_id="model")
@@ -202,7 +233,15 @@ def build_page(answers: Answers, storage: Storage, examples: Sequence[Path] = ()
             show_progress="hidden",
             **options,
         )
-        begun = [opened]
+        captured = capture.input(
+            # To choose camera or clipboard is to send None; what is shown then stays.
+            lambda path: (*_open(answers, path), None) if path else (gr.skip(),) * 3,
+            capture,
+            [photo, note, capture],
+            show_progress="hidden",
+            **options,
+        )
+        begun = [opened, captured]
         if examples:
             begun.append(
                 gr.on(
@@ -214,12 +253,13 @@ def build_page(answers: Answers, storage: Storage, examples: Sequence[Path] = ()
                     **options,
                 )
             )
+        view: list[Any] = [threshold, masks, sliding]
         for panel in panels:
-            inputs = [photo, note, panel.model, threshold, panel.legend]
+            inputs = [photo, note, panel.model, panel.legend, *view]
             options |= dict(show_progress_on=panel.image, show_progress="minimal")
             for event in begun:
                 event.then(show, inputs, panel.outputs, **options)
-            changes = [panel.model.change, threshold.change, panel.legend.input]
+            changes = [panel.model.change, panel.legend.input, *(part.change for part in view)]
             gr.on(changes, show, inputs, panel.outputs, trigger_mode="always_last", **options)
     return page
 
@@ -237,6 +277,14 @@ def _panel(model: gr.Dropdown, name: str) -> _Column:
                 js_on_load=_HEADING,
             ),
             gr.Image(format="jpeg", show_label=False, interactive=False, buttons=["fullscreen"]),
+            gr.ImageSlider(
+                format="jpeg",
+                show_label=False,
+                interactive=False,
+                buttons=["fullscreen"],
+                visible=False,
+                max_height=1600,
+            ),
             gr.HTML(
                 [],
                 html_template=_TEMPLATE,
@@ -249,7 +297,28 @@ def _panel(model: gr.Dropdown, name: str) -> _Column:
                 interactive=False,
                 elem_classes="downloads",
             ),
+            _code(),
         )
+
+
+def _code() -> gr.Code:
+    """Lay out the Python lines, which are closed until they are asked for."""
+    with gr.Accordion("The same in Python", open=False):
+        return gr.Code(
+            language="python",
+            interactive=False,
+            show_label=False,
+            lines=1,
+            wrap_lines=True,
+            show_line_numbers=False,
+            buttons=["copy"],
+            elem_classes="code",
+        )
+
+
+def _refuse(name: str, line: str, legend: list[dict]) -> tuple:
+    """Return a panel's parts where there is no answer, but words."""
+    return gr.Column(visible=True), _heading(name, line), None, None, legend, None, ""
 
 
 def _note(text: str, kind: str = "") -> dict[str, str]:
@@ -306,22 +375,24 @@ def _show(
     answers: Answers,
     photo: Photo | None,
     name: str,
-    threshold: float,
-    legend: list[dict] | None,
+    legend: list[dict],
+    view: _View,
 ) -> tuple:
     """Return what a panel's parts become; without an image or model it is hidden."""
-    legend = legend or []
     if photo is None or name == NO_MODEL:
-        return gr.Column(visible=False), _heading(), None, legend, None
+        return gr.Column(visible=False), _heading(), None, None, legend, None, ""
     hidden = {item["name"] for item in legend if not item["shown"]}
     try:
-        shown = answers.show(photo, name, threshold, hidden)
+        shown = answers.show(photo, name, view.threshold, hidden, view.masks != OUTLINES)
     except (UserError, ValueError) as error:  # what a model says of an image, as too small
-        return gr.Column(visible=True), _heading(name, str(error)), None, legend, None
+        return _refuse(name, str(error), legend)
+    pair = (answers.draw_plain(photo), shown.overlay) if view.sliding else None
     return (
         gr.Column(visible=True),
         _heading(name, shown.line),
-        shown.overlay,
+        gr.Image(shown.overlay, visible=not view.sliding),
+        gr.ImageSlider(pair, visible=view.sliding),
         shown.legend,
         [str(path) for path in shown.files],
+        shown.code,
     )

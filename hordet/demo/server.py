@@ -20,6 +20,7 @@ def serve(
     announce: Callable[[str], None],
     names: Sequence[str] = (),
     examples: Sequence[Path] = (),
+    origins: Mapping[str, tuple[str, str]] | None = None,
 ) -> None:
     """Serve the page until Ctrl-C, SIGTERM or SIGHUP; uploads and results are then removed.
 
@@ -34,6 +35,7 @@ def serve(
         announce: Takes the page's address when it is served.
         names: By which browsers may call this machine, beside `host` and localhost.
         examples: Images to choose from; the first is answered when the page opens.
+        origins: Config and checkpoint of each model, for the Python lines on the page.
 
     Raises:
         DemoError: Gradio is not installed; the port is taken or not allowed.
@@ -58,7 +60,7 @@ def serve(
             ) from error
         storage = Storage(uploads, limits.total_megabytes)
         gate = Middleware(Gate, host=host, names=names, storage=storage)
-        page = build_page(Answers(models, folder, limits), storage, examples)
+        page = build_page(Answers(models, folder, limits, origins), storage, examples)
         try:
             _, address, _ = page.launch(
                 server_name=host,

@@ -75,6 +75,19 @@ class Instances:
             mask_scores=None if self.mask_scores is None else self.mask_scores[places],
         )
 
+    def shares(self) -> NDArray[np.float64]:
+        """Return the share of the image that each class's masks cover together, 0 to 1, (K,).
+
+        Pixels of several objects of a class count once. Without masks all are 0.
+        """
+        shares = np.zeros(len(self.classes))
+        for label in np.unique(self.labels) if self.masks else ():
+            own = [
+                mask for mask, of in zip(self.masks or (), self.labels, strict=True) if of == label
+            ]
+            shares[label] = coco_mask.area(coco_mask.merge(own)) / (self.size[0] * self.size[1])
+        return shares
+
     def describe(self) -> str:
         """Return how many objects of which class there are, such as `3 car, 1 person`."""
         counts = np.bincount(self.labels, minlength=len(self.classes))

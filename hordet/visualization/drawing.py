@@ -25,6 +25,7 @@ LEGEND_AT_MOST = 30  # classes in a legend, largest area first
 # Overlays: inches of the long side and of a legend entry; smallest and largest long side, pixels.
 OVERLAY_INCHES, LEGEND_INCHES = 6.0, 1.5
 SMALLEST_OVERLAY, LARGEST_OVERLAY = 800, 4000
+BORDERS_PER_SIDE = 500  # borders of a class map are about that part of the long side to each side
 
 
 def draw_sheet(
@@ -79,15 +80,27 @@ def draw_panel(
     panel: Panel,
     classes: Sequence[str],
     colors: Sequence[Color],
+    filled: bool = True,
 ) -> None:
-    """Draw one image (H, W, 3) RGB with its objects or class map."""
+    """Draw one image (H, W, 3) RGB with its objects or class map.
+
+    Args:
+        axis: Where to draw.
+        image: RGB, (H, W, 3).
+        panel: What to draw over it.
+        classes: Names of the classes.
+        colors: Colors of the classes.
+        filled: Fill masks and classes; else their outlines alone are drawn.
+    """
     if panel.semantic is not None:
         table = np.array([*colors, (1, 1, 1)])
         painted = panel.semantic < len(colors)
         overlay = (
             (255 * table).round().astype(np.uint8)[np.where(painted, panel.semantic, len(colors))]
         )
-        blended = cv2.addWeighted(image, 0.4, overlay, 0.6, 0)
+        blended = cv2.addWeighted(image, 0.4, overlay, 0.6, 0) if filled else overlay
+        if not filled:
+            painted &= _find_borders(panel.semantic)
         image = np.where(painted[..., None], blended, image)
     names = name_classes(classes)
     axis.imshow(image)
@@ -98,7 +111,8 @@ def draw_panel(
         if i < len(panel.outlines):
             rings = [np.vstack([part, part[:1]]) for part in panel.outlines[i] if len(part) > 2]
             shape = MplPath.make_compound_path(*(MplPath(ring, closed=True) for ring in rings))
-            axis.add_patch(PathPatch(shape, fc=(*color, 0.35), ec=(*color, 1.0), lw=1.0))
+            face = (*color, 0.35) if filled else "none"
+            axis.add_patch(PathPatch(shape, fc=face, ec=(*color, 1.0), lw=1.0))
         left, top, right, bottom = box
         size = (right - left, bottom - top)
         axis.add_patch(Rectangle((left, top), *size, fill=False, ec=color, lw=0.8))
@@ -125,6 +139,7 @@ def draw_overlay(
     colors: Sequence[Color],
     *,
     with_legend: bool = True,
+    filled: bool = True,
     largest: int = LARGEST_OVERLAY,
 ) -> NDArray[np.uint8]:
     """Draw a panel over a single image.
@@ -138,6 +153,7 @@ def draw_overlay(
         classes: Names of the classes.
         colors: Colors of the classes.
         with_legend: Add a legend below the image for colors without labels in the image.
+        filled: As of `draw_panel`.
         largest: Largest long side in pixels; it limits the time.
 
     Returns:
@@ -157,12 +173,20 @@ def draw_overlay(
     figure = Figure(figsize=(width, height + strip), dpi=dots, facecolor="white")
     axis = figure.add_axes((0, strip / (height + strip), 1, height / (height + strip)))
     axis.set_axis_off()
-    draw_panel(axis, image, panel, classes, colors)
+    draw_panel(axis, image, panel, classes, colors, filled)
     if legend:
         _add_legend(figure, legend, loc="lower center", ncols=columns, frameon=False)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3]
+
+
+def _find_borders(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Return the pixels of a class map (H, W) beside another class, as wide as a drawn line."""
+    width = 2 * max(1, round(max(labels.shape) / BORDERS_PER_SIDE)) + 1
+    kernel = np.ones((width, width), np.uint8)
+    values = labels.astype(np.uint16)
+    return cv2.dilate(values, kernel) != cv2.erode(values, kernel)
 
 
 def _downscale(

@@ -5,14 +5,17 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from hordet.demo.answers import Answers, Limits, name_models
 from hordet.errors import DatasetError
 from hordet.inference import Predictor
+from hordet.inference.prediction import ClassMap, Instances
 from hordet.visualization.drawing import draw_overlay
 
 
@@ -104,13 +107,19 @@ def test_objects_are_drawn_counted_and_written(answers, predictors, photo):
     whole = model(photo.image.pixels)
     counts = Counter(whole.names)
     shown = answers.show(photo, "objects", 0.0)
+    masks, names = whole.bitmaps(), np.array(whole.names)
     assert {item["name"]: item["amount"] for item in shown.legend} == {
-        name: str(count) for name, count in counts.items()
+        name: f"{count}, {masks[names == name].any(0).mean():.1%}" for name, count in counts.items()
     }
+    boxes = replace(whole, masks=None)
+    assert not boxes.shares().any() and boxes.shares().shape == (len(model.classes),)
     assert all(item["shown"] and item["color"].startswith("#") for item in shown.legend)
     rgb = photo.image.pixels[..., ::-1]
     drawn = draw_overlay(rgb, whole.panel(), model.classes, model.colors)
     assert shown.overlay.shape == (800, 800, 3)
+    nothing = whole.select(classes=[]).panel()
+    drawn_plain = draw_overlay(rgb, nothing, model.classes, model.colors)
+    np.testing.assert_array_equal(answers.draw_plain(photo), drawn_plain)
     np.testing.assert_array_equal(shown.overlay, drawn[:800])
     assert [path.name for path in shown.files] == ["overlay.png", "images.json", "results.json"]
     np.testing.assert_array_equal(np.array(Image.open(shown.files[0])), drawn)
@@ -157,6 +166,50 @@ def test_a_map_its_legend_and_its_label_file(answers, predictors, photo):
     # The image itself shows where its class is hidden.
     assert set(photo.predictions) == {"map"}
     assert np.abs(hidden.overlay.astype(int) - shown.overlay).max() > 20
+
+
+def test_outlines_leave_the_inside_as_it_is():
+    """Of masks and of class maps; eight pixels of the drawing are one of the image."""
+    gray = np.full((100, 100, 3), 128, np.uint8)
+    names, colors, plain = ("a", "b"), [(1.0, 0.0, 0.0), (0.0, 0.0, 1.0)], (128,) * 3
+    mask = np.zeros((100, 100), np.uint8, order="F")
+    mask[30:70, 30:70] = 1
+    found = Instances(
+        *(np.array(each) for each in ([[20.0, 20, 80, 80]], [0.9], [0])),
+        masks=[coco_mask.encode(mask)],
+        size=(100, 100),
+        classes=names,
+    )
+    labels = np.zeros((100, 100), np.uint8)
+    labels[:, 50:] = 1
+    labels[:10] = 255  # no class
+
+    def draw(prediction, *places):
+        panel = prediction.panel()
+        lines = draw_overlay(gray, panel, names, colors, filled=False, with_legend=False)
+        return [tuple(lines[8 * y + 4, 8 * x + 4]) for y, x in places]
+
+    inside, outside, *line = draw(found, (50, 50), (25, 25), *((50, x) for x in (29, 30, 31)))
+    assert inside == outside == plain and any(red > 150 > green for red, green, _ in line)
+    red, blue = (255, 0, 0), (0, 0, 255)
+    places = ((50, 20), (50, 49), (50, 50), (50, 80), (10, 20), (9, 20))
+    assert draw(ClassMap(labels, names), *places) == [plain, red, blue, plain, red, plain]
+    assert found.shares().tolist() == [0.16, 0.0]
+
+
+def test_the_python_lines_give_the_same_answer(
+    detector, predictors, photo, tmp_path, capsys, monkeypatch
+):
+    detector.config.dump(tmp_path / "config.py")
+    origins = dict(objects=(str(tmp_path / "config.py"), str(detector.checkpoint)))
+    answers = Answers(predictors, tmp_path, origins=origins)
+    monkeypatch.chdir(photo.image.source.path.parent)
+    for hidden in ((), {predictors["objects"].classes[0]}):
+        shown = answers.show(photo, "objects", 0.01, hidden)
+        exec(shown.code, {})
+        assert capsys.readouterr().out.splitlines()[-1] == shown.line
+    twice = Answers(predictors, tmp_path, origins=dict(map=("hordet://a", "hordet://a")))
+    assert "from_config('hordet://a')\nfound = predictor('" in twice.show(photo, "map").code
 
 
 def test_models_have_names_of_their_own():

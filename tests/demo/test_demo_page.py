@@ -84,6 +84,7 @@ def browsed(address):
         pytest.skip("no Chromium here; apt-get install chromium")
     with driver.sync_playwright() as playwright:
         arguments = ["--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"]
+        arguments += [f"--use-fake-{part}-for-media-stream" for part in ("ui", "device")]
         browser = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
         page = browser.new_page(viewport=dict(width=1280, height=900))
         page.set_default_timeout(60_000)
@@ -128,10 +129,12 @@ def legend(page, panel):
 
 
 def difference(page, panel, expected):
-    """Mean difference of the image that the browser has to RGB that was packed as it is."""
+    """Mean difference of an image (or the one of a panel) to RGB that was packed as it is."""
     packed = io.BytesIO()
     Image.fromarray(expected).save(packed, "jpeg")
-    source = page.locator(f"{panel} img").get_attribute("src")
+    if isinstance(panel, str):
+        panel = page.locator(f"{panel} img:visible")
+    source = panel.get_attribute("src")
     given = io.BytesIO(page.request.get(source).body())
     given, wanted = (np.array(Image.open(file).convert("RGB"), int) for file in (given, packed))
     return np.abs(given - wanted).mean() if given.shape == wanted.shape else 255
@@ -161,7 +164,9 @@ def test_the_page(page, address, detector, segmentor, tmp_path):
     page.press("#threshold input[type=number]", "Tab")
     page.get_by_text(found.describe(), exact=True).wait_for()
     counts = Counter(found.names)
-    assert legend(page, "#one") == {name: str(count) for name, count in counts.items()}
+    areas = dict(zip(objects.classes, found.shares(), strict=True))
+    amounts = {name: f"{count}, {areas[name]:.1%}" for name, count in counts.items()}
+    assert legend(page, "#one") == amounts
     rgb = objects.read(path)[..., ::-1]
     drawn = draw_overlay(rgb, found.panel(), objects.classes, objects.colors)[:800]
     wait_for_image(page, "#one", drawn)
@@ -340,6 +345,26 @@ def test_it_opens_with_an_answer_and_takes_other_examples_by_keyboard(
         page.press("#threshold input[type=number]", "Tab")
         page.get_by_text(known(paths[1]).describe(), exact=True).wait_for()
         assert paths[1].is_file()  # an upload is removed when it is read, an example stays
+        # Outlines, beside the image, and the Python lines: all by the keyboard.
+        page.get_by_label("areas").focus()
+        page.keyboard.press("ArrowRight")
+        rgb = known.read(paths[1])[..., ::-1]
+        found = known(paths[1])
+        drawn = draw_overlay(rgb, found.panel(), known.classes, known.colors, filled=False)[:800]
+        plain = draw_overlay(rgb, found.select(classes=[]).panel(), known.classes, known.colors)
+        wait_for_image(page, "#one", drawn)
+        page.get_by_label("Slide between image and answer").focus()
+        page.keyboard.press("Space")
+        page.locator("#one .slider-wrap, #one [role=slider], #one img").nth(1).wait_for()
+        for source, wanted in zip(
+            page.locator("#one img:visible").all(),
+            (plain, drawn),
+            strict=True,
+        ):
+            assert difference(page, source, wanted) < 0.5
+        page.get_by_role("button", name="The same in Python").focus()
+        page.keyboard.press("Enter")
+        page.get_by_text("Predictor.from_config(").wait_for()
         for width in (1280, 400):
             page.set_viewport_size(dict(width=width, height=900))
             page.wait_for_timeout(500)
@@ -347,6 +372,30 @@ def test_it_opens_with_an_answer_and_takes_other_examples_by_keyboard(
             page.screenshot(path=tmp_path / f"examples-{width}.png", full_page=True)
         page.emulate_media(color_scheme="dark")
         page.screenshot(path=tmp_path / "examples-dark.png", full_page=True)
+
+
+def test_paste_and_camera(repository, detector, drawn_images, tmp_path):
+    words = [repository / DETECTION, detector.checkpoint]
+    with served(words, tmp_path, drawn_images) as address, browsed(address) as page:
+        page.locator("#one img").first.wait_for()
+        page.context.grant_permissions(["clipboard-read", "clipboard-write", "camera"])
+        page.get_by_role("button", name="Paste an image, or use the camera").click()
+        page.evaluate(
+            """async () => {
+                const canvas = document.createElement('canvas');
+                [canvas.width, canvas.height] = [120, 90];
+                const blob = await new Promise(done => canvas.toBlob(done, 'image/png'));
+                await navigator.clipboard.write([new ClipboardItem({'image/png': blob})]);
+            }"""
+        )
+        page.locator("#capture").get_by_text("Paste from Clipboard").click()
+        page.get_by_text("clipboard.png, 120 x 90 pixels").wait_for()
+        page.locator("#capture button[aria-label='Capture from camera']").click()
+        page.locator("#capture").get_by_text("Click to Access Webcam").click()
+        page.get_by_text("clipboard.png, 120 x 90 pixels").wait_for()  # until there is another
+        page.locator("#capture button[aria-label='capture photo']").click()
+        page.get_by_text(re.compile(r"image\.png, \d+ x \d+ pixels")).wait_for()
+        page.locator("#one img").first.wait_for()
 
 
 def test_a_port_that_is_taken(detector, tmp_path, monkeypatch):
