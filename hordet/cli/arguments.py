@@ -47,6 +47,8 @@ class Parser(argparse.ArgumentParser):
         elif choice:
             names = [name.strip("' ") for name in choice[3].split(",")]
             message += did_you_mean(choice[2], names)
+        elif message.startswith("the following arguments are required"):
+            message += f"; `{self.prog} --help` says what each is"
         super().error(message)
 
     def _parser_of(self, arguments: argparse.Namespace) -> Parser:
@@ -198,7 +200,8 @@ def choose_checkpoint(config: str, given: str | None) -> str:
             ".safetensors file that `hordet train` has made from it; `hordet weights list` has the "
             "whole models that come with weights"
         )
-    print(f"note: no checkpoint was given; taken is {weights}", file=sys.stderr)
+    said = "" if is_named(config) else "no checkpoint was given; using "
+    print(f"note: {said}{weights}", file=sys.stderr)
     return f"{PREFIX}{weights.name}"
 
 

@@ -246,11 +246,11 @@ def run_necks(arguments: argparse.Namespace) -> int:
 
 
 def write(title: str, table: str, rows: list, arguments: argparse.Namespace) -> None:
-    """Print a table, and write it and its exact numbers where asked."""
-    print(table)
+    """Write a table and its exact numbers where asked, then print it."""
     if arguments.markdown:
         words = shlex.join(["hordet", *arguments.words])
         heading = f"# {title}\n\nWritten by `{words}`.\n\n"
         write_whole(arguments.markdown, heading + table)
     if arguments.json:
         write_whole(arguments.json, json.dumps([row.as_dict() for row in rows], indent=1) + "\n")
+    print(table)  # last: its reader, such as `head`, may go away

@@ -37,6 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     draw_missing_shapes(cfg)
     result = inspect_data(cfg, arguments.jobs, progress=sys.stderr.isatty())
+    if arguments.json:  # first: the reader of the lines, such as `head`, may go away
+        write_whole(arguments.json, json.dumps(asdict(result), indent=1))
     findings = result.findings
     for kind, lines in (("error", findings.errors), ("warning", findings.warnings)):
         for line in lines:
@@ -52,6 +54,4 @@ def run(arguments: argparse.Namespace) -> int:
         f"{result.images:,} images, {len(findings.errors)} errors, "
         f"{len(findings.warnings)} warnings"
     )
-    if arguments.json:
-        write_whole(arguments.json, json.dumps(asdict(result), indent=1))
     return int(bool(findings.errors or (arguments.strict and findings.warnings)))

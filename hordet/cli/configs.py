@@ -1,17 +1,22 @@
-"""List the configs that come with hordet, each with the first line of its lab note.
+"""List the configs that come with hordet, each with the first line of its docstring.
 
 hordet configs                     # all
-hordet configs '*horfpn*'          # those whose name is like this
+hordet configs nuclei              # those with this in their folder or name
+hordet configs '*horfpn*_1x'       # those whose name is like this
 """
 
 import argparse
-import sys
+
+from hordet.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what the subcommand takes."""
     parser.add_argument(
-        "pattern", nargs="?", default="*", help="what a name is like, such as '*horfpn*'"
+        "pattern",
+        nargs="?",
+        default="*",
+        help="a part of a name, or what it is like: '*horfpn*_1x'",
     )
 
 
@@ -19,10 +24,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Print a line a config."""
     from hordet.config.names import list_configs
 
-    rows = list(list_configs(arguments.pattern))
+    pattern = arguments.pattern
+    rows = list(list_configs(pattern)) or list(list_configs(f"*{pattern}*"))
     if not rows:
-        print(f"error: no config has a name like {arguments.pattern!r}", file=sys.stderr)
-        return 2
+        raise ConfigError(f"no config has a name like {pattern!r}; `hordet configs` lists them all")
     width = max(len(name) for name, _ in rows)
     for name, note in rows:
         print(f"{name:{width}}  {note}")

@@ -122,8 +122,8 @@ def require_packages(output: Path) -> None:
     if lacking:
         raise ExportError(
             f"an {output.suffix} file needs {', '.join(needed)}, and {', '.join(lacking)} "
-            f"{'are' if len(lacking) > 1 else 'is'} not installed: pip install -e '.[export]' in "
-            "the folder of hordet, or write a .pt2 file, which needs none of them"
+            f"{'are' if len(lacking) > 1 else 'is'} not installed: "
+            f"pip install {' '.join(lacking)}, or write a .pt2 file, which needs none of them"
         )
 
 

@@ -87,14 +87,16 @@ def run(given: argparse.Namespace) -> int:
             given.ade_like, given.classes, given.reduce_zero_label, given.hold_out
         )
         choose, write = own.choose_segmentation, own.write_segmentation_config
-    print("\n".join(statistics.summarize()))
-    choices = choose(
-        statistics, pretrained=there, batch_size=given.batch_size, max_side=given.max_side
-    )
-    out = given.out or own.name_config(statistics, choices.schedule, backbone)
-    held_out = own.place_held_out(statistics, out, given.force)
-    bases = own.find_bases(statistics, out)
-    found = own.save_config(statistics, write(statistics, choices, backbone, bases), out, held_out)
+    try:
+        choices = choose(
+            statistics, pretrained=there, batch_size=given.batch_size, max_side=given.max_side
+        )
+        out = given.out or own.name_config(statistics, choices.schedule, backbone)
+        held_out = own.place_held_out(statistics, out, given.force)
+        text = write(statistics, choices, backbone, own.find_bases(statistics, out))
+        found = own.save_config(statistics, text, out, held_out)
+    finally:  # only now: a reader such as `head -1` that goes away must not cost the config
+        print("\n".join(statistics.summarize()))
     # What follows from wrong numbers is no caution.
     cautions = [] if found.errors else choices.list_cautions(statistics)
     for line in (*cautions, *found.warnings):

@@ -20,7 +20,7 @@ def find_configs() -> dict[str, Path]:
 
 
 def list_configs(pattern: str = "*") -> Iterator[tuple[str, str]]:
-    """Yield name (`folder/stem`) and first line of the lab note of the configs of hordet.
+    """Yield name (`folder/stem`) and first line of the docstring of the configs of hordet.
 
     Args:
         pattern: What a name, with its folder or without, is like, as of a shell.

@@ -60,7 +60,8 @@ def slice_coco(
     config = dict(ann_file=str(annotations.resolve()), data_prefix=dict(img=str(images.resolve())))
     found = check_coco(config, None, with_mask=False)
     if found.errors:
-        raise DatasetError("\n  ".join(["These data cannot be cut:", *found.errors]))
+        errors = [error.replace("Correct ann_file.", "Correct the path.") for error in found.errors]
+        raise DatasetError("\n  ".join(["These data cannot be cut:", *errors]))
     for caution in found.warnings:
         warnings.warn(caution, DatasetWarning, stacklevel=2)
     content = read_coco(annotations, annotations.parent, folder=images).content

@@ -56,7 +56,8 @@ def serve(
             from hordet.demo.page import CSS, SESSIONS, THEME, build_page
         except ImportError as error:
             raise DemoError(
-                f"the page needs Gradio ({error}): pip install -e '.[demo]' in the folder of hordet"
+                f"the page needs Gradio ({error}): pip install -e '.[demo]' in a checkout of "
+                "hordet, or pip install 'gradio>=6'"
             ) from error
         storage = Storage(uploads, limits.total_megabytes)
         gate = Middleware(Gate, host=host, names=names, storage=storage)

@@ -16,7 +16,8 @@ def _import_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise ExportError(
-            "OpenVINO's files need OpenVINO: pip install -e '.[openvino]' in the folder of hordet"
+            "OpenVINO's files need OpenVINO: pip install -e '.[openvino]' in a checkout of hordet, "
+            "or pip install openvino"
         ) from error
     return openvino
 

@@ -26,7 +26,8 @@ class OnnxFile(ExportedFile):
             import onnxruntime
         except ImportError as error:
             raise ExportError(
-                "ONNX files need ONNX Runtime: pip install -e '.[export]' in the folder of hordet"
+                "ONNX files need ONNX Runtime: pip install -e '.[export]' in a checkout of hordet, "
+                "or pip install onnx onnxruntime onnxscript"
             ) from error
         self._onnxruntime = onnxruntime
         self.runtime = f"ONNX Runtime {onnxruntime.__version__}"

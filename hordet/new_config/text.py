@@ -100,7 +100,7 @@ def format_data(statistics: CocoStatistics | MapStatistics) -> str:
         f"data_root = {quote(statistics.root.resolve().as_posix())}\n"
         f"# {format_count(len(statistics.classes), 'class')}, in the order of their labels.\n"
         f"classes = {classes}\n"
-        "# Red, green, blue of each; without them mmseg takes random colors.\n"
+        "# Red, green, blue of each; without them colors are random.\n"
         f"palette = [\n{_palette(statistics.classes)}\n]\n"
         "metainfo = dict(classes=classes, palette=palette)"
     )

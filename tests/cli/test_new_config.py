@@ -1,10 +1,14 @@
 """hordet new-config by its words, and the dry run of what it writes."""
 
+import io
 import shutil
+import sys
 
 import pytest
 from in_process import run_words
 from own_data import write_coco, write_maps
+
+from hordet.cli.main import build_parser
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +43,24 @@ def test_it_says_what_it_saw_and_what_comes_next_and_keeps_what_is_there(tool):
     shutil.move(root / "train" / "train_0.png", tool.folder)
     lacking = tool("new-config", "--coco", root, "--force")
     assert lacking.returncode == 1 and "error: 1 of 4 images" in lacking.stdout
+
+
+class GoneReader(io.StringIO):
+    """Standard output whose reader, such as `head`, has gone away."""
+
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_a_reader_that_goes_away_costs_no_config(tmp_path, monkeypatch):
+    boxes = [(0, 0, 30, 20), (50, 10, 20, 20)]
+    root = write_coco(tmp_path / "bolts", dict(train=(4, boxes), val=(2, boxes)))
+    words = ["new-config", "--coco", str(root), "--out", str(tmp_path / "c.py")]
+    arguments = build_parser().parse_args(words)
+    monkeypatch.setattr(sys, "stdout", GoneReader())
+    with pytest.raises(BrokenPipeError):
+        arguments.module.run(arguments)
+    assert "bolt" in (tmp_path / "c.py").read_text()
 
 
 @pytest.mark.slow

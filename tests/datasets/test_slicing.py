@@ -181,6 +181,8 @@ def test_what_cannot_be_cut(data, tmp_path):
     with pytest.raises(DatasetError, match="out/annotations/train.json is there already"):
         cut(data, tmp_path / "out")
     (data / "train" / "a.png").unlink()
+    with pytest.raises(DatasetError, match=r"no annotation file .* Correct the path\.$"):
+        slice_coco(tmp_path / "absent.json", tmp_path, tmp_path / "out", Tiles(64, 0.25))
     with pytest.raises(DatasetError, match="cannot be cut:\n.*1 of 2 images .* are missing"):
         cut(data, tmp_path / "new")
     cv2.imwrite(str(data / "train" / "a.png"), np.zeros((9, 9, 3), np.uint8))

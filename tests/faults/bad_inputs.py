@@ -299,7 +299,7 @@ CASES = [
         "an image id twice",
         TRAIN,
         annotations(lambda content: content["images"][1].update(id=1)),
-        "stand at several images",
+        "have the same id",
     ),
     (
         "an annotation id twice",

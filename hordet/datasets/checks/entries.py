@@ -67,8 +67,7 @@ def find_image_faults(path: Path, images: list[dict], folder: Path, root: Path) 
         twice = find_repeated(image[key] for image in images)
         if twice:
             yield (
-                f"{len(twice)} values of {key} stand at several images of {path}: "
-                f"{list_first(twice)}. "
+                f"Several images of {path} have the same {key}: {list_first(twice)}. "
                 "Give each image one entry of its own."
             )
     missing = find_missing_files(folder, [image["file_name"] for image in images])
