@@ -164,6 +164,7 @@ def _recognize(tensors: dict, source: str, minimum_share: float) -> tuple[Family
             f"({family.name}, {family.layouts[column]}; at least {minimum_share:.0%} are needed), "
             f"and it holds {', '.join(list(tensors)[:3]) or 'no tensor'}. Known are "
             + "; ".join(f"{f.name} ({', '.join(f.layouts)})" for f in FAMILIES)
+            + ". A checkpoint of hordet train needs no conversion"
         )
     return family, column
 
