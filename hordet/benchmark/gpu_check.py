@@ -57,12 +57,15 @@ class CheckReport:
         return dict(machine=self.machine, rows=[row.as_dict() for row in self.rows])
 
 
-def run_check(dry: bool, parts: Sequence[str] = ()) -> CheckReport:
+def run_check(
+    dry: bool, parts: Sequence[str] = (), tell: Callable[[str], None] = lambda line: None
+) -> CheckReport:
     """Check the first GPU, or go through the same on a CPU.
 
     Args:
         dry: On a CPU, at small sizes.
         parts: Keys of `PARTS`; all by default.
+        tell: Gets a line as each part begins, for minutes pass without one.
 
     Returns:
         The report. A part that fails as a whole, or whose seconds are used up, is a row.
@@ -71,8 +74,11 @@ def run_check(dry: bool, parts: Sequence[str] = ()) -> CheckReport:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         check = GpuCheck(device, Path(folder))
-        for name in parts or PARTS:
+        names = list(parts or PARTS)
+        for number, name in enumerate(names, 1):
             function, seconds = PARTS[name]
+            limit = "" if dry else f", at most {seconds} s"
+            tell(f"[{number}/{len(names)}] {name}{limit}")
             check.part, start = name, time.perf_counter()
             try:
                 with _limit(0 if dry else seconds):

@@ -476,19 +476,32 @@ def profile_step(check: GpuCheck) -> None:
             model.train_step(data, wrapper)
 
         step()
+        if not check.dry:  # the highest of all that ran before would stay
+            torch.cuda.reset_peak_memory_stats()
         seconds, _ = time_call(step, check.device, 1 if check.dry else 5)
+        peak = 0 if check.dry else torch.cuda.max_memory_allocated()
         with torch.profiler.profile() as profile:
             step()
-        counts = {event.key: event.count for event in profile.key_averages()}
-        peak = 0 if check.dry else torch.cuda.max_memory_allocated()
-        check.add(
-            f"batch {batch}",
-            None,
-            ms=seconds * 1e3,
-            host_reads=counts.get("aten::_local_scalar_dense", 0) + counts.get("aten::nonzero", 0),
-            launches=counts.get("cudaLaunchKernel", 0),
-            peak_gb=peak / 1e9,
-        )
+        counts = count_events({event.key: event.count for event in profile.key_averages()})
+        check.add(f"batch {batch}", None, ms=seconds * 1e3, **counts, peak_gb=peak / 1e9)
+
+
+def count_events(events: dict[str, int]) -> dict[str, int]:
+    """Count what a profile of a step says about the host.
+
+    Args:
+        events: How often each event happened, by its name in `torch.profiler`.
+
+    Returns:
+        `host_reads`: single values and indices that the host asked for; `waits`: times it waited
+        for the stream, be it for these or for a copy to the host (0 on a CPU); `launches`: kernels
+        that it launched, through CUDA's runtime or, as Triton does, its driver.
+    """
+    return dict(
+        host_reads=events.get("aten::_local_scalar_dense", 0) + events.get("aten::nonzero", 0),
+        waits=events.get("cudaStreamSynchronize", 0),
+        launches=sum(count for name, count in events.items() if "LaunchKernel" in name),
+    )
 
 
 def time_models(check: GpuCheck) -> None:

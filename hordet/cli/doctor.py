@@ -20,6 +20,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 from hordet import __version__
+from hordet.errors import ConfigError, did_you_mean
 from hordet.ops import describe_operators
 
 # What is imported, and which distributions provide it: the original or a maintained fork.
@@ -166,6 +167,11 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.gpu:
         return _check_gpu(arguments)
+    if arguments.dry_run or arguments.parts or arguments.json:
+        raise ConfigError(
+            "--dry-run, --parts and --json are for the check of a GPU: give --gpu as well, or "
+            "leave them out"
+        )
     lines, faults = describe()
     print("\n".join(lines))
     for fault in faults:
@@ -185,9 +191,10 @@ def _check_gpu(arguments: argparse.Namespace) -> int:
     import torch
 
     from hordet.benchmark.gpu_check import PARTS, format_check_table, run_check
-    from hordet.errors import ConfigError, did_you_mean
     from hordet.ops.files import write_whole
 
+    if arguments.latest:
+        raise ConfigError("--latest looks at versions and --gpu at a GPU: give one of them")
     for name in arguments.parts:
         if name not in PARTS:
             hint = did_you_mean(name, list(PARTS))
@@ -197,7 +204,11 @@ def _check_gpu(arguments: argparse.Namespace) -> int:
             "--gpu needs a GPU that torch can use, and there is none: install a torch for CUDA, or "
             "add --dry-run, which goes through the same code on the CPU"
         )
-    report = run_check(arguments.dry_run, arguments.parts)
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    report = run_check(arguments.dry_run, arguments.parts, tell)
     print(format_check_table(report), end="")
     if arguments.json:
         write_whole(arguments.json, json.dumps(report.as_dict(), indent=1) + "\n")

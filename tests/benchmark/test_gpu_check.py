@@ -22,8 +22,11 @@ def test_a_dry_run_of_the_parts_that_take_seconds(tmp_path, capsys, cache_folder
     file = tmp_path / "gpu.json"
     words = ["doctor", "--gpu", "--dry-run", "--json", str(file), "--debug", "--parts", *LIGHT]
     assert main(words) == 0
-    printed = capsys.readouterr().out
+    printed, progress = capsys.readouterr()
     assert "dry run on a CPU" in printed and "0 FAIL" in printed
+    assert [line for line in progress.splitlines() if line.startswith("[")] == [
+        f"[{number}/4] {name}" for number, name in enumerate(LIGHT, 1)
+    ]
     report = json.loads(file.read_text())
     rows = report["rows"]
     assert [*dict.fromkeys(row["part"] for row in rows)] == LIGHT
@@ -61,6 +64,21 @@ def test_without_a_gpu_and_with_an_unknown_part(monkeypatch, capsys):
     assert "no part is named 'fault'; did you mean 'faults'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--dry-run"], ["--parts", "faults"], ["--json", "gpu.json"]])
+def test_an_option_of_the_check_is_not_dropped_without_it(words, capsys):
+    assert main(["doctor", *words]) == 2
+    assert "are for the check of a GPU: give --gpu as well" in capsys.readouterr().err
+    assert main(["doctor", "--gpu", "--latest", *words]) == 2
+    assert "give one of them" in capsys.readouterr().err
+
+
+def test_what_a_profile_says_of_the_host():
+    read = {"aten::_local_scalar_dense": 3, "aten::nonzero": 1, "cudaStreamSynchronize": 6}
+    launched = {"cudaLaunchKernel": 5, "cudaLaunchKernelExC": 2, "cuLaunchKernel": 1}  # Triton's
+    counts = gpu_parts.count_events({**read, **launched, "aten::add": 9})
+    assert counts == dict(host_reads=4, waits=6, launches=8)
+
+
 def test_a_part_that_fails_or_takes_too_long_stops_no_other(monkeypatch, capsys):
     def fail(check):
         check.attempt("half", lambda: 1 / 0)
@@ -76,7 +94,9 @@ def test_a_part_that_fails_or_takes_too_long_stops_no_other(monkeypatch, capsys)
     parts = dict(first=(fail, 9), slow=(wait, 1), last=(measure, 9))
     monkeypatch.setattr(gpu_check, "PARTS", parts)
     monkeypatch.setattr(gpu_check, "_describe_machine", lambda dry: "A card")
-    report = run_check(dry=False)
+    told = []
+    report = run_check(dry=False, tell=told.append)
+    assert told[0] == "[1/3] first, at most 9 s" and len(told) == 3
     assert [(row.part, row.name) for row in report.failed] == [
         ("first", "half"),
         ("first", "the whole part"),

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hordet.benchmark import speed
 from hordet.benchmark.candidates import Candidate, read_candidate_config
 from hordet.benchmark.memory import measure_peak_memory
 from hordet.benchmark.roofline import Roofline, measure_roofline
@@ -97,6 +98,25 @@ def test_a_gpu_is_measured_by_large_products_several_an_event(monkeypatch):
         SpeedSettings(device="cuda"),
     )
     assert "float32 and its convolutions without TF32, tf32 both with it" in table
+
+
+@pytest.mark.parametrize(("dtype", "wanted"), [("tf32", True), ("float32", False)])
+def test_a_candidate_is_timed_in_its_precision(dtype, wanted):
+    """Its process sets TF32 for both passes, products and convolutions alike."""
+    seen = []
+
+    class Pipe:
+        def send(self, answer):
+            assert isinstance(answer, int), answer  # the operations
+
+        def recv(self):
+            seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+            raise KeyboardInterrupt
+
+    settings = SpeedSettings(threads=torch.get_num_threads())
+    with pytest.raises(KeyboardInterrupt):
+        speed._serve(Pipe(), Candidate("block", dtype=dtype), settings)
+    assert seen == [("high", True) if wanted else ("highest", False)]
 
 
 def test_half_precision_of_a_gpu_is_a_candidate():

@@ -9,7 +9,8 @@ from hordet.cli import doctor
 
 
 def run_doctor(latest=False):
-    return doctor.run(argparse.Namespace(latest=latest, gpu=False))
+    no_gpu = dict(gpu=False, dry_run=False, parts=[], json=None)
+    return doctor.run(argparse.Namespace(latest=latest, **no_gpu))
 
 
 def test_it_runs_and_all_is_well():

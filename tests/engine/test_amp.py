@@ -42,9 +42,11 @@ def test_amp_on_a_cpu_is_bfloat16():
 def test_the_precision_of_a_device(monkeypatch, amp, cuda, bfloat16, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: bfloat16)
-    cfg = Config(dict(optim_wrapper=dict(type="AmpOptimWrapper", loss_scale=512.0)))
+    before = dict(type="AmpOptimWrapper", loss_scale=512.0, dtype="bfloat16")
+    cfg = Config(dict(optim_wrapper=before))
     prepare_training(cfg, amp=amp)
     assert cfg.optim_wrapper.type == expected
+    assert cfg.optim_wrapper.get("dtype") == ("float16" if expected == "AmpOptimWrapper" else None)
     assert cfg.optim_wrapper.get("loss_scale") == (
         "dynamic" if expected == "AmpOptimWrapper" else None
     )

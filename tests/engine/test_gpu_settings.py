@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from hordet.engine import prepare
 from hordet.engine import runner as run
+from hordet.engine.amp import use_tf32
 from hordet.layers import recompute
 
 LEAF = Path(__file__).parents[2] / "configs/shapes/mask-rcnn_hornet-nano_horfpn_7e.py"
@@ -66,11 +67,23 @@ def test_tf32_is_that_of_products_and_convolutions():
         assert precision == ("high" if enabled else "highest")
 
 
+@pytest.mark.parametrize("inside", [True, False])
+@pytest.mark.parametrize("outside", [("medium", False), ("high", True), ("highest", True)])
+def test_tf32_is_given_back_as_it_was(inside, outside):
+    torch.set_float32_matmul_precision(outside[0])
+    torch.backends.cudnn.allow_tf32 = outside[1]
+    with pytest.raises(ZeroDivisionError), use_tf32(inside):
+        assert torch.backends.cudnn.allow_tf32 == inside
+        raise ZeroDivisionError
+    assert torch.get_float32_matmul_precision() == outside[0]
+    assert torch.backends.cudnn.allow_tf32 == outside[1]
+
+
 def test_recomputation_has_one_key(tmp_path, cache_folder):
     x, weight = torch.randn(2, 3, requires_grad=True), torch.randn(4, 3, requires_grad=True)
     grads = []
-    for wanted in (True, False):
-        options = {"recompute": wanted}
+    for wanted in (False, True):
+        options = {} if wanted else {"recompute": False}  # the next run is not the last one's
         cfg = run.read_config(LEAF, tiny=True, options=options, work_dir=str(tmp_path))
         model = run.build_training_runner(cfg, force=True).model
         assert model.data_preprocessor._non_blocking

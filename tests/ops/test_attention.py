@@ -9,6 +9,8 @@ from mmcv.ops.multi_scale_deform_attn import (
 )
 from references import naive_deform
 
+from hordet.ops.attention import ms_deform_attn_forward
+
 SHAPES = [(3, 4), (2, 2)]
 
 
@@ -53,6 +55,20 @@ def test_dtypes(device, dtype):
     torch.testing.assert_close(out.double(), wanted, **close)
     for found, reference in zip(inputs, exact, strict=True):
         torch.testing.assert_close(found.grad.double(), reference.grad, **close)
+
+
+def test_locations_are_not_rounded_to_the_dtype_of_the_values():
+    """bfloat16 has 8 bits: at x near 1 its steps are half a pixel of a map of width 128."""
+    value = torch.tensor([-1.0, 1.0]).repeat(64).view(1, 128, 1, 1).bfloat16()  # by column
+    locations = torch.rand(1, 50, 1, 1, 1, 2, generator=torch.Generator().manual_seed(0))
+    locations[..., 1] = 0.5
+    shapes, weights = torch.tensor([[1, 128]]), torch.ones(1, 50, 1, 1, 1).bfloat16()
+    starts = torch.tensor([0])
+    found, exact = (
+        ms_deform_attn_forward(v, shapes, starts, locations, weights.to(v.dtype), 64).float()
+        for v in (value, value.float())
+    )
+    assert (found - exact).abs().max() < 2 / 2**8  # of the output's own rounding
 
 
 def test_no_queries(device):
