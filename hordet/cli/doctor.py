@@ -4,7 +4,8 @@ hordet doctor
 hordet doctor --latest     # for a weekly job: what is newer than the tests have seen?
 hordet doctor --gpu --json gpu.json
 
-With --gpu it checks that hordet is right and fast on the first GPU, in at most eight minutes.
+With --gpu it checks that hordet is right and fast on the first GPU, within limits that add up to
+eight minutes.
 
 Exit code: 0 if everything is in place, 1 if something will not work; each such line says the cure.
 With --latest it is also 1 if a package is newer than the newest tested one.
