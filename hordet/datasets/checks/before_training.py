@@ -96,13 +96,12 @@ def find_data_faults(cfg: dict) -> DataFindings:
                 else:
                     # Of several files that train together, none needs all classes.
                     needed = classes if key == LOADERS[0] and len(datasets) == 1 else ()
-                    masks = loads_masks(dataset.get("pipeline") or []) or _scores_masks(metrics)
                     found = check_coco(
                         dataset,
                         classes,
                         scored=scored,
                         needed=needed,
-                        with_mask=masks,
+                        with_mask=uses_masks(dataset, metrics),
                         limit=find_detection_limit(cfg.get("model")),
                     )
             elif is_kind_of(kind, "mmseg.BaseSegDataset"):
@@ -120,9 +119,10 @@ def find_data_faults(cfg: dict) -> DataFindings:
     return DataFindings(list(errors), list(warned), copies=copies)
 
 
-def _scores_masks(metrics: list[dict]) -> bool:
-    """Whether a metric asks for masks."""
-    return any("segm" in (metric.get("metric") or ()) for metric in metrics)
+def uses_masks(dataset: dict, metrics: list[dict]) -> bool:
+    """Tell whether a data set's pipeline loads masks, or one of its metrics scores them."""
+    scored = any("segm" in (metric.get("metric") or ()) for metric in metrics)
+    return scored or loads_masks(dataset.get("pipeline") or [])
 
 
 def _no_root(root: Path) -> str:
