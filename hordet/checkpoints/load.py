@@ -33,6 +33,7 @@ _POLICY = {"weights_only": True}
 # torch does not compress the parts of a zip. Parts beyond this share of the file are compressed or
 # overlap, as in a zip bomb.
 _LARGEST_SHARE = 1.5
+_LONGEST_SUMS = 1 << 16  # characters of a file of SHA-256 sums that are read
 
 # After the name of a file comes the SHA-256 that the file must have, as in pip's URLs.
 SHA256_MARK = "#sha256="
@@ -215,8 +216,12 @@ def split_sha256(path: str | Path) -> tuple[Path, str | None]:
 
 def read_stated_sums(path: Path) -> list[str]:
     """Return the SHA-256 sums in the `.sha256` beside a file; two while the file is replaced."""
+    sums = path.with_name(path.name + SUM_SUFFIX)
     try:
-        text = path.with_name(path.name + SUM_SUFFIX).read_text(encoding="ascii")
+        if not sums.is_file():  # a pipe or a device would never end
+            return []
+        with sums.open(encoding="ascii") as file:
+            text = file.read(_LONGEST_SUMS)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError) as error:

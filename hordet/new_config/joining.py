@@ -11,6 +11,8 @@ from typing import Any
 
 from hordet.datasets.checks.coco import fold_name
 from hordet.datasets.checks.entries import find_category_faults, find_image_faults
+from hordet.datasets.checks.systematic import find_systematic_fault
+from hordet.datasets.formats.coco import CocoFile
 from hordet.errors import DatasetError, list_first
 
 
@@ -34,7 +36,7 @@ def join_contents(
 
     Raises:
         DatasetError: Ids of a file lead to nothing or to two things, so that its objects cannot be
-            given others.
+            given others; or all its boxes have another form than COCO's.
     """
     images: dict[str, dict[str, Any]] = {}
     categories: dict[str, dict[str, Any]] = {}
@@ -90,7 +92,7 @@ def join_names(files: Sequence[Path]) -> str:
 
 
 def _require_ids(root: Path, file: Path, content: dict[str, Any], folder: str) -> None:
-    """Require that each object is of one image and of one category of its file.
+    """Require that each object is of one image and category of its file, and has COCO's form.
 
     Raises:
         DatasetError: It is not so.
@@ -98,8 +100,12 @@ def _require_ids(root: Path, file: Path, content: dict[str, Any], folder: str) -
     path, objects = root / file, content["annotations"]
     faults = [*find_category_faults(path, content["categories"])]
     faults += find_image_faults(path, content["images"], root / folder, root)
+    if not faults:
+        # An exporter's habit in one file would be many single faults in the joined one.
+        faults += filter(None, [find_systematic_fault(CocoFile(path, content))])
     if faults:
-        raise DatasetError(" ".join(faults))
+        words = " ".join(faults)
+        raise DatasetError(words.replace("set ann_file to it", "give it in place of this one"))
     for key, part in (("image_id", "images"), ("category_id", "categories")):
         known = {item["id"] for item in content[part]}
         lost = [a.get("id") for a in objects if not _is_among(a.get(key), known)]

@@ -429,3 +429,56 @@ def test_files_whose_ids_lead_nowhere_are_not_joined(tmp_path, change, words):
     edit(root / "annotations" / "val.json", change)
     with pytest.raises(DatasetError, match=words):
         measure_coco(root, train=["annotations/train.json", "annotations/val.json"], share=0.5)
+
+
+ODD_NAMES = {
+    "code": 'a"); import os; os.mkdir("made"); x = ("',
+    "a line break": "a\nimport os",
+    "a carriage return": "a\rimport os",
+    "a NUL": "a\0b",
+    "half a pair": "a\ud800b",
+    "a separator of lines": "a\u2028b",
+    "a blank that is no space": "a\u00a0b\u3000c",
+    "a backslash at the end": "a\\",
+    "three quotes": '"""',
+    "a variable": "{{ $HOME:1 }}",
+    "a value of a base": "{{ _base_.model.type }} {{_base_.nothing}}",
+    "a place of mmengine": "{{{{ fileDirname }}",
+}
+
+
+@pytest.mark.parametrize("kind", ODD_NAMES)
+def test_odd_names_of_classes_stay_names(tmp_path, monkeypatch, kind):
+    """They stand in a config that is executed, and in its docstring."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HORDET_CACHE", str(tmp_path / "cache"))
+    categories = [(3, ODD_NAMES[kind]), (7, "nut")]
+    root = write_coco(
+        tmp_path / "d {{ $HOME:1 }}", dict(train=(3, BOXES), val=(2, BOXES)), categories
+    )
+    out = tmp_path / "leaf.py"
+    found = write(measure_coco(root), out)
+    assert (found.errors, found.warnings) == ([], [])
+    cfg = load_config(out)
+    assert cfg.train_dataloader.dataset.metainfo.classes == (ODD_NAMES[kind], "nut")
+    assert cfg.data_root == str(root) and not (tmp_path / "made").exists()
+
+
+def test_one_files_habit_is_told_before_files_are_joined(tmp_path):
+    root = write_coco(tmp_path, dict(train=(4, BOXES), val=(4, BOXES)))
+
+    def normalize(content):
+        for annotation in content["annotations"]:
+            x, y, w, h = annotation["bbox"]
+            annotation["bbox"] = [x / 200, y / 100, w / 200, h / 100]
+
+    edit(root / "annotations" / "val.json", normalize)
+    files = ["annotations/train.json", "annotations/val.json"]
+    with pytest.raises(DatasetError, match=r"12 of 12 objects of .*val.json have a box between 0"):
+        measure_coco(root, train=files, share=0.5)
+
+
+def test_a_category_needs_a_name(bolts):
+    edit(bolts / "annotations" / "train.json", lambda c: c["categories"][0].update(name=" "))
+    with pytest.raises(DatasetError, match="lack an id .* or a name"):
+        measure_coco(bolts)
