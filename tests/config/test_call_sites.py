@@ -35,7 +35,17 @@ SINKS = {
 REMOVES = {"makedirs", "mkdir_or_exist", "move", "rmdir", "rmtree", "unlink"}
 # By module and name.
 OF_MODULES = {
-    *("mmengine.load", "np.load", "os.popen", "os.remove", "os.rename", "os.replace", "os.system", "pickle.load", "pickle.loads"),
+    *(
+        "mmengine.load",
+        "np.load",
+        "os.popen",
+        "os.remove",
+        "os.rename",
+        "os.replace",
+        "os.system",
+        "pickle.load",
+        "pickle.loads",
+    ),
     *("torch.compile", "torch.hub.load", "torch.load", "yaml.load", "yaml.unsafe_load"),
     *("dill.load", "dill.loads", "joblib.load", "marshal.loads", "shelve.open"),
 }
@@ -71,7 +81,8 @@ def calls_of(path):
             last = callee.rpartition(".")[2]
             known = last in SINKS and not (last == "eval" and "." in callee)
             known |= last in REMOVES and (
-                callee.partition(".")[0] in ("mmengine", "os", "self", "shutil") or "." not in callee
+                callee.partition(".")[0] in ("mmengine", "os", "self", "shutil")
+                or "." not in callee
             )
             known |= callee in OF_MODULES or callee.startswith("subprocess.")
             known |= callee in from_fileio or callee == "compile"
