@@ -3,9 +3,10 @@
 A config is data, and still some of its text becomes code where a library looks a `type` up by
 import, evaluates a word, or unpickles a file. Types must therefore be registered components of five
 packages, or classes of torch.optim and torch.nn by their exact names; and the parameters that reach
-`eval`, an import, a pickle, a program or the removal of files have a rule each below. The rules come from reading every
-such call in the installed packages; `tests/config/test_call_sites.py` lists the calls again and
-fails at a new one. `close_doors` shuts the same ways at run time, for what no rule foresaw.
+`eval`, an import, a pickle, a program or the removal of files have a rule each below. The rules
+come from reading every such call in the installed packages; `tests/config/test_call_sites.py` lists
+the calls again and fails at a new one. `close_doors` shuts the same ways at run time, for what no
+rule foresaw.
 """
 
 import re

@@ -136,7 +136,7 @@ def test_the_scan_finds_each_kind(tmp_path):
         "import os, pickle, shutil, subprocess\nfrom mmengine.fileio import load\n"
         "class A:\n    def f(self, x):\n        eval(x); exec(x); self.eval(); pickle.load(x)\n"
         "        load(x); subprocess.run(x); getattr(torch, x); getattr(self, x)\n"
-        "        os.remove(x); x.replace(1, 2); shutil.rmtree(x); mkdir_or_exist(x); os.path.join(x)\n"
+        "        os.remove(x); x.replace(1, 2); shutil.rmtree(x); mkdir_or_exist(x)\n"
     )
     calls = [callee for _, callee in calls_of(tmp_path / "a.py")]
     assert calls[:6] == ["eval", "exec", "pickle.load", "load", "subprocess.run", "getattr"]
