@@ -87,6 +87,8 @@ def find_data_faults(cfg: dict) -> DataFindings:
                 continue
             classes = read_metainfo(dataset, scope).get("classes")
             root = Path(dataset.get("data_root") or ".")
+            if is_kind_of(kind, "mmdet.CocoDataset") and classes:
+                errors |= dict.fromkeys(_head_faults(cfg.get("model"), classes))
             if not root.is_dir():
                 found = Findings(errors=[_no_root(root)])
             elif is_kind_of(kind, "mmdet.CocoDataset"):
@@ -117,6 +119,28 @@ def find_data_faults(cfg: dict) -> DataFindings:
         if len(datasets) == 1:
             errors |= dict.fromkeys(_evaluator_faults(key, metrics, datasets[0]))
     return DataFindings(list(errors), list(warned), copies=copies)
+
+
+def _head_faults(model: object, classes: tuple[str, ...], path: str = "model") -> Iterator[str]:
+    """A head with fewer classes than the data fails at the first label beyond them."""
+    if isinstance(model, list | tuple):
+        for index, part in enumerate(model):
+            yield from _head_faults(part, classes, f"{path}.{index}")
+    if not isinstance(model, dict):
+        return
+    for name, part in model.items():
+        where = f"{path}.{name}"
+        heads = part if isinstance(part, list | tuple) else [part]
+        for head in heads if name in ("bbox_head", "mask_head") else ():
+            number = head.get("num_classes") if isinstance(head, dict) else None
+            if not isinstance(number, int) or number >= len(classes) or head.get("class_agnostic"):
+                continue
+            yield (
+                f"{where} has num_classes={number}, and the data set has {len(classes)} classes: "
+                f"{list_first(list(classes))}. Set num_classes to {len(classes)}, or name fewer "
+                "classes in the data set's metainfo."
+            )
+        yield from _head_faults(part, classes, where)
 
 
 def uses_masks(dataset: dict, metrics: list[dict]) -> bool:
