@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "coverage": ["Coverage", "CoverageHook", "fill_model", "load_weights", "require_coverage"],
         "load": [
             "use_safe_loading",
+            "load_and_hash",
             "load_checkpoint",
             "require_sha256",
             "compute_sha256",

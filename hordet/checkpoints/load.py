@@ -8,13 +8,14 @@ that names it. mmengine's own training checkpoints can be loaded, so a run can b
 import argparse
 import hashlib
 import importlib
+import os
 import pickle
 import re
 import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ _POLICY = {"weights_only": True}
 # torch does not compress the parts of a zip. Parts beyond this share of the file are compressed or
 # overlap, as in a zip bomb.
 _LARGEST_SHARE = 1.5
+_LONGEST_SUMS = 1 << 16  # characters of a file of SHA-256 sums that are read
 
 # After the name of a file comes the SHA-256 that the file must have, as in pip's URLs.
 SHA256_MARK = "#sha256="
@@ -105,6 +107,20 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
         CheckpointError: The file is missing, truncated, not a checkpoint, has another SHA-256, or
             holds pickled code.
     """
+    return _load_and_hash(path, map_location, hashed=False)[0]
+
+
+def load_and_hash(path: str | Path, map_location: Any = "cpu") -> tuple[dict, str]:
+    """Load a file as `load_checkpoint` does, and return the SHA-256 of what was read, too.
+
+    Raises:
+        CheckpointError: As `load_checkpoint`.
+    """
+    return _load_and_hash(path, map_location, hashed=True)
+
+
+def _load_and_hash(path: str | Path, map_location: Any, hashed: bool) -> tuple[dict, str]:
+    """Load a file; its SHA-256 is empty unless it is asked for or must be compared."""
     name, mark, digits = str(path).partition(SHA256_MARK)
     path, stated = split_sha256(f"{_resolve(name)}{mark}{digits}")
     path = path.expanduser()
@@ -112,25 +128,56 @@ def load_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict:
         near = sorted(p.name for p in path.parent.glob("*.pth")) if path.parent.is_dir() else []
         found = f"; {path.parent} has {', '.join(near)}" if near else ""
         raise CheckpointError(f"no checkpoint file at {path}{found}")
-    if stated:
-        require_sha256(compute_sha256(path), stated, str(path))
-    sums = read_stated_sums(path)
-    if sums and compute_sha256(path) not in sums:
-        raise CheckpointError(
-            f"{path} is damaged: its SHA-256 is not the one in {path.name}{SUM_SUFFIX} beside it. "
-            "Take another checkpoint; if you changed the file yourself, remove that file"
-        )
-    if path.suffix == ".safetensors" or _begins_as_safetensors(path):
-        checkpoint = _load_safetensors(path, map_location)
+    # Opened once: the path may lead to another file between the check and the reading.
+    with _open(path) as file:
+        sums = read_stated_sums(path)
+        digest = hash_open_file(file) if hashed or stated or sums else ""
+        if stated:
+            require_sha256(digest, stated, str(path))
+        if sums and digest not in sums:
+            raise CheckpointError(
+                f"{path} is damaged: its SHA-256 is not the one in {path.name}{SUM_SUFFIX} beside "
+                "it. Take another checkpoint; if you changed the file yourself, remove that file"
+            )
+        checkpoint = load_open_file(file, map_location)
+    # A file put there by hand may have any project's names; in the cache they are hordet's.
+    return (_rename_if_known(checkpoint) if name.startswith(PREFIX) else checkpoint), digest
+
+
+def load_open_file(file: BinaryIO, map_location: Any = "cpu") -> dict:
+    """Load a checkpoint from a file that is open for reading, without running code in it.
+
+    Args:
+        file: As `open(path, "rb")` gives it; wherever it stands.
+        map_location: As for `load_checkpoint`.
+
+    Raises:
+        CheckpointError: As `load_checkpoint`, but that nothing is compared with a stated SHA-256.
+    """
+    path = Path(file.name)
+    file.seek(0)
+    begin = file.read(10)
+    # A safetensors file begins with the length of its header and a JSON object.
+    if path.suffix == ".safetensors" or begin[8:] == b'{"':
+        checkpoint = _load_safetensors(file, map_location)
     else:
-        checkpoint = _load_pickle(path, map_location)
+        checkpoint = _load_pickle(file, map_location, begin[:2])
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
             f"{path} holds a {type(checkpoint).__name__}, not a dict of tensors; "
             "save model.state_dict() instead of the model"
         )
-    # A file put there by hand may have any project's names; in the cache they are hordet's.
-    return _rename_if_known(checkpoint) if name.startswith(PREFIX) else checkpoint
+    return checkpoint
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror or error}. Check the path, and that you may "
+            "read there"
+        ) from error
 
 
 def _resolve(name: str) -> str:
@@ -169,8 +216,12 @@ def split_sha256(path: str | Path) -> tuple[Path, str | None]:
 
 def read_stated_sums(path: Path) -> list[str]:
     """Return the SHA-256 sums in the `.sha256` beside a file; two while the file is replaced."""
+    sums = path.with_name(path.name + SUM_SUFFIX)
     try:
-        text = path.with_name(path.name + SUM_SUFFIX).read_text(encoding="ascii")
+        if not sums.is_file():  # a pipe or a device would never end
+            return []
+        with sums.open(encoding="ascii") as file:
+            text = file.read(_LONGEST_SUMS)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except (OSError, ValueError) as error:
@@ -180,10 +231,16 @@ def read_stated_sums(path: Path) -> list[str]:
 
 def compute_sha256(path: str | Path) -> str:
     """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
+        return hash_open_file(file)
+
+
+def hash_open_file(file: BinaryIO) -> str:
+    """Return the SHA-256 of all of an open file as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    file.seek(0)
+    while block := file.read(1 << 20):
+        digest.update(block)
     return digest.hexdigest()
 
 
@@ -200,29 +257,29 @@ def require_sha256(found: str, stated: str, source: str) -> None:
         )
 
 
-def _begins_as_safetensors(path: Path) -> bool:
-    """Tell whether a file begins with the length of a header and a JSON object."""
-    with path.open("rb") as file:
-        return file.read(10)[8:] == b'{"'
-
-
-def _load_safetensors(path: Path, map_location: Any) -> dict:
+def _load_safetensors(file: BinaryIO, map_location: Any) -> dict:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    # By the number of the open file, since safetensors takes paths alone. Windows has no such
+    # names, and lets no open file be replaced.
+    opened = f"/dev/fd/{file.fileno()}"
+    name = opened if os.path.exists(opened) else file.name
     try:
-        return load_file(path, device=str(map_location or "cpu"))
+        return load_file(name, device=str(map_location or "cpu"))
     except SafetensorError as error:
-        raise CheckpointError(f"{path} is truncated or not a safetensors file: {error}") from error
+        raise CheckpointError(
+            f"{file.name} is truncated or not a safetensors file: {error}"
+        ) from error
 
 
-def _load_pickle(path: Path, map_location: Any) -> Any:
-    with path.open("rb") as file:
-        magic = file.read(2)
+def _load_pickle(file: BinaryIO, map_location: Any, magic: bytes) -> Any:
+    path, size = file.name, os.fstat(file.fileno()).st_size
     try:
-        _refuse_bomb(path)
+        _refuse_bomb(file, size)
+        file.seek(0)
         with torch.serialization.safe_globals(_list_allowed()):
-            return torch.load(path, map_location=map_location, **_POLICY)
+            return torch.load(file, map_location=map_location, **_POLICY)
     except CheckpointError:
         raise
     except Exception as error:
@@ -238,23 +295,22 @@ def _load_pickle(path: Path, map_location: Any) -> Any:
             raise CheckpointError(
                 f"{path} is not a checkpoint: it begins with {magic!r} and torch.save writes b'PK'"
             ) from error
-        size = path.stat().st_size
         raise CheckpointError(
             f"{path} ({size:,} bytes) is truncated or damaged; copy or download it again "
             f"({type(error).__name__})"
         ) from error
 
 
-def _refuse_bomb(path: Path) -> None:
+def _refuse_bomb(file: BinaryIO, size: int) -> None:
     """Raise if the parts of a zip are larger than the file: unpacked they would fill the memory."""
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(file):
         return
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(file) as archive:
         unpacked = sum(part.file_size for part in archive.infolist())
-    if unpacked > _LARGEST_SHARE * path.stat().st_size:
+    if unpacked > _LARGEST_SHARE * size:
         raise CheckpointError(
-            f"{path} is refused: unpacked it is {unpacked:,} bytes, the file itself "
-            f"{path.stat().st_size:,}; torch.save does not compress, so this file was made to "
+            f"{file.name} is refused: unpacked it is {unpacked:,} bytes, the file itself "
+            f"{size:,}; torch.save does not compress, so this file was made to "
             "fill the memory"
         )
 

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 from safetensors.torch import save
@@ -25,7 +26,13 @@ from tqdm import tqdm
 
 from hordet.checkpoints.convert import convert_names
 from hordet.checkpoints.download import download, forget, hide_query
-from hordet.checkpoints.load import SUM_SUFFIX, compute_sha256, load_checkpoint
+from hordet.checkpoints.load import (
+    SUM_SUFFIX,
+    compute_sha256,
+    hash_open_file,
+    load_and_hash,
+    load_open_file,
+)
 from hordet.checkpoints.places import BY_HAND, WEB, find_here, is_offline, locate, locate_url
 from hordet.checkpoints.save import write_verified
 from hordet.checkpoints.weights import RemoteFile, Weights, find_weights
@@ -96,9 +103,9 @@ def check_kept(weights: Weights) -> str:
     path = find_here(weights)
     if path is None:
         raise CheckpointError(f"{weights.name} is not here; hordet weights get {weights.name}")
-    load_checkpoint(path)
+    _, digest = load_and_hash(path)
     if path.parent == BY_HAND:
-        return f"{path} can be loaded; it was put there by hand, SHA-256 {compute_sha256(path)}"
+        return f"{path} can be loaded; it was put there by hand, SHA-256 {digest}"
     if weights.is_shipped:
         return f"{path} is whole, as it came with hordet"
     origin = read_origin(path)
@@ -171,9 +178,10 @@ def _fetch(weights: Weights, kept: Path) -> None:
         except DownloadError as error:
             problems.append(f"  {error}")
             continue
-        digest, size = compute_sha256(part), part.stat().st_size
-        trusted = _require_trust(weights, file, part, digest, memory)
-        _keep(weights, part, kept)
+        with part.open("rb") as opened:  # once, so that what is checked is what is kept
+            digest, size = hash_open_file(opened), os.fstat(opened.fileno()).st_size
+            trusted = _require_trust(weights, file, part, digest, memory)
+            _keep(weights, opened, kept)
         origin = Origin(place, digest, size, time.strftime("%Y-%m-%d"))
         write_whole(kept.with_name(kept.name + _MEMORY), json.dumps(origin.__dict__, indent=1))
         forget(part)
@@ -284,14 +292,14 @@ def _require_trust(
     )
 
 
-def _keep(weights: Weights, part: Path, kept: Path) -> None:
+def _keep(weights: Weights, part: BinaryIO, kept: Path) -> None:
     """Write what was fetched in hordet's form; every tensor's name must be known."""
     try:
-        conversion = convert_names(load_checkpoint(part), minimum_share=1.0)
+        conversion = convert_names(load_open_file(part), minimum_share=1.0)
     except CheckpointError as error:
         raise CheckpointError(
             f"what was fetched for {weights.name} cannot be used: {error}. It is kept aside as "
-            f"{_set_aside(part, weights)}"
+            f"{_set_aside(Path(part.name), weights)}"
         ) from error
     # Tensors may share memory in a pickle, and may not in safetensors.
     tensors = {key: tensor.contiguous().clone() for key, tensor in conversion.state_dict.items()}

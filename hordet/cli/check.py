@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         shown = ", ".join(f"{name} {number:,}" for name, number in most[:10] if number)
         others = len(most) - len(empty) - 10
         more = f" and {others} more" if others > 0 else ""
-        print(f"{key}: {shown or 'no annotation'}{more}; {len(empty)} classes without any")
+        print(f"{key}: {shown or 'nothing'}{more}; {len(empty)} classes without any")
     print(
         f"{result.images:,} images, {len(findings.errors)} errors, "
         f"{len(findings.warnings)} warnings"

@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     destination = Path(arguments.destination)
     checkpoints.check_destination(destination, arguments.force)
     mark = f"#sha256={arguments.sha256}" if arguments.sha256 else ""
-    checkpoint = checkpoints.load_checkpoint(arguments.source + mark)
+    checkpoint, read = checkpoints.load_and_hash(arguments.source + mark)
     share = arguments.min_coverage
     conversion = checkpoints.convert_names(checkpoint, arguments.layout, arguments.target, share)
     print(conversion)
@@ -97,6 +97,6 @@ def run(arguments: argparse.Namespace) -> int:
         overwrite=arguments.force,
         sha256=stated,
     )
-    print(f"read    {checkpoints.compute_sha256(arguments.source)}  {arguments.source}")
+    print(f"read    {read}  {arguments.source}")
     print(f"written {digest}  {destination}")
     return 0

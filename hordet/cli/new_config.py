@@ -1,6 +1,7 @@
 """Look at your own data and write a commented config that trains on them.
 
 hordet new-config --coco DIR           # objects: annotations/instances_*.json or the like
+hordet new-config --coco DIR --train-ann batch1.json batch2.json
 hordet new-config --ade-like DIR       # label maps: images/ and annotations/ x splits
 
 Prints what was seen, what was written and the commands that come next. Exit code 1: the config is
@@ -45,8 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of images (default: 640)",
     )
     add("--hold-out", type=float, metavar="SHARE", help="validate on this share of the images")
-    add("--train-ann", metavar="FILE", help="annotation file of training, below DIR (COCO)")
-    add("--val-ann", metavar="FILE", help="annotation file of validation, below DIR (COCO)")
+    for split, what in (("train", "training"), ("val", "validation")):
+        add(
+            f"--{split}-ann",
+            nargs="+",
+            metavar="FILE",
+            help=f"annotation file of {what}, below DIR (COCO); several are joined, with classes "
+            "matched by their names",
+        )
     add(
         "--without-mask",
         choices=("leave-out", "box-as-mask", "boxes-alone"),

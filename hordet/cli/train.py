@@ -11,7 +11,7 @@ import os
 import signal
 from types import FrameType
 
-from hordet.cli.arguments import add_run, add_verbose, read_run_config
+from hordet.cli.arguments import add_run, add_verbose, number_from, read_run_config
 from hordet.errors import RESUME_ME
 
 
@@ -42,7 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "bfloat16", "float16"),
         help="mixed precision (default of --amp: bfloat16, or float16 on a GPU without it)",
     )
-    add("--seed", type=int, help="seed of weights, data order and augmentation")
+    add(
+        "--seed",
+        type=number_from(0, 2**32 - 1),
+        help="seed of weights, data order and augmentation",
+    )
     add(
         "--auto-scale-lr",
         action="store_true",

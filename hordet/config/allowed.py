@@ -3,9 +3,10 @@
 A config is data, and still some of its text becomes code where a library looks a `type` up by
 import, evaluates a word, or unpickles a file. Types must therefore be registered components of five
 packages, or classes of torch.optim and torch.nn by their exact names; and the parameters that reach
-`eval`, an import, a pickle or a program have a rule each below. The rules come from reading every
-such call in the installed packages; `tests/config/test_call_sites.py` lists the calls again and
-fails at a new one. `close_doors` shuts the same ways at run time, for what no rule foresaw.
+`eval`, an import, a pickle, a program or the removal of files have a rule each below. The rules
+come from reading every such call in the installed packages; `tests/config/test_call_sites.py` lists
+the calls again and fails at a new one. `close_doors` shuts the same ways at run time, for what no
+rule foresaw.
 """
 
 import re
@@ -36,14 +37,18 @@ WORDS = {
 _PICKLED = "it reads its files as pickles"
 _STARTS = "it starts another program or sends data to a server; hordet knows tracker='tensorboard'"
 _HUB = "it takes code or weights from a place that its name chooses"
+_REMOVES = "it removes the folder that its parameters name, with all that is in it"
 REFUSED = {
     "AimVisBackend": _STARTS,
     "Albu": "it takes any name from the package albumentations",
     "ATSSVLFusionHead": _HUB,
     "BertModel": _HUB,
     "CLIPTextEncoder": _HUB,
+    "CityScapesMetric": _REMOVES,
+    "CityscapesMetric": _REMOVES,
     "ClearMLVisBackend": _STARTS,
     "ColossalAIStrategy": _STARTS,
+    "CrowdHumanDataset": "it writes a file into the folder of its data, wherever that is",
     "DSDLDetDataset": "it reads its files as YAML that may call Python",
     "DSDLSegDataset": "it reads its files as YAML that may call Python",
     "DVCLiveVisBackend": _STARTS,
@@ -207,6 +212,11 @@ def _check_path(value: Any) -> str | None:
     return None if value is None or isinstance(value, (str, bool, int)) else "it must be a path"
 
 
+def _check_removed(value: Any) -> str | None:
+    """A folder through which processes pass results is removed when they have."""
+    return None if value is None else "that folder would be removed with all in it; leave it out"
+
+
 def _check_file_name(value: Any) -> str | None:
     good = value is None or isinstance(value, str) and re.fullmatch(r"[\w.{}-]*", value)
     return None if good else "it must be a file name alone"
@@ -308,12 +318,14 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     **dict.fromkeys(("backend_args", "file_client_args"), _check_backend),
     "decode_backend": _one_of("cv2", "nifti", "numpy"),
     "model_kwargs": _check_timm,
+    # Removed after use, with all that is in it.
+    **dict.fromkeys(("collect_dir", "tmpdir"), _check_removed),
     # Written.
     **dict.fromkeys(
         (
-            *("collect_dir", "dir_name", "img_save_dir", "json_trace_path", "out_dir"),
+            *("dir_name", "img_save_dir", "json_trace_path", "out_dir"),
             *("out_file_path", "outfile_path", "outfile_prefix", "output_dir", "proposals_file"),
-            *("result_path", "save_dir", "test_out_dir", "tmpdir", "work_dir"),
+            *("result_path", "save_dir", "test_out_dir", "work_dir"),
         ),
         _check_path,
     ),

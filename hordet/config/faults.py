@@ -19,6 +19,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from hordet.config.signature import get_keywords
+from hordet.config.values import find_bad_values
 from hordet.errors import did_you_mean
 from hordet.registry import RoomRegistry
 
@@ -96,6 +97,7 @@ def find_faults(cfg: dict, asked: Iterable[str] = ()) -> list[str]:
     """
     faults = list(_find_unknown_keys(cfg, set(asked)))
     faults += _check_untyped(cfg)
+    faults += find_bad_values(cfg)
     scope = cfg.get("default_scope") or "mmengine"
     known = list_known_keys()
     for key, value in cfg.items():

@@ -4,7 +4,7 @@ import json
 import warnings
 from collections import Counter, defaultdict
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import mmcv
@@ -95,13 +95,19 @@ def _write_patches(
     wanted = dict(img_path=str(images / image["file_name"]), instances=[], **size)
     pixels = LoadImageFromFile()(wanted)["img"]
     # Two images may differ in their suffix alone, but not in their id.
-    stem = f"{Path(image['file_name']).with_suffix('')}_{image['id']}"
+    stem = f"{_keep_below(image['file_name']).with_suffix('')}_{image['id']}"
     entries = []
     for number, (left, top, right, bottom) in enumerate(places, first):
         name = f"{stem}_{left}_{top}_{right}_{bottom}.png"
         mmcv.imwrite(pixels[top:bottom, left:right], str(folder / name))
         entries.append(dict(id=number, file_name=name, height=bottom - top, width=right - left))
     return entries
+
+
+def _keep_below(name: str) -> PurePosixPath:
+    """Return a file name without what would lead out of the folder that it is written to."""
+    parts = PurePosixPath(name).parts
+    return PurePosixPath(*(part for part in parts if part != ".." and not part.startswith("/")))
 
 
 class _Object:

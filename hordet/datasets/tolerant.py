@@ -91,11 +91,13 @@ class TolerantDataset(Dataset):
     def _transform(self, number: int) -> Any:
         try:
             return self.dataset[number]
-        except cv2.error as error:  # such as a resize that leaves nothing of a narrow image
-            words = " ".join(str(error).split())
+        # Of a resize that leaves nothing of a narrow image, and of a setting of another kind than a
+        # transform knows.
+        except (cv2.error, NotImplementedError) as error:
+            words = " ".join(f"{type(error).__name__}: {error}".split())
             raise DatasetError(
                 f"a transform of the pipeline cannot use image {number} of the data set ({words}). "
-                "Look at its size, or take it out"
+                "Look at its size and at the settings of the pipeline, or take it out"
             ) from error
 
 

@@ -29,7 +29,8 @@ from hordet.engine.initial_weights import require_initial_weights
 from hordet.engine.lock import lock_work_dir
 from hordet.engine.modes import compile_regions, use_triton_gates
 from hordet.engine.prepare import fit_to_machine, prepare_test, prepare_training
-from hordet.engine.shared_memory import check_shared_memory
+from hordet.engine.settings import explain_settings
+from hordet.engine.shared_memory import check_shared_memory, share_temporary_folder
 from hordet.errors import ConfigError
 from hordet.layers.layout import use_channels_last
 from hordet.layers.recompute import switch_recomputation
@@ -115,6 +116,7 @@ def build_training_runner(
         set_tf32(cfg.get("tf32", True))
     check_data(cfg)
     check_shared_memory(cfg)
+    share_temporary_folder(cfg)
     lock_work_dir(cfg.work_dir, force)
     if new_schedule and choose_runner_class(cfg) is not Runner:
         raise ConfigError("--new-schedule is for one model a process: leave it out with a strategy")
@@ -147,6 +149,7 @@ def build_test_runner(
     prepare_test(cfg, checkpoint, **settings)
     check_data(cfg)
     check_shared_memory(cfg)
+    share_temporary_folder(cfg)
     return _build_runner(cfg, minimum_share=1.0, verbose=verbose)
 
 
@@ -215,7 +218,8 @@ def _build_runner(cfg: Config, minimum_share: float, verbose: bool) -> Runner:
     if source and not cfg.get("resume") and ("://" not in source or checkpoints.is_named(source)):
         checkpoints.load_checkpoint(source)  # before minutes go into building
     runner_class: type[Any] = choose_runner_class(cfg)
-    runner = (runner_class if verbose else make_quiet(runner_class)).from_cfg(cfg)
+    runner_class = explain_settings(runner_class if verbose else make_quiet(runner_class))
+    runner = runner_class.from_cfg(cfg)
     allow_unordered_kernels()
     grow_log_buffers()
     if not verbose:

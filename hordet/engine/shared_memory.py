@@ -1,5 +1,6 @@
 """The memory through which loader workers hand over their batches."""
 
+import multiprocessing.util
 import shutil
 import warnings
 from pathlib import Path
@@ -40,7 +41,7 @@ def check_shared_memory(cfg: dict) -> None:
     Warns:
         DatasetWarning: There is little.
     """
-    workers = max((cfg[key].get("num_workers", 0) for key in LOADERS if cfg.get(key)), default=0)
+    workers = _count_workers(cfg)
     if not workers or not FOLDER.is_dir():
         return
     free = shutil.disk_usage(FOLDER).free
@@ -57,3 +58,21 @@ def check_shared_memory(cfg: dict) -> None:
             DatasetWarning,
             stacklevel=2,
         )
+
+
+def share_temporary_folder(cfg: dict) -> None:
+    """Let loader workers use the temporary folder of this process, which removes it as it ends.
+
+    A worker would make one of its own for the sockets by which batches are handed over, and that of
+    a worker that is ended by a signal would stay.
+
+    Args:
+        cfg: A config.
+    """
+    if _count_workers(cfg):
+        multiprocessing.util.get_temp_dir()
+
+
+def _count_workers(cfg: dict) -> int:
+    """Return the largest number of workers of a loader."""
+    return max((cfg[key].get("num_workers", 0) for key in LOADERS if cfg.get(key)), default=0)

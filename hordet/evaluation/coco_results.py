@@ -13,9 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hordet.datasets.checks.entries import find_category_faults
-from hordet.datasets.formats.coco import CocoFile, is_box, is_id, read_coco, read_json
+from hordet.datasets.formats.coco import (
+    CocoFile,
+    is_box,
+    is_id,
+    is_size,
+    read_coco,
+    read_json,
+)
 from hordet.errors import DatasetError, EvaluationError, list_first
-from hordet.ops.run_lengths import encode_mask
+from hordet.ops.run_lengths import encode_mask, encode_segmentation, find_bad_counts
 
 
 @dataclass
@@ -213,13 +220,7 @@ def read_results(path: str | Path, truth: dict[str, Any], iou_type: str) -> list
     part = "bbox" if iou_type == "bbox" else "segmentation"
     by_image: dict[int, list[dict]] = {}
     for index, item in enumerate(items):
-        wanted = ("image_id", "category_id", "score", part)
-        lacks = [key for key in wanted if not isinstance(item, dict) or key not in item]
-        if lacks:
-            raise EvaluationError(
-                f"{path}: detection {index} lacks {', '.join(lacks)}. To score "
-                f"{'boxes' if iou_type == 'bbox' else 'masks'}, each needs {', '.join(wanted)}."
-            )
+        _require_detection(item, part, f"{path}: detection {index}")
         by_image.setdefault(item["image_id"], []).append(item)
     images = {image["id"]: image for image in truth["images"]}
     check_ids(by_image, images)
@@ -231,7 +232,62 @@ def read_results(path: str | Path, truth: dict[str, Any], iou_type: str) -> list
             f"file does not have; it has {sorted(known)[:5]} and so on. Category ids are not "
             "labels counted from 0: write COCO's category ids."
         )
-    return [_make_result(images[key], group, iou_type) for key, group in by_image.items()]
+    results = []
+    for key, group in by_image.items():
+        try:
+            results.append(_make_result(images[key], group, iou_type))
+        except EvaluationError as error:
+            raise EvaluationError(f"{path}, {error}") from error
+    return results
+
+
+def _require_detection(item: Any, part: str, where: str) -> None:
+    """Check the form of a detection; what image and category it is of is checked later.
+
+    Raises:
+        EvaluationError: A key is missing, or its value is of another type.
+    """
+    wanted = ("image_id", "category_id", "score", part)
+    lacks = [key for key in wanted if not isinstance(item, dict) or key not in item]
+    if lacks:
+        raise EvaluationError(
+            f"{where} lacks {', '.join(lacks)}. To score "
+            f"{'boxes' if part == 'bbox' else 'masks'}, each needs {', '.join(wanted)}."
+        )
+    for key in ("image_id", "category_id"):
+        if isinstance(item[key], float) and item[key].is_integer():
+            item[key] = int(item[key])
+    box, mask = item.get("bbox", [0] * 4), item.get("segmentation")
+    faults = {
+        "image_id": None if is_id(item["image_id"]) else "a whole number",
+        "category_id": None if is_id(item["category_id"]) else "a whole number",
+        "score": None if _is_real(item["score"]) else "a number",
+        "bbox": None
+        if isinstance(box, list) and len(box) == 4 and all(map(_is_real, box))
+        else "four numbers, x, y, width, height",
+    }
+    if part == "segmentation" and not _is_mask(mask):
+        faults[part] = "COCO's run lengths, dict(size=[height, width], counts=...), no polygons"
+    for key, allowed in faults.items():
+        if allowed:
+            raise EvaluationError(
+                f"{where} has {key}={str(item[key])[:60]!r}; it must be {allowed}. Write it so."
+            )
+
+
+def _is_real(value: Any) -> bool:
+    """Tell whether a value is a number; NaN, of which a diverged training is told later, is one."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_mask(value: Any) -> bool:
+    """Tell whether a value has the form of run lengths, compressed or not."""
+    if not isinstance(value, dict):
+        return False
+    size, counts = value.get("size"), value.get("counts")
+    if not isinstance(size, list) or len(size) != 2 or not all(map(is_size, size)):
+        return False
+    return isinstance(counts, str) or isinstance(counts, list) and all(map(is_id, counts))
 
 
 def _read_json(path: str | Path) -> Any:
@@ -268,6 +324,7 @@ def _make_result(image: dict[str, Any], items: list[dict], iou_type: str) -> Ima
     boxes = np.zeros((len(items), 4))
     if iou_type == "segm":
         masks = encode_masks([item["segmentation"] for item in items], size, image["id"])
+        masks = _require_whole_masks(masks, size, image["id"])
     if all("bbox" in item for item in items):
         boxes = np.array([item["bbox"] for item in items], dtype=np.float64)
     result = ImageResult(
@@ -280,3 +337,30 @@ def _make_result(image: dict[str, Any], items: list[dict], iou_type: str) -> Ima
     )
     result.check()
     return result
+
+
+def _require_whole_masks(
+    masks: Sequence[bytes | list[int]], size: tuple[int, int], image_id: int
+) -> list[bytes]:
+    """Return compressed run lengths that fill their image; those that are lists get compressed.
+
+    Raises:
+        EvaluationError: Some do not.
+    """
+    pixels = size[0] * size[1]
+    plain = [runs for runs in masks if isinstance(runs, list)]
+    bad = sum(min(runs, default=-1) < 0 or sum(runs) != pixels for runs in plain)
+    bad += len(
+        find_bad_counts([m.decode("latin-1") for m in masks if isinstance(m, bytes)], pixels)
+    )
+    if bad:
+        raise EvaluationError(
+            f"image {image_id}: {bad} of {len(masks)} masks have run lengths (counts) that are "
+            f"damaged or do not fill {size[0]} x {size[1]} pixels. Write the results again."
+        )
+    return [
+        encode_segmentation(dict(size=list(size), counts=runs), size)["counts"]
+        if isinstance(runs, list)
+        else runs
+        for runs in masks
+    ]

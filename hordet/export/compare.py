@@ -19,8 +19,9 @@ class Comparison:
 
     Attributes:
         size: Height and width of the image.
-        differences: The largest absolute difference of each output; for classes, the share of
-            pixels that differ.
+        differences: The largest difference of each output: of values beyond 1 and -1 relative to
+            these, of logits to the largest one, for float32 holds seven digits; for classes, the
+            share of pixels that differ.
         count: Number of objects that the model found; None for maps.
     """
 
@@ -92,7 +93,9 @@ def measure_differences(got: Outputs, want: Outputs) -> dict[str, float]:
         elif not value.numel():
             found[name] = 0.0
         elif value.is_floating_point():
-            found[name] = (value - got[name]).abs().max().item()
+            # A logit is a sum of terms as large as the largest logits, with errors of their size.
+            scale = value.abs().max() if name.endswith("logits") else value.abs()
+            found[name] = ((value - got[name]).abs() / scale.clamp_min(1)).max().item()
         else:
             found[name] = (value != got[name]).float().mean().item()
     return found

@@ -2,10 +2,11 @@
 
 import copy
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import mmcv
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,10 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import DATASETS, DefaultScope
 from torch import Tensor, nn
 
+from hordet.datasets.images import decode_image
 from hordet.datasets.roots import walk_datasets
 from hordet.datasets.shapes.cache import draw_missing_shapes
-from hordet.errors import ExportError
+from hordet.errors import DatasetError, ExportError
 
 
 def prepare_images(
@@ -43,7 +45,9 @@ def prepare_images(
     data["pipeline"] = next(walk_datasets(cfg.test_dataloader.dataset))["pipeline"]
     draw_missing_shapes(cfg)
     try:
-        with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
+        scope = cfg.get("default_scope", "mmengine")
+        # pycocotools prints what it does.
+        with DefaultScope.overwrite_default_scope(scope), redirect_stdout(StringIO()):
             dataset = DATASETS.build(data)
     except FileNotFoundError as error:
         raise ExportError(
@@ -62,9 +66,11 @@ def read_image(model: nn.Module, path: str | Path) -> Tensor:
     Raises:
         ExportError: The file cannot be read as an image.
     """
-    image = mmcv.imread(path) if Path(path).is_file() else None
-    if image is None:
-        raise ExportError(f"{path} is missing or not an image")
+    try:
+        image, _ = decode_image(Path(path).read_bytes())
+    except (DatasetError, OSError) as error:
+        words = error.strerror if isinstance(error, OSError) else error
+        raise ExportError(f"the image {path} cannot be used: {words}. Give another") from error
     tensor = torch.from_numpy(image.transpose(2, 0, 1).copy())
     preprocess: Any = model.data_preprocessor
     return preprocess(dict(inputs=[tensor], data_samples=None), False)["inputs"]

@@ -1,6 +1,7 @@
 """Writes a graph to a file: by torch.export, then as ONNX, OpenVINO's or torch's own archive."""
 
 import json
+import logging
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ def write_program(program: ExportedProgram, path: Path, metadata: dict[str, Any]
 
 
 def _write_onnx(program: ExportedProgram, path: Path, metadata: dict[str, Any]) -> None:
+    # It warns of each constant that it keeps, which changes nothing.
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
     try:
         onnx_program = torch.onnx.export(
             program,

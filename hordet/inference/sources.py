@@ -167,6 +167,8 @@ def _why_none(name: str) -> str:
             f"{name}: no image or video is there; endings that count are "
             f"{' '.join(IMAGES + VIDEOS)}"
         )
+    if "://" in name:
+        return f"{name}: addresses are not fetched; download the file and name it"
     return f"{name}: no such file or folder"
 
 

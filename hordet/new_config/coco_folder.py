@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from hordet.datasets.formats.coco import (
     read_coco,
 )
 from hordet.errors import DatasetError, list_first
+from hordet.new_config.joining import join_contents, join_names
 from hordet.new_config.splits import explain_no_validation, find_split, hold_out
 from hordet.new_config.words import describe_classes, format_range
 
@@ -42,11 +44,21 @@ class CocoSplit:
         ann_file: Annotation file, relative to the root; absolute if it lies beside the config.
         images: Folder of the images, relative to the root; '' for the root.
         content: Content of the annotation file.
+        source: The file or files that it was read from, for people.
+        notes: What happened when several files were joined, a sentence each.
+        is_made: Whether `content` is in no file yet, and must be written beside the config.
     """
 
     ann_file: str
     images: str
     content: dict
+    source: str = ""
+    notes: list[str] = field(default_factory=list)
+    is_made: bool = False
+
+    def __post_init__(self) -> None:
+        """A file that is there is its own source."""
+        self.source = self.source or self.ann_file
 
     @property
     def num_images(self) -> int:
@@ -114,8 +126,8 @@ class CocoStatistics:
         low, middle, high = np.quantile(self.sides, [0.05, 0.5, 0.95])
         kind = "masks" if self.with_mask else "boxes only"
         return [
-            f"train {self.train.num_images:,} images ({self.train.ann_file}), "
-            f"val {self.val.num_images:,} ({self.val.ann_file})",
+            f"train {self.train.num_images:,} images ({self.train.source}), "
+            f"val {self.val.num_images:,} ({self.val.source})",
             f"images {format_range(self.long_sides)} x {format_range(self.short_sides)} pixels "
             "(long x short)",
             f"{len(self.sides):,} objects with {kind}: side {middle:.0f} (5 to 95 %: {low:.0f} to "
@@ -126,8 +138,8 @@ class CocoStatistics:
 
 def measure_coco(
     root: Path,
-    train: str | None = None,
-    val: str | None = None,
+    train: Sequence[str] | None = None,
+    val: Sequence[str] | None = None,
     share: float | None = None,
     without_mask: str | None = None,
 ) -> CocoStatistics:
@@ -135,8 +147,9 @@ def measure_coco(
 
     Args:
         root: Folder of the data.
-        train: Annotation file of training, relative to the root; by default found by its name.
-        val: Annotation file of validation, likewise.
+        train: Annotation files of training, relative to the root; by default one that is found by
+            its name. Of several the classes are matched by their names.
+        val: Annotation files of validation, likewise.
         share: Share of the images to hold out for validation if there is no validation split.
         without_mask: What to do with objects that have no mask, one of WITHOUT_MASK; by default
             they are left out where at least half of the objects have one, and otherwise all
@@ -147,23 +160,22 @@ def measure_coco(
             files could be the annotations.
     """
     files = _annotation_files(root)
-    train_file = _choose_file(root, files, "train", train)
-    val_file = _choose_file(root, files, "val", val)
-    if train_file is None:
+    train_files = _choose_files(root, files, "train", train)
+    val_files = _choose_files(root, files, "val", val)
+    if not train_files:
         raise DatasetError(
             f"{root} has no COCO annotations of training; JSON files there: "
             f"{list_first([file.as_posix() for file in files]) or 'none'}. Name them as in "
             "annotations/instances_train.json, or give --train-ann FILE."
         )
-    split = _read_split(root, train_file, "train")
-    held_out: dict[str, str] = {}
-    if val_file is not None:
-        other = _read_split(root, val_file, "val")
+    split = _read_splits(root, train_files, "train")
+    if val_files:
+        other = _read_splits(root, val_files, "val")
     elif share is not None:
-        split, other, held_out = _hold_out(split, share)
+        split, other = _hold_out(split, share)
     else:
         raise explain_no_validation(root, "annotations/instances_val*.json, val.json, valid/*.json")
-    return _statistics(root, split, other, held_out, without_mask)
+    return _statistics(root, split, other, without_mask)
 
 
 def _annotation_files(root: Path) -> list[Path]:
@@ -174,19 +186,33 @@ def _annotation_files(root: Path) -> list[Path]:
     return [file for file in files if file.name.startswith("instances_")] or files
 
 
-def _choose_file(root: Path, files: list[Path], split: str, named: str | None) -> Path | None:
-    """Return the annotation file of a split; a single file of any name is that of training."""
-    if named is not None:
-        return Path(named)
+def _choose_files(
+    root: Path, files: list[Path], split: str, named: Sequence[str] | None
+) -> list[Path]:
+    """Return the annotation files of a split; a single file of any name is that of training."""
+    if named:
+        return [Path(name) for name in dict.fromkeys(named)]
     found = [file for file in files if find_split(file) == split]
     if not found and split == "train" and len(files) == 1 and find_split(files[0]) is None:
-        return files[0]
+        return files
     if len(found) > 1:
+        names = [quote(file.as_posix()) for file in found]
         raise DatasetError(
-            f"{root} has several annotation files for {split}: "
-            f"{list_first([file.as_posix() for file in found])}. Name one with --{split}-ann."
+            f"{root} has several annotation files for {split}: {list_first(names)}. Name one, or "
+            "several whose images belong together (classes are matched by their names): "
+            f"--{split}-ann {' '.join(names[:5])}"
         )
-    return found[0] if found else None
+    return found
+
+
+def _read_splits(root: Path, files: Sequence[Path], split: str) -> CocoSplit:
+    """Read the annotation files of a split, several as one that is written beside the config."""
+    parts = [_read_split(root, file, split) for file in files]
+    if len(parts) == 1:
+        return parts[0]
+    contents = [part.content for part in parts]
+    content, notes = join_contents(root, files, contents, [part.images for part in parts])
+    return CocoSplit(f"{split}.json", "", content, join_names(files), notes, is_made=True)
 
 
 def _read_split(root: Path, file: Path, split: str) -> CocoSplit:
@@ -232,8 +258,8 @@ def _find_image_folder(root: Path, file: Path, names: list[str], split: str) -> 
     return "" if best == root else best.relative_to(root).as_posix()
 
 
-def _hold_out(whole: CocoSplit, share: float) -> tuple[CocoSplit, CocoSplit, dict[str, str]]:
-    """Split an annotation file in two; return the splits and the texts to write by file name."""
+def _hold_out(whole: CocoSplit, share: float) -> tuple[CocoSplit, CocoSplit]:
+    """Split an annotation file in two, for files that are written beside the config."""
     images = whole.content["images"]
     chosen = hold_out([image["file_name"] for image in images], share)
     splits = {}
@@ -242,13 +268,14 @@ def _hold_out(whole: CocoSplit, share: float) -> tuple[CocoSplit, CocoSplit, dic
         ids = {image.get("id") for image in kept}
         objects = [a for a in whole.content["annotations"] if a.get("image_id") in ids]
         content = dict(whole.content, images=kept, annotations=objects)
-        splits[name] = CocoSplit(f"{name}.json", whole.images, content)
-    texts = {split.ann_file: json.dumps(split.content) for split in splits.values()}
-    return splits["train"], splits["val"], texts
+        notes = whole.notes if name == "train" else []
+        source = f"{name}.json" if whole.source == whole.ann_file else f"of {whole.source}"
+        splits[name] = CocoSplit(f"{name}.json", whole.images, content, source, notes, is_made=True)
+    return splits["train"], splits["val"]
 
 
 def _statistics(
-    root: Path, train: CocoSplit, val: CocoSplit, held_out: dict, without_mask: str | None
+    root: Path, train: CocoSplit, val: CocoSplit, without_mask: str | None
 ) -> CocoStatistics:
     categories = train.content["categories"]
     faults = list(find_category_faults(root / train.ann_file, categories))
@@ -271,12 +298,11 @@ def _statistics(
         )
     lacking, choice = _choose_masks((train, val), without_mask)
     if choice == BOX_AS_MASK and any(lacking.values()):
-        held_out = {}
-        for name, split in (("train", train), ("val", val)):
+        for split in (train, val):
+            split.is_made = True
             for annotation in split.content["annotations"]:
                 if not has_mask(annotation) and _has_box(annotation):
                     annotation["segmentation"] = [_outline(annotation["bbox"])]
-            held_out[f"{name}.json"] = json.dumps(split.content)
     elif choice == LEAVE_OUT:
         objects = [a for a in objects if has_mask(a)]
     names = {item["id"]: item["name"] for item in categories}
@@ -299,7 +325,11 @@ def _statistics(
         most_objects=max(max(per_image.values()), crowd),
         median_objects=round(float(np.median(list(per_image.values())))),
         with_mask=choice != BOXES_ALONE,
-        held_out=held_out,
+        held_out={
+            f"{name}.json": json.dumps(split.content)
+            for name, split in (("train", train), ("val", val))
+            if split.is_made
+        },
         without_mask=lacking,
         choice=choice,
     )
@@ -310,7 +340,7 @@ def _choose_masks(splits: Sequence[CocoSplit], choice: str | None) -> tuple[dict
     lacking, objects = {}, 0
     for split in splits:
         single = [a for a in split.content["annotations"] if not a.get("iscrowd")]
-        lacking[split.ann_file] = count_objects(single).without_mask
+        lacking[split.source] = count_objects(single).without_mask
         objects += len(single)
     without = sum(map(len, lacking.values()))
     if without == objects:

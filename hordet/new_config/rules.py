@@ -83,7 +83,9 @@ class DetectionChoices:
             "hordet slice and make a config for the patches, or raise --max-side"
         )
         lacking = statistics.explain_choice()
-        return [*filter(None, [lacking]), *([words] if side < 2 * FINEST_ANCHOR else [])]
+        joined = [*statistics.train.notes, *statistics.val.notes]
+        small = [words] if side < 2 * FINEST_ANCHOR else []
+        return [*joined, *filter(None, [lacking]), *small]
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,11 @@ def find_bases(statistics: CocoStatistics | MapStatistics, out: Path) -> list[st
 def place_held_out(
     statistics: CocoStatistics | MapStatistics, out: Path, force: bool = False
 ) -> list[Path]:
-    """Choose the files beside the config for the annotations of a held-out validation split.
+    """Choose the files beside the config for the annotations of splits that no file holds yet.
 
     Args:
-        statistics: Statistics of the data; `ann_file` of both splits becomes an absolute path.
+        statistics: Statistics of the data; `ann_file` of a split to be written becomes an absolute
+            path.
         out: File of the config.
         force: Whether existing files may be overwritten.
 
@@ -62,8 +63,8 @@ def place_held_out(
                 f"{file} is there already and is kept: name another file with --out, or add "
                 "--force to overwrite it"
             )
-    if files:
-        statistics.train.ann_file, statistics.val.ann_file = map(str, files)
+    for name, file in zip(statistics.held_out, files, strict=True):
+        getattr(statistics, Path(name).stem).ann_file = str(file)
     return files
 
 

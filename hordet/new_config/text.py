@@ -85,8 +85,9 @@ Train: hordet train THIS
 
 
 def escape_text(text: str) -> str:
-    """Return a text without characters that would end or escape a docstring."""
-    return text.replace("\\", "/").replace('"', "")
+    """Return a text that may stand in a docstring: nothing ends it, escapes or is substituted."""
+    plain = text.replace("\\", "/").replace('"', "").replace("{{", "{ {")
+    return "".join(character if character.isprintable() else " " for character in plain)
 
 
 def format_data(statistics: CocoStatistics | MapStatistics) -> str:
@@ -163,6 +164,13 @@ def wrap_values(values: list[str]) -> str:
 
 
 def quote(value: Any) -> str:
-    """Return a string as Python code, in double quotes."""
+    """Return a string as Python code, in double quotes, in which mmengine substitutes nothing."""
     inner = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\x27")
-    return '"' + inner.replace("\n", "\\n") + '"'
+    # mmengine puts values of its own in place of `{{ NAME }}` before Python reads the file.
+    inner = inner.replace("{{", "{\\x7b")
+    return '"' + "".join(c if c.isprintable() else _escape(c) for c in inner) + '"'
+
+
+def _escape(character: str) -> str:
+    """Return a line break, a part of a pair or the like as Python's escape of it."""
+    return character.encode("unicode_escape").decode("ascii")

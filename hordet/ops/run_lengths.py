@@ -1,5 +1,6 @@
 """Masks as COCO's run lengths, encoded without a bitmap of the whole image."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -96,3 +97,54 @@ def encode_mask(
         return encode_crop(mask[:0, :0], 0, 0, height, width)
     first, end = int(columns[0]), int(columns[-1]) + 1
     return encode_crop(cv2.transpose(mask[:, first:end]), x + first, y, height, width)
+
+
+def find_bad_counts(counts: Sequence[str], pixels: int) -> list[int]:
+    """Find compressed run lengths that are none, or not those of an image.
+
+    pycocotools reads on behind the end of such a text, and writes behind that of the mask. A number
+    of it is written in parts of 5 bits, the lowest first: bit 5 says that another part follows,
+    bit 4 of the last part is the sign. From the fourth on, a number is the difference to the last
+    but one (rleFrString in pycocotools' maskApi.c).
+
+    Args:
+        counts: COCO's compressed run lengths, all of images of one size.
+        pixels: Height times width of these.
+
+    Returns:
+        Places of those that are damaged, or whose runs are negative or do not fill the image.
+    """
+    texts = [text.encode("latin-1", "replace") for text in counts]
+    if not texts:
+        return []
+    lengths = np.array([len(text) for text in texts])
+    codes = np.frombuffer(b"".join(texts), np.uint8).astype(np.int64) - 48
+    follows = codes & 32 > 0
+    (ends,) = np.nonzero(~follows)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    parts = ends - starts + 1
+    whole = lengths.min() and 0 <= codes.min() and codes.max() < 64
+    if not whole or follows[np.cumsum(lengths) - 1].any() or parts.max() > 12:
+        return _find_alone(counts, pixels)
+    shifts = 5 * (np.arange(codes.size) - np.repeat(starts, parts))
+    values = np.add.reduceat((codes & 31) << shifts, starts)
+    values -= np.where(codes[ends] & 16, 1, 0) << 5 * parts
+    if np.abs(values).max() > pixels:
+        return _find_alone(counts, pixels)
+    owners = np.searchsorted(np.cumsum(lengths), ends, side="right")
+    firsts = np.searchsorted(owners, np.arange(len(texts)))
+    places = np.arange(values.size) - firsts[owners]
+    for parity in (0, 1):
+        (chosen,) = np.nonzero((places > 0) & (places % 2 == parity))
+        sums = np.cumsum(values[chosen])
+        begins = np.searchsorted(owners[chosen], owners[chosen])
+        values[chosen] = sums - (sums - values[chosen])[begins]
+    lowest, totals = np.minimum.reduceat(values, firsts), np.add.reduceat(values, firsts)
+    return np.nonzero((lowest < 0) | (totals != pixels))[0].tolist()
+
+
+def _find_alone(counts: Sequence[str], pixels: int) -> list[int]:
+    """Look at each by itself, so that one that cannot be decoded does not hide the others."""
+    if len(counts) == 1:
+        return [0]
+    return [place for place, text in enumerate(counts) if find_bad_counts([text], pixels)]

@@ -35,6 +35,7 @@ _HARMLESS = (
     r"DeprecationWarning: `num_anchors` is",  # mmdet's ATSSHead asks mmdet's AnchorHead for it
     r"To copy construct from a tensor",  # mmdet's FCNMaskHead, under test
     r"torch.meshgrid: in an upcoming release",  # mmdet's point generator
+    r"`create_unbacked_symint` is deprecated",  # torchvision's NMS, while torch.export follows it
     r"The draw is False, it means",  # mmseg's hook, which draws nothing by default
 )
 

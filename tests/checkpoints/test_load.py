@@ -148,3 +148,32 @@ def test_pretrained_init_reads_the_authors_form(tmp_path, installed):
     net = Net(init_cfg={"type": "Pretrained", "checkpoint": path})
     net.init_weights()
     assert net.layer.weight.eq(7).all()
+
+
+@pytest.mark.parametrize("stated", ["in the name", "beside it"])
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_what_is_hashed_is_what_is_read(tmp_path, monkeypatch, name, stated):
+    """Another file comes to the path between the check and the reading: the checked one is read."""
+    from hordet.checkpoints import load, load_and_hash, save_checkpoint
+
+    path, other = tmp_path / name, tmp_path / f"other-{name}"
+    digest = save_checkpoint({"w": torch.arange(4.0)}, path)
+    swapped = save_checkpoint({"w": torch.zeros(9)}, other)
+    if stated == "beside it":
+        (tmp_path / f"{name}.sha256").write_text(f"{digest}  {name}\n")
+    asked = f"{path}#sha256={digest}" if stated == "in the name" else path
+    hash_open_file = load.hash_open_file
+
+    def hash_then_swap(file):
+        found = hash_open_file(file)
+        os.replace(other, path)
+        return found
+
+    monkeypatch.setattr(load, "hash_open_file", hash_then_swap)
+    content, read = load_and_hash(asked)
+    assert content["w"].tolist() == [0, 1, 2, 3] and read == digest
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match="SHA-256"):
+        load_checkpoint(asked)
+    (tmp_path / f"{name}.sha256").unlink(missing_ok=True)
+    assert load_and_hash(path)[1] == swapped

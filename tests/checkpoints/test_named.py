@@ -95,6 +95,24 @@ def test_a_name_is_fetched_converted_and_kept(source, content, capsys, tmp_path)
     assert "is trusted since" in check_kept(find_weights(NAME))
 
 
+def test_what_is_hashed_is_what_is_kept(source, content, monkeypatch):
+    """Another process puts a file in the place of the fetched one, once that is checked."""
+    from hordet.checkpoints import named
+
+    hash_open_file = named.hash_open_file
+
+    def hash_then_swap(file):
+        found = hash_open_file(file)
+        other = Path(file.name).with_name("other")
+        other.write_bytes(as_bytes({"model": {"head.bias": torch.zeros(9)}}))
+        os.replace(other, file.name)
+        return found
+
+    monkeypatch.setattr(named, "hash_open_file", hash_then_swap)
+    assert torch.equal(load_checkpoint(NAME)["head.bias"], torch.ones(9))
+    assert read_origin(locate(find_weights(NAME))).sha256 == sha256(content)
+
+
 def test_names_of_mmpretrain_become_ours(source, tmp_path):
     from hordet.checkpoints import convert_names, wrap_state_dict
 

@@ -1,4 +1,4 @@
-"""Every call of the libraries that turns text into code is known, and has a rule or a reason.
+"""Every call of the libraries that turns text into code, removes files or makes folders is known.
 
 `call_sites.txt` names each by file, function and what is called, with one word or `word:name`:
 
@@ -9,7 +9,7 @@
 - weights           torch.load, which from 2.6 on unpickles tensors alone, or hordet's own loader
 - constant          its argument is written there, or comes from a list that is
 - data              JSON, arrays without pickles, a regular expression: no code can come of it
-- own               it reads back what the same job wrote
+- own               it reads back, moves or removes what the same job wrote
 - object            an attribute of a part of the model by its name; it is read, not called
 - apart             no config reaches it: inferencers, testing, the config loader that is not used
 """
@@ -31,9 +31,21 @@ SINKS = {
     *("get_object_from_string", "import_module", "import_modules_from_strings"),
     *("load_state_dict_from_url", "load_url", "run_module", "run_path"),
 }
+# What removes or moves files, and what makes the folders that others write to.
+REMOVES = {"makedirs", "mkdir_or_exist", "move", "rmdir", "rmtree", "unlink"}
 # By module and name.
 OF_MODULES = {
-    *("mmengine.load", "np.load", "os.popen", "os.system", "pickle.load", "pickle.loads"),
+    *(
+        "mmengine.load",
+        "np.load",
+        "os.popen",
+        "os.remove",
+        "os.rename",
+        "os.replace",
+        "os.system",
+        "pickle.load",
+        "pickle.loads",
+    ),
     *("torch.compile", "torch.hub.load", "torch.load", "yaml.load", "yaml.unsafe_load"),
     *("dill.load", "dill.loads", "joblib.load", "marshal.loads", "shelve.open"),
 }
@@ -68,6 +80,10 @@ def calls_of(path):
             callee = name_of(node.func)
             last = callee.rpartition(".")[2]
             known = last in SINKS and not (last == "eval" and "." in callee)
+            known |= last in REMOVES and (
+                callee.partition(".")[0] in ("mmengine", "os", "self", "shutil")
+                or "." not in callee
+            )
             known |= callee in OF_MODULES or callee.startswith("subprocess.")
             known |= callee in from_fileio or callee == "compile"
             by_name = callee == "getattr" and len(node.args) > 1
@@ -117,12 +133,14 @@ def test_the_reasons_are_true():
 
 def test_the_scan_finds_each_kind(tmp_path):
     (tmp_path / "a.py").write_text(
-        "import pickle, subprocess\nfrom mmengine.fileio import load\n"
+        "import os, pickle, shutil, subprocess\nfrom mmengine.fileio import load\n"
         "class A:\n    def f(self, x):\n        eval(x); exec(x); self.eval(); pickle.load(x)\n"
         "        load(x); subprocess.run(x); getattr(torch, x); getattr(self, x)\n"
+        "        os.remove(x); x.replace(1, 2); shutil.rmtree(x); mkdir_or_exist(x)\n"
     )
     calls = [callee for _, callee in calls_of(tmp_path / "a.py")]
-    assert calls == ["eval", "exec", "pickle.load", "load", "subprocess.run", "getattr"]
+    assert calls[:6] == ["eval", "exec", "pickle.load", "load", "subprocess.run", "getattr"]
+    assert calls[6:] == ["os.remove", "shutil.rmtree", "mkdir_or_exist"]
 
 
 def test_refused_components_exist():

@@ -231,6 +231,15 @@ NAMES = {
     "a type in a base, by reference": "_base_ = 'base.py'\n"
     "x = dict(type={{{{_base_.model.words}}}})",
     "an attribute of Python": "efficient_conv_bn_eval = ['a.__init__.__globals__']",
+    "a folder that is removed after use": "test_evaluator = dict(type='CocoMetric', "
+    "collect_dir='own')",
+    "another folder that is removed": "test_evaluator = dict(type='CocoVideoMetric', tmpdir='own')",
+    "results of Cityscapes in a folder of others": "test_evaluator = dict("
+    "type='CityscapesMetric', output_dir='own')",
+    "objects of Cityscapes in a folder of others": "test_evaluator = dict("
+    "type='mmdet.CityScapesMetric', outfile_prefix='own')",
+    "a file written beside the data": "train_dataloader = dict(dataset=dict("
+    "type='CrowdHumanDataset', data_root='/root', ann_file='train.odgt'))",
     # Spelled so that a list of names might miss them.
     "a type after a blank": "model = dict(type=' subprocess.Popen')",
     "a type with a NUL": "model = dict(type='os.system\\x00')",

@@ -110,3 +110,13 @@ def test_a_mistake_in_code_is_no_broken_image():
 
     with pytest.raises(KeyError):
         read(TolerantDataset(Wrong()))
+
+
+def test_a_setting_that_a_transform_does_not_know_is_told(said):
+    class Resizes(Images):
+        def __getitem__(self, index):
+            raise NotImplementedError('Do not support sampling function for "big"')
+
+    words = r"cannot use image \d .*NotImplementedError: Do not support .* settings of the pipeline"
+    with pytest.raises(DatasetError, match=words):
+        read(TolerantDataset(Resizes()))

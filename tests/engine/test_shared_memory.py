@@ -1,6 +1,11 @@
 """Full shared memory is told before a run; a hanging loader ends."""
 
+import multiprocessing.util
+import os
+import subprocess
+import sys
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 from mmengine.config import ConfigDict
@@ -51,3 +56,35 @@ def test_loaders_with_workers_wait_for_a_while():
     shared_memory.limit_waiting(cfg)
     assert cfg.train_dataloader.timeout == 5 and "timeout" not in cfg.val_dataloader
     assert cfg.test_dataloader.timeout == 600
+
+
+def report_folder(pipe):
+    pipe.send(multiprocessing.util.get_temp_dir())
+    os._exit(0)  # as a worker that its parent's signal ends
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_worker_that_is_ended_leaves_no_folder(tmp_path, workers):
+    """In a process of its own, whose temporary folder is empty before and after."""
+    code = f"""
+import multiprocessing, sys
+sys.path[:0] = {[str(Path(__file__).parent)]!r}
+from test_shared_memory import make_config, report_folder
+from hordet.engine.shared_memory import share_temporary_folder
+share_temporary_folder(make_config({workers}))
+for _ in range(2):
+    near, far = multiprocessing.Pipe()
+    child = multiprocessing.get_context("fork").Process(target=report_folder, args=(far,))
+    child.start()
+    print(near.recv())
+    child.join()
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    used, left = {*run.stdout.split()}, {str(path) for path in tmp_path.iterdir()}
+    assert (len(used), left) == ((1, set()) if workers else (2, used))

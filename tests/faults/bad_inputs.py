@@ -208,6 +208,34 @@ def cut_validation(root):
     truncate(min((root / "val").glob("*.png")))
 
 
+def detection(kind="bbox", **values):
+    """Write a result file with one detection, and return the arguments that score it."""
+
+    def make(folder):
+        data()(folder)
+        path = folder / "data" / "annotations" / "instances_val.json"
+        first = json.loads(path.read_text())["annotations"][0]
+        item = dict(image_id=first["image_id"], category_id=1, bbox=[1, 1, 9, 9], score=0.5)
+        item["segmentation"] = dict(size=[64, 64], counts=[0, 4096])
+        (folder / "results.json").write_text(json.dumps([{**item, **values}]))
+        return [str(path.relative_to(folder)), "results.json", "--type", kind]
+
+    return make
+
+
+def two_trainings(folder):
+    """Put two annotation files of training side by side."""
+    data()(folder)
+    path = folder / "data" / "annotations" / "instances_train.json"
+    (path.with_name("instances_train_2.json")).write_text(path.read_text())
+    return ["--coco", "data", "--out", "mine.py"]
+
+
+def setting(*options):
+    """Return a config of shapes with some settings changed on the command line."""
+    return lambda folder: [*data()(folder), OPTIONS, *options]
+
+
 RLE = dict(segmentation=dict(size=[8, 8], counts="0"))
 OTHER_FILE = "val_evaluator = dict(ann_file='other.json')\ntest_evaluator = val_evaluator\n"
 SUFFIX = "train_dataloader = dict(dataset=dict(img_suffix='.tif'))\n"
@@ -439,6 +467,56 @@ CASES = [
         TRAIN,
         lambda _: [str(SEGMENTATION), "--tiny", "--max-dets", "300"],
         "is for detectors whose model.test_cfg has max_per_img",
+    ),
+    ("a score in words", EVALUATE, detection(score="high"), "score='high'; it must be a number"),
+    ("a result without a category", EVALUATE, detection(category_id=None), "category_id='None'"),
+    (
+        "polygons as results",
+        EVALUATE,
+        detection("segm", segmentation=[[1, 1, 9, 1, 9, 9]]),
+        "run lengths, .*no polygons",
+    ),
+    (
+        "damaged run lengths in results",
+        EVALUATE,
+        detection("segm", segmentation=dict(size=[64, 64], counts="04L4")),
+        "1 of 1 masks have run lengths .counts. that are damaged",
+    ),
+    (
+        "a batch of no image",
+        TRAIN,
+        setting("train_dataloader.batch_size=0"),
+        "batch_size: got '0'; it must be a whole number from 1",
+    ),
+    (
+        "a learning rate in words",
+        TRAIN,
+        setting("optim_wrapper.optimizer.lr=fast"),
+        "lr: got 'fast'; it must be a number from 0",
+    ),
+    (
+        "an annotation file that is a number",
+        TRAIN,
+        setting("train_dataloader.dataset.ann_file=5"),
+        "ann_file: got '5'; it must be text, a path",
+    ),
+    (
+        "a head with fewer classes than the data",
+        TRAIN,
+        setting("model.roi_head.bbox_head.num_classes=2"),
+        "num_classes=2, and the data set has 6 classes",
+    ),
+    (
+        "a setting that a component refuses",
+        TRAIN,
+        setting("optim_wrapper.optimizer.betas=[2,2]"),
+        "optim_wrapper of the config cannot be built: ValueError",
+    ),
+    (
+        "two annotation files of training",
+        "new-config",
+        two_trainings,
+        "several annotation files for train.*--train-ann annotations/instances_train.json ",
     ),
 ]
 

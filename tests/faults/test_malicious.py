@@ -22,7 +22,7 @@ from mmengine.logging import HistoryBuffer
 
 from hordet.checkpoints import load, load_checkpoint, trust_pickle
 from hordet.config.load import load_config
-from hordet.engine.hooks.checkpoint import _keep_within
+from hordet.engine.hooks.checkpoint import keep_within
 from hordet.errors import CheckpointError, ReportError
 from hordet.report.page import write_report
 from hordet.report.run_folder import read_run
@@ -123,13 +123,33 @@ def test_a_resumed_checkpoint_does_not_choose_what_is_removed(tmp_path):
         "keep_ckpt_ids": [1, "../../other/iter_2", 3],
         "iter": 7,
     }
-    _keep_within(tmp_path, info)
+    keep_within(tmp_path, info)
     assert info == {
         "best_ckpt": str(tmp_path / "thesis.pth"),
         "best_ckpt_mIoU": str(tmp_path / "best.pth"),
         "keep_ckpt_ids": [1, 3],
         "iter": 7,
     }
+
+
+def test_nor_under_mmengines_own_hook(tmp_path):
+    """A config may take the hook of mmengine, which removes what the checkpoint calls its best."""
+    from mmengine.hooks import CheckpointHook
+
+    from hordet.engine.hooks.resume import ResumeHook
+
+    info = {"best_ckpt": "/home/somebody/thesis.pth", "keep_ckpt_ids": ["../../other/iter_2", 3]}
+    runner = SimpleNamespace(
+        iter=3,
+        hooks=[CheckpointHook(out_dir=str(tmp_path / "out"))],
+        work_dir=str(tmp_path / "work"),
+        message_hub=SimpleNamespace(runtime_info=info),
+        cfg={},
+        _resume=True,
+    )
+    ResumeHook().before_train(runner)
+    best = str(tmp_path / "out" / "work" / "thesis.pth")
+    assert info == {"best_ckpt": best, "keep_ckpt_ids": [3]}
 
 
 def test_trust_is_given_in_words_and_warned_of(tmp_path, monkeypatch):

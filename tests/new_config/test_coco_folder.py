@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,7 +226,7 @@ def test_missing_and_several_annotation_files(bolts, tmp_path):
     shutil.copy(file, bolts / "annotations" / "train_old.json")
     with pytest.raises(DatasetError, match="several annotation files for train.*--train-ann"):
         measure_coco(bolts)
-    assert measure_coco(bolts, train="annotations/train.json").train.num_images == 6
+    assert measure_coco(bolts, train=["annotations/train.json"]).train.num_images == 6
     shutil.rmtree(bolts / "annotations")
     with pytest.raises(DatasetError, match="no COCO annotations of training"):
         measure_coco(bolts)
@@ -314,3 +315,183 @@ def test_where_most_objects_have_no_mask_all_are_boxes_and_it_is_said(tmp_path):
         seen.explain_choice()
     )
     assert measure_coco(root, without_mask="leave-out").with_mask
+
+
+def put_in_two_files(root):
+    """Move half of the images of training to a second file: other ids, other order, a class more.
+
+    Objects are `bolt` (3) and `nut` (7) in the first file, `pin` (1), `nut` (2) and `bolt` (5) in
+    the second, of which `pin` has one.
+    """
+    file = root / "annotations" / "train.json"
+    content = json.loads(file.read_text())
+    second = {image["id"] for image in content["images"][3:]}
+    (root / "more").mkdir()
+    parts = [[], []], [[], []]
+    for image in content["images"]:
+        parts[image["id"] in second][0].append(image)
+        if image["id"] in second:
+            shutil.move(root / "train" / image["file_name"], root / "more" / image["file_name"])
+    for annotation in content["annotations"]:
+        parts[annotation["image_id"] in second][1].append(annotation)
+    for number, annotation in enumerate(parts[1][1]):
+        annotation.update(id=number + 1, category_id={3: 5, 7: 2}[annotation["category_id"]])
+        annotation["image_id"] = 1 + [i["id"] for i in parts[1][0]].index(annotation["image_id"])
+    for number, image in enumerate(parts[1][0], 1):
+        image["id"] = number
+    parts[1][1][0]["category_id"] = 1
+    kinds = content["categories"], [(1, "pin"), (2, "nut"), (5, "bolt")]
+    kinds = kinds[0], [dict(id=key, name=name) for key, name in kinds[1]]
+    for name, (images, annotations), categories in zip(
+        ("train_a", "train_b"), parts, kinds, strict=True
+    ):
+        joined = dict(images=images, annotations=annotations, categories=categories)
+        (root / "annotations" / f"{name}.json").write_text(json.dumps(joined))
+    file.unlink()
+    return ["annotations/train_a.json", "annotations/train_b.json"]
+
+
+def test_several_files_are_joined_by_the_names_of_their_classes(bolts, tmp_path):
+    before = measure_coco(bolts)
+    counts = dict(before.counts)
+    files = put_in_two_files(bolts)
+    with pytest.raises(DatasetError, match=rf"(?s)matched by their names.*--train-ann {files[0]}"):
+        measure_coco(bolts)
+    seen = measure_coco(bolts, train=files)
+    first = json.loads((bolts / files[1]).read_text())["annotations"][0]
+    assert first["category_id"] == 1  # an object that was a bolt or a nut is now a pin
+    assert seen.classes == ("bolt", "nut", "pin") and seen.counts["pin"] == 1
+    assert sum(seen.counts.values()) == sum(counts.values()) == 18
+    assert abs(seen.counts["bolt"] - counts["bolt"]) + abs(seen.counts["nut"] - counts["nut"]) == 1
+    assert sorted(seen.sides) == sorted(before.sides)
+    assert f"train 6 images ({files[0]} and {files[1]}), val 2" in seen.summarize()[0]
+    out = tmp_path / "out" / "joined.py"
+    found = write(seen, out)
+    # Validation has no object of the class that the second file adds; that is no fault.
+    assert (found.errors, found.warnings) == ([], [])
+    cfg = load_config(out, safe=True)
+    assert cfg.train_dataloader.dataset.ann_file == str(out.with_name("joined_train.json"))
+    assert cfg.val_dataloader.dataset.ann_file == "annotations/val.json"
+    written = json.loads(out.with_name("joined_train.json").read_text())
+    names = {item["id"]: item["name"] for item in written["categories"]}
+    image_of = {image["id"]: image["file_name"] for image in written["images"]}
+    assert {Path(name).parent.name for name in image_of.values()} == {"train", "more"}
+    assert all((bolts / name).is_file() for name in image_of.values())
+    kinds = {3: "bolt", 7: "nut"}, {1: "pin", 2: "nut", 5: "bolt"}
+    wanted = []
+    for file, folder, kind in zip(files, ("train", "more"), kinds, strict=True):
+        content = json.loads((bolts / file).read_text())
+        path = {i["id"]: f"{folder}/{i['file_name']}" for i in content["images"]}
+        wanted += [
+            (path[a["image_id"]], kind[a["category_id"]], a["bbox"]) for a in content["annotations"]
+        ]
+    assert wanted == [
+        (image_of[a["image_id"]], names[a["category_id"]], a["bbox"])
+        for a in written["annotations"]
+    ]
+    assert len({a["id"] for a in written["annotations"]}) == 18
+
+
+def test_a_share_of_joined_files_can_be_held_out(bolts, tmp_path):
+    files = put_in_two_files(bolts)
+    (bolts / "annotations" / "val.json").unlink()
+    seen = measure_coco(bolts, train=files, share=0.4)
+    assert (seen.train.num_images, seen.val.num_images) == (4, 2)
+    out = tmp_path / "leaf.py"
+    assert not write(seen, out).errors
+    parts = [json.loads(out.with_name(f"leaf_{s}.json").read_text()) for s in ("train", "val")]
+    assert [len(part["categories"]) for part in parts] == [3, 3]
+    assert sum(len(part["annotations"]) for part in parts) == 18
+
+
+def test_what_two_files_share_is_said(bolts):
+    """Two annotators of the same images: all objects of an image, and those of both once."""
+    file = bolts / "annotations" / "train.json"
+
+    def change(content):
+        content["images"] = content["images"][:2]
+        kept = {image["id"] for image in content["images"]}
+        content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept][1:]
+        content["annotations"][0]["bbox"] = [1, 1, 9, 9]
+        content["categories"][0]["name"] = "Bolt"
+
+    shutil.copy(file, bolts / "annotations" / "other.json")
+    edit(bolts / "annotations" / "other.json", change)
+    seen = measure_coco(bolts, train=["annotations/train.json", "annotations/other.json"])
+    # 18 and 5 objects, of which 5 - 1 changed - 2 of the other spelling are the same.
+    assert seen.train.num_images == 6 and sum(seen.counts.values()) == 21
+    shared, twins = seen.train.notes
+    assert "2 images are listed more than once" in shared
+    assert "of 23 objects 2 are there twice and count once" in shared
+    assert "differ in their spelling alone: bolt and Bolt" in twins
+    cautions = choose_detection(seen, pretrained=True).list_cautions(seen)
+    assert cautions[:2] == [shared, twins]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c["annotations"][0].update(image_id=999), "1 of 6 annotations .* image_id that"),
+        (lambda c: c["annotations"][0].update(category_id=[1]), "1 of 6 .* category_id that"),
+        (lambda c: c["images"][1].update(id=c["images"][0]["id"]), "1 values of id stand at"),
+        (lambda c: c["categories"][0].update(id="a"), "1 of 2 categories .* have text as id"),
+    ],
+)
+def test_files_whose_ids_lead_nowhere_are_not_joined(tmp_path, change, words):
+    root = write_coco(tmp_path, dict(train=(2, BOXES), val=(2, BOXES)))
+    edit(root / "annotations" / "val.json", change)
+    with pytest.raises(DatasetError, match=words):
+        measure_coco(root, train=["annotations/train.json", "annotations/val.json"], share=0.5)
+
+
+ODD_NAMES = {
+    "code": 'a"); import os; os.mkdir("made"); x = ("',
+    "a line break": "a\nimport os",
+    "a carriage return": "a\rimport os",
+    "a NUL": "a\0b",
+    "half a pair": "a\ud800b",
+    "a separator of lines": "a\u2028b",
+    "a blank that is no space": "a\u00a0b\u3000c",
+    "a backslash at the end": "a\\",
+    "three quotes": '"""',
+    "a variable": "{{ $HOME:1 }}",
+    "a value of a base": "{{ _base_.model.type }} {{_base_.nothing}}",
+    "a place of mmengine": "{{{{ fileDirname }}",
+}
+
+
+@pytest.mark.parametrize("kind", ODD_NAMES)
+def test_odd_names_of_classes_stay_names(tmp_path, monkeypatch, kind):
+    """They stand in a config that is executed, and in its docstring."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HORDET_CACHE", str(tmp_path / "cache"))
+    categories = [(3, ODD_NAMES[kind]), (7, "nut")]
+    root = write_coco(
+        tmp_path / "d {{ $HOME:1 }}", dict(train=(3, BOXES), val=(2, BOXES)), categories
+    )
+    out = tmp_path / "leaf.py"
+    found = write(measure_coco(root), out)
+    assert (found.errors, found.warnings) == ([], [])
+    cfg = load_config(out)
+    assert cfg.train_dataloader.dataset.metainfo.classes == (ODD_NAMES[kind], "nut")
+    assert cfg.data_root == str(root) and not (tmp_path / "made").exists()
+
+
+def test_one_files_habit_is_told_before_files_are_joined(tmp_path):
+    root = write_coco(tmp_path, dict(train=(4, BOXES), val=(4, BOXES)))
+
+    def normalize(content):
+        for annotation in content["annotations"]:
+            x, y, w, h = annotation["bbox"]
+            annotation["bbox"] = [x / 200, y / 100, w / 200, h / 100]
+
+    edit(root / "annotations" / "val.json", normalize)
+    files = ["annotations/train.json", "annotations/val.json"]
+    with pytest.raises(DatasetError, match=r"12 of 12 objects of .*val.json have a box between 0"):
+        measure_coco(root, train=files, share=0.5)
+
+
+def test_a_category_needs_a_name(bolts):
+    edit(bolts / "annotations" / "train.json", lambda c: c["categories"][0].update(name=" "))
+    with pytest.raises(DatasetError, match="lack an id .* or a name"):
+        measure_coco(bolts)

@@ -87,6 +87,8 @@ def find_data_faults(cfg: dict) -> DataFindings:
                 continue
             classes = read_metainfo(dataset, scope).get("classes")
             root = Path(dataset.get("data_root") or ".")
+            if is_kind_of(kind, "mmdet.CocoDataset") and classes:
+                errors |= dict.fromkeys(_head_faults(cfg.get("model"), classes))
             if not root.is_dir():
                 found = Findings(errors=[_no_root(root)])
             elif is_kind_of(kind, "mmdet.CocoDataset"):
@@ -96,13 +98,12 @@ def find_data_faults(cfg: dict) -> DataFindings:
                 else:
                     # Of several files that train together, none needs all classes.
                     needed = classes if key == LOADERS[0] and len(datasets) == 1 else ()
-                    masks = loads_masks(dataset.get("pipeline") or []) or _scores_masks(metrics)
                     found = check_coco(
                         dataset,
                         classes,
                         scored=scored,
                         needed=needed,
-                        with_mask=masks,
+                        with_mask=uses_masks(dataset, metrics),
                         limit=find_detection_limit(cfg.get("model")),
                     )
             elif is_kind_of(kind, "mmseg.BaseSegDataset"):
@@ -120,9 +121,32 @@ def find_data_faults(cfg: dict) -> DataFindings:
     return DataFindings(list(errors), list(warned), copies=copies)
 
 
-def _scores_masks(metrics: list[dict]) -> bool:
-    """Whether a metric asks for masks."""
-    return any("segm" in (metric.get("metric") or ()) for metric in metrics)
+def _head_faults(model: object, classes: tuple[str, ...], path: str = "model") -> Iterator[str]:
+    """A head with fewer classes than the data fails at the first label beyond them."""
+    if isinstance(model, list | tuple):
+        for index, part in enumerate(model):
+            yield from _head_faults(part, classes, f"{path}.{index}")
+    if not isinstance(model, dict):
+        return
+    for name, part in model.items():
+        where = f"{path}.{name}"
+        heads = part if isinstance(part, list | tuple) else [part]
+        for head in heads if name in ("bbox_head", "mask_head") else ():
+            number = head.get("num_classes") if isinstance(head, dict) else None
+            if not isinstance(number, int) or number >= len(classes) or head.get("class_agnostic"):
+                continue
+            yield (
+                f"{where} has num_classes={number}, and the data set has {len(classes)} classes: "
+                f"{list_first(list(classes))}. Set num_classes to {len(classes)}, or name fewer "
+                "classes in the data set's metainfo."
+            )
+        yield from _head_faults(part, classes, where)
+
+
+def uses_masks(dataset: dict, metrics: list[dict]) -> bool:
+    """Tell whether a data set's pipeline loads masks, or one of its metrics scores them."""
+    scored = any("segm" in (metric.get("metric") or ()) for metric in metrics)
+    return scored or loads_masks(dataset.get("pipeline") or [])
 
 
 def _no_root(root: Path) -> str:

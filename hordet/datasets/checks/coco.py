@@ -116,15 +116,15 @@ def _class_faults(
     absent = [name for name in classes or () if name not in names]
     if not absent:
         return
-    strange = {_fold(name) for name in names if name not in (classes or ())}
-    misspelled = [name for name in absent if _fold(name) in strange]
+    strange = {fold_name(name) for name in names if name not in (classes or ())}
+    misspelled = [name for name in absent if fold_name(name) in strange]
     lost = [name for name in absent if needed is None or name in needed]
     if len(absent) == len(classes or ()) or misspelled or lost:
         yield describe_absent(file.path, names, classes or (), absent)
 
 
-def _fold(name: str) -> str:
-    """A name without what people spell in several ways: case, blanks and dashes."""
+def fold_name(name: str) -> str:
+    """Return a name without what people spell in several ways: case, blanks and dashes."""
     return "".join(name.casefold().replace("-", " ").replace("_", " ").split())
 
 

@@ -24,7 +24,9 @@ def find_category_faults(path: Path, categories: list[dict]) -> Iterator[str]:
             "the categories, and write the same numbers as category_id."
         )
         return
-    if not all(is_id(item.get("id")) and isinstance(item.get("name"), str) for item in categories):
+    names = [item.get("name") for item in categories]
+    named = all(isinstance(name, str) and name.strip() for name in names)
+    if not named or not all(is_id(item.get("id")) for item in categories):
         yield f"Some categories of {path} lack an id (a number) or a name. Write these keys."
         return
     for key in ("id", "name"):

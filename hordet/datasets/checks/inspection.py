@@ -17,15 +17,15 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from hordet.datasets.checks.before_training import find_data_faults
+from hordet.datasets.checks.before_training import find_data_faults, uses_masks
 from hordet.datasets.checks.coco_masks import find_mask_faults
 from hordet.datasets.checks.entries import find_category_faults
 from hordet.datasets.checks.findings import Fault, Findings
 from hordet.datasets.checks.systematic import find_systematic_fault
 from hordet.datasets.classes import read_metainfo, resolve_dataset_class
-from hordet.datasets.formats.coco import is_id, is_size, read_coco
+from hordet.datasets.formats.coco import has_mask, is_id, is_size, read_coco
 from hordet.datasets.images import decode_image
-from hordet.datasets.roots import LOADERS, walk_datasets
+from hordet.datasets.roots import LOADERS, list_metrics, walk_datasets
 from hordet.datasets.transforms import IGNORED, LoadSegAnnotations
 from hordet.errors import DatasetError, list_first
 from hordet.registry import DATASETS, is_kind_of
@@ -71,7 +71,7 @@ class ImageReport:
 
 @dataclass
 class Inspection:
-    """The result: findings, number of images, and annotations or pixels a class, by loader."""
+    """The result: findings, number of images, and objects or pixels a class, by loader."""
 
     findings: Findings
     images: int = 0
@@ -95,10 +95,12 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
     split_of: dict[str, dict[str, None]] = defaultdict(dict)
     for key in LOADERS:
         datasets = walk_datasets(cfg[key]["dataset"]) if cfg.get(key) else ()
+        metrics = list_metrics(cfg.get(key.replace("dataloader", "evaluator")))
         for number, dataset in enumerate(datasets):
             try:
                 copy = found.copies.get(f"{key} {number}")
-                tasks, histogram = _tasks(dataset, cfg.get("default_scope"), copy)
+                masks = uses_masks(dataset, metrics)
+                tasks, histogram = _tasks(dataset, cfg.get("default_scope"), copy, masks)
             except (OSError, ValueError, KeyError, TypeError) as error:
                 if not result.findings.errors:  # else it is among these
                     words = f"{type(error).__name__}: {error}"
@@ -121,13 +123,19 @@ def inspect_data(cfg: dict, jobs: int = 1, progress: bool = False) -> Inspection
     return result
 
 
-def _tasks(dataset: dict, scope: str | None, copy: str | None) -> tuple[list[ImageCheck], Counter]:
-    """The images of a data set, and how many annotations each category name has.
+def _tasks(
+    dataset: dict, scope: str | None, copy: str | None, masks: bool
+) -> tuple[list[ImageCheck], Counter]:
+    """The images of a data set, and how many objects each category name has.
+
+    Objects are counted that training learns from and the metric asks for, as by new-config: no
+    crowds, and none without a mask where masks are used.
 
     Args:
         dataset: Its config.
         scope: Where its type is looked for.
         copy: The plain copy that a run reads in place of its list of images, if there is one.
+        masks: Whether masks are loaded or scored.
     """
     kind = resolve_dataset_class(dataset, scope)
     root = Path(dataset.get("data_root") or ".")
@@ -169,7 +177,8 @@ def _tasks(dataset: dict, scope: str | None, copy: str | None) -> tuple[list[Ima
         for i in whole
     ]
     categories = {item["id"]: item["name"] for item in file.categories}
-    labels = [a["category_id"] for a in file.annotations if is_id(a.get("category_id"))]
+    taken = [a for a in file.annotations if not a.get("iscrowd") and (has_mask(a) or not masks)]
+    labels = [a["category_id"] for a in taken if is_id(a.get("category_id"))]
     return tasks, Counter(categories.get(label, f"unknown {label}") for label in labels)
 
 

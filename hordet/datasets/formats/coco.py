@@ -24,6 +24,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from hordet.errors import DatasetError, list_first
+from hordet.ops.run_lengths import find_bad_counts
 
 # Beyond it no image has a pixel, and pycocotools, which counts in 32 bits, ends the process.
 FARTHEST = 1e6
@@ -398,34 +399,12 @@ def is_run_lengths(segmentation: dict[str, Any], size: tuple[int, int]) -> bool:
     """Tell whether run lengths are whole and of an image's (height, width)."""
     if segmentation.get("size") != list(size):
         return False
-    counts = segmentation.get("counts")
+    counts, pixels = segmentation.get("counts"), size[0] * size[1]
     if isinstance(counts, str):
-        counts = _decode_counts(counts)
+        return not find_bad_counts([counts], pixels)
     if not isinstance(counts, list) or not all(type(run) is int and run >= 0 for run in counts):
         return False
-    return sum(counts) == size[0] * size[1]
-
-
-def _decode_counts(text: str) -> list[int] | None:
-    """Decode COCO's compressed run lengths (rleFrString in pycocotools' maskApi.c); None if wrong.
-
-    pycocotools itself reads on behind the end of such a text and writes behind the mask's.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        code = ord(character) - 48
-        if not 0 <= code < 64 or shift > 60:
-            return None
-        value |= (code & 31) << shift
-        shift += 5
-        if code & 32:
-            continue
-        if code & 16:
-            value -= 1 << shift
-        runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-        value = shift = 0
-    return None if shift else runs
+    return sum(counts) == pixels
 
 
 def find_missing_files(folder: Path, names: Iterable[str]) -> list[str]:

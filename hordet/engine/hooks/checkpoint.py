@@ -68,7 +68,7 @@ class CheckpointHook(hooks.CheckpointHook):
         """Listen to signals, find the backend, and remove what an earlier kill left unfinished."""
         folder = Path(runner.work_dir)
         folder = Path(self.out_dir) / folder.name if self.out_dir else folder
-        _keep_within(folder, runner.message_hub.runtime_info)
+        keep_within(folder, runner.message_hub.runtime_info)
         backend = get_file_backend(self.out_dir or runner.work_dir, backend_args=self.backend_args)
         local = type(backend) is LocalBackend  # object stores write whole objects themselves
         if local:
@@ -239,7 +239,7 @@ class CheckpointHook(hooks.CheckpointHook):
             runner.logger.info(f"The weights of {path} are exported to {target}.")
 
 
-def _keep_within(folder: Path, info: dict) -> None:
+def keep_within(folder: Path, info: dict) -> None:
     """Make what a resumed checkpoint calls its older files lie in the run's own folder.
 
     These files are removed in the course of the training; a checkpoint made by somebody else must

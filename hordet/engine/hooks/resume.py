@@ -10,12 +10,13 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.hooks import EarlyStoppingHook, Hook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from hordet.config.safe import read_data
 from hordet.datasets.roots import walk_datasets
+from hordet.engine.hooks.checkpoint import keep_within
 from hordet.errors import ConfigError, list_first
 from hordet.ops.files import write_whole
 from hordet.registry import HOOKS
@@ -68,7 +69,16 @@ class ResumeHook(Hook):
             self._states = [copy.deepcopy(each.state_dict()) for each in _list_schedulers(runner)]
 
     def before_train(self, runner: Runner) -> None:
-        """Move a new schedule to the iteration reached; see whether anything is left to train."""
+        """Move a new schedule to the iteration reached; see whether anything is left to train.
+
+        Under any hook of checkpoints, mmengine's own included, the resumed checkpoint does not
+        choose which files are removed.
+        """
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook):
+                folder = Path(runner.work_dir)
+                folder = Path(hook.out_dir) / folder.name if hook.out_dir else folder
+                keep_within(folder, runner.message_hub.runtime_info)
         self._begun = runner.iter
         if self._states:
             self._move_schedule(runner)

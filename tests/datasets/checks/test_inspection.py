@@ -64,6 +64,36 @@ def segmentation(root, reduce_zero_label=False, ade=False):
     return Config(loaders)
 
 
+def test_classes_are_counted_as_new_config_counts_them(root):
+    """Crowds, and objects without the mask that is loaded, are not learned from."""
+    from hordet.new_config import measure_coco
+
+    for split, crowds in (("train", 3), ("val", 1)):
+        path = root / "annotations" / f"instances_{split}.json"
+        content = json.loads(path.read_text())
+        for annotation in content["annotations"][:crowds]:
+            annotation["iscrowd"] = 1
+        content["annotations"][crowds]["segmentation"] = []
+        path.write_text(json.dumps(content))
+    cfg = detection(root)
+    counted = inspect_data(cfg).histograms
+    assert counted["train_dataloader"] == measure_coco(root).counts
+    assert sum(counted["train_dataloader"].values()) == len(read(root, "train")) - 4
+    assert sum(counted["val_dataloader"].values()) == len(read(root, "val")) - 2
+    for loader in (cfg.train_dataloader, cfg.val_dataloader):
+        loader.dataset.pipeline[0].with_mask = False
+    boxes = measure_coco(root, without_mask="boxes-alone").counts
+    counted = inspect_data(cfg).histograms
+    assert counted["train_dataloader"] == boxes and sum(boxes.values()) == (
+        len(read(root, "train")) - 3
+    )
+
+
+def read(root, split):
+    path = root / "annotations" / f"instances_{split}.json"
+    return json.loads(path.read_text())["annotations"]
+
+
 def image(name, change):
     """Change an image's file."""
     return detection, lambda root: change(root / "train" / name)
