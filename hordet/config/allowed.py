@@ -390,7 +390,7 @@ def open_doors() -> None:
     mmengine_registry.get_object_from_string = _OPEN["find"]
     file_handlers.update(_OPEN["handlers"])
     for prefix, loader in _OPEN["loaders"].items():
-        if CheckpointLoader._schemes[prefix] is _refuse_weights:
+        if CheckpointLoader._schemes.get(prefix) is _refuse_weights:
             CheckpointLoader.register_scheme(prefix, loader, force=True)
     _OPEN.clear()
 

@@ -433,7 +433,7 @@ def test_what_two_files_share_is_said(bolts):
     [
         (lambda c: c["annotations"][0].update(image_id=999), "1 of 6 annotations .* image_id that"),
         (lambda c: c["annotations"][0].update(category_id=[1]), "1 of 6 .* category_id that"),
-        (lambda c: c["images"][1].update(id=c["images"][0]["id"]), "1 values of id stand at"),
+        (lambda c: c["images"][1].update(id=c["images"][0]["id"]), "have the same id: 1"),
         (lambda c: c["categories"][0].update(id="a"), "1 of 2 categories .* have text as id"),
     ],
 )
