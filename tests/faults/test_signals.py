@@ -22,7 +22,7 @@ OPTIONS = [
     "default_hooks.logger.interval=1",
     "default_hooks.checkpoint.interval=1000",
 ]
-LIMIT = 120  # seconds until the first iteration, on a busy machine
+LIMIT = 600  # seconds, on a machine that is busy with other work
 
 
 @pytest.fixture

@@ -174,10 +174,10 @@ FAULTS = {
     ),
     "an image turned by EXIF": (*turned(True), "annotated as stored"),
     "an image upside down by EXIF": (*turned(False), "turned by EXIF data, which the loading"),
-    "an image id twice": (*annotations(lambda c: c["images"][1].update(id=1)), "values of id"),
+    "an image id twice": (*annotations(lambda c: c["images"][1].update(id=1)), "have the same id"),
     "a file name twice": (
         *annotations(lambda c: c["images"][1].update(file_name="000001.png")),
-        "values of file_name",
+        "have the same file_name",
     ),
     "an annotation id twice": (
         *annotations(lambda c: c["annotations"][1].update(id=1)),
