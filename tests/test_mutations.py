@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
+pytestmark = pytest.mark.slow  # minutes; CI runs them
 ROOT = Path(__file__).parents[1]
 PARITY = "tests/test_parity.py::test_parity"
 FUSION = "tests/layers/test_gn_fusion.py::test_skip_of_concatenated_levels_is_their_mean"

@@ -133,6 +133,7 @@ def test_roofline_is_of_this_world():
     assert 1e8 < roofline.bandwidth < 1e13
 
 
+@pytest.mark.slow  # CI runs it
 def test_comparison():
     candidates = [Candidate("block"), Candidate("block", "naive")]
     rows, roofline = time_candidates(
