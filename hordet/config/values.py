@@ -76,9 +76,19 @@ def find_bad_values(cfg: dict) -> Iterator[str]:
                 yield from _check(each, key, f"{loader}.dataset.{key}", rule)
 
 
-def _check(part: Any, key: str, path: str, rule: Rule) -> Iterator[str]:
-    value = part
+def look_up(cfg: Any, key: str) -> Any:
+    """Return the value of a dotted key, None where a config has no such key.
+
+    Args:
+        cfg: A config, or a part of one.
+        key: Such as `train_cfg.max_epochs`.
+    """
     for name in key.split("."):
-        value = value.get(name) if isinstance(value, dict | Config) else None
+        cfg = cfg.get(name) if isinstance(cfg, dict | Config) else None
+    return cfg
+
+
+def _check(part: Any, key: str, path: str, rule: Rule) -> Iterator[str]:
+    value = look_up(part, key)
     if value is not None and not rule[0](value):
         yield f"{path}: got {str(value)[:60]!r}; it must be {rule[1]}"

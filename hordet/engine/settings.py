@@ -4,8 +4,6 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from mmengine.runner import FlexibleRunner, Runner
-
 from hordet.errors import ConfigError, UserError
 
 # The Runner's methods that build a part of the config, and the key of that part.
@@ -29,22 +27,27 @@ def explain_settings(runner_class: type[Any]) -> type[Any]:
     Args:
         runner_class: mmengine's `Runner` or `FlexibleRunner`, or one that is made from them.
     """
-    methods = {name: _explain(name) for name in _PARTS if hasattr(runner_class, name)}
+    methods = {
+        name: _explain(getattr(runner_class, name), part)
+        for name, part in _PARTS.items()
+        if hasattr(runner_class, name)
+    }
     return type(runner_class.__name__, (runner_class,), methods)
 
 
-def _explain(name: str) -> Callable:
-    @wraps(getattr(Runner, name, None) or getattr(FlexibleRunner, name))
-    def build(self: Any, *args: Any, **kwargs: Any) -> Any:
-        inner = next(vars(k)[name] for k in type(self).__mro__[1:] if name in vars(k))
+def _explain(method: Callable, part: str) -> Callable:
+    """Return a method that does the same, and tells which part of the config it fails at."""
+
+    @wraps(method)
+    def build(*args: Any, **kwargs: Any) -> Any:
         try:
-            return inner(self, *args, **kwargs)
+            return method(*args, **kwargs)
         except UserError:
             raise
         except _RAISED as error:
             words = " ".join(str(error).split())[:400]
             raise ConfigError(
-                f"{_PARTS[name]} of the config cannot be built: {type(error).__name__}: {words}. "
+                f"{part} of the config cannot be built: {type(error).__name__}: {words}. "
                 "Correct the setting; --debug shows which call refused it"
             ) from error
 

@@ -66,9 +66,7 @@ class CheckpointHook(hooks.CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """Listen to signals, find the backend, and remove what an earlier kill left unfinished."""
-        folder = Path(runner.work_dir)
-        folder = Path(self.out_dir) / folder.name if self.out_dir else folder
-        keep_within(folder, runner.message_hub.runtime_info)
+        keep_own_files(self, runner)
         backend = get_file_backend(self.out_dir or runner.work_dir, backend_args=self.backend_args)
         local = type(backend) is LocalBackend  # object stores write whole objects themselves
         if local:
@@ -237,6 +235,18 @@ class CheckpointHook(hooks.CheckpointHook):
             target = Path(path).with_suffix(".safetensors")
             save_checkpoint(load_checkpoint(path)["state_dict"], target, overwrite=True)
             runner.logger.info(f"The weights of {path} are exported to {target}.")
+
+
+def keep_own_files(hook: hooks.CheckpointHook, runner: Runner) -> None:
+    """Let a hook remove files of its own run alone; see `keep_within`.
+
+    Args:
+        hook: The hook, hordet's or mmengine's.
+        runner: The run, with what a resumed checkpoint brought.
+    """
+    folder = Path(runner.work_dir)
+    folder = Path(hook.out_dir) / folder.name if hook.out_dir else folder
+    keep_within(folder, runner.message_hub.runtime_info)
 
 
 def keep_within(folder: Path, info: dict) -> None:

@@ -15,8 +15,9 @@ from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from hordet.config.safe import read_data
+from hordet.config.values import look_up
 from hordet.datasets.roots import walk_datasets
-from hordet.engine.hooks.checkpoint import keep_within
+from hordet.engine.hooks.checkpoint import keep_own_files
 from hordet.errors import ConfigError, list_first
 from hordet.ops.files import write_whole
 from hordet.registry import HOOKS
@@ -76,9 +77,7 @@ class ResumeHook(Hook):
         """
         for hook in runner.hooks:
             if isinstance(hook, CheckpointHook):
-                folder = Path(runner.work_dir)
-                folder = Path(hook.out_dir) / folder.name if hook.out_dir else folder
-                keep_within(folder, runner.message_hub.runtime_info)
+                keep_own_files(hook, runner)
         self._begun = runner.iter
         if self._states:
             self._move_schedule(runner)
@@ -187,7 +186,7 @@ def _compare(
         ("learning rate", "param_scheduler"),
     ]
     for kind, key in pairs:
-        before, now = _look_up(saved, key), _look_up(runner.cfg, key)
+        before, now = _make_plain(look_up(saved, key)), _make_plain(look_up(runner.cfg, key))
         if before != now:
             yield kind, key, before, now
     classes = [
@@ -203,12 +202,6 @@ def _compare(
         before, now = (_list_values(cfg, key) for cfg in (saved, runner.cfg))
         if before != now:
             yield "data", f"{key} of training", list_first(before), list_first(now)
-
-
-def _look_up(cfg: Any, key: str) -> Any:
-    for part in key.split("."):
-        cfg = cfg.get(part) if isinstance(cfg, dict | Config) else None
-    return _make_plain(cfg)
 
 
 def _make_plain(value: Any) -> Any:
