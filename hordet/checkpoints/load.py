@@ -8,6 +8,7 @@ that names it. mmengine's own training checkpoints can be loaded, so a run can b
 import argparse
 import hashlib
 import importlib
+import mmap
 import os
 import pickle
 import re
@@ -33,6 +34,11 @@ _POLICY = {"weights_only": True}
 # torch does not compress the parts of a zip. Parts beyond this share of the file are compressed or
 # overlap, as in a zip bomb.
 _LARGEST_SHARE = 1.5
+_BYTEARRAY = re.compile(rb"c(?:builtins|__builtin__)\nbytearray\n")  # as a pickle names it
+# As of `sha256sum`, its `-b`, `--tag` and escaped forms, or the digits alone.
+_SUM = re.compile(
+    r"^(?:\\?([0-9a-f]{64})(?: [ *].+)?|SHA256 \(.*\) = ([0-9a-f]{64}))\s*$", re.MULTILINE | re.I
+)
 _LONGEST_SUMS = 1 << 16  # characters of a file of SHA-256 sums that are read
 
 # After the name of a file comes the SHA-256 that the file must have, as in pip's URLs.
@@ -58,18 +64,24 @@ def _reconstruct_empty(kind: type, shape: tuple, code: bytes) -> np.ndarray:
     return np.ndarray(shape, np.int8)  # its type comes with its values
 
 
+def _make_scalar(kind: np.dtype, *content: Any) -> Any:
+    """Replace numpy's `scalar` while unpickling: its memory is that of the bytes that are there."""
+    if len(content) != 1:
+        raise pickle.UnpicklingError(f"GLOBAL numpy.scalar({kind!r}) without content is refused")
+    multiarray: Any = importlib.import_module(
+        "numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray"
+    )  # numpy 2 renamed the package
+    return multiarray.scalar(kind, *content)
+
+
 def _list_allowed() -> list:
     """Return the classes and functions that mmengine's checkpoints need beyond tensors."""
     allowed: list = [HistoryBuffer, (_get_statistic, "builtins.getattr")]
     # Training scripts of the DeiT and ConvNeXt family keep their parsed arguments.
     allowed.append(argparse.Namespace)
-    # numpy 2 renamed the package.
-    multiarray: Any = importlib.import_module(
-        "numpy._core.multiarray" if hasattr(np, "_core") else "numpy.core.multiarray"
-    )
     for package in ("numpy.core", "numpy._core"):  # the name before and since numpy 2
         allowed.append((_reconstruct_empty, f"{package}.multiarray._reconstruct"))
-        allowed.append((multiarray.scalar, f"{package}.multiarray.scalar"))
+        allowed.append((_make_scalar, f"{package}.multiarray.scalar"))
     allowed += [np.ndarray, np.dtype]
     allowed += [type(np.dtype(code)) for code in "?bhilqBHILQefdFDUS"]
     return allowed
@@ -226,7 +238,12 @@ def read_stated_sums(path: Path) -> list[str]:
         return []
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}{SUM_SUFFIX} cannot be read: {error}") from error
-    return re.findall(r"^[0-9a-f]{64}(?=  )", text, re.MULTILINE)
+    found = [(plain or tagged).lower() for plain, tagged in _SUM.findall(text)]
+    if not found:
+        raise CheckpointError(
+            f"{sums} holds no SHA-256. Write one into it by `sha256sum {path.name}`, or remove it"
+        )
+    return found
 
 
 def compute_sha256(path: str | Path) -> str:
@@ -302,16 +319,34 @@ def _load_pickle(file: BinaryIO, map_location: Any, magic: bytes) -> Any:
 
 
 def _refuse_bomb(file: BinaryIO, size: int) -> None:
-    """Raise if the parts of a zip are larger than the file: unpacked they would fill the memory."""
+    """Raise for what would fill the memory: parts of a zip larger than the file, and bytearrays.
+
+    torch lets a pickle make a bytearray of any stated length, which needs no byte of the file.
+    """
     if not zipfile.is_zipfile(file):
+        file.seek(0)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+            _refuse_bytearray(whole, file.name)
         return
     with zipfile.ZipFile(file) as archive:
         unpacked = sum(part.file_size for part in archive.infolist())
+        if unpacked <= _LARGEST_SHARE * size:
+            for part in archive.namelist():
+                if part.endswith(".pkl"):
+                    _refuse_bytearray(archive.read(part), file.name)
     if unpacked > _LARGEST_SHARE * size:
         raise CheckpointError(
             f"{file.name} is refused: unpacked it is {unpacked:,} bytes, the file itself "
             f"{size:,}; torch.save does not compress, so this file was made to "
             "fill the memory"
+        )
+
+
+def _refuse_bytearray(pickled: bytes | mmap.mmap, name: str) -> None:
+    if _BYTEARRAY.search(pickled):
+        raise CheckpointError(
+            f"{name} is refused: it makes a bytearray, which no checkpoint of tensors needs and "
+            "which can fill the memory. Save only model.state_dict()"
         )
 
 

@@ -235,8 +235,10 @@ def _check_imports(value: Any) -> str | None:
     if not value:
         return None
     modules = value.get("imports") or [] if isinstance(value, dict) else [value]
+    if not isinstance(modules, str | list | tuple):
+        return f"{modules!r} is no list of modules"
     for module in [modules] if isinstance(modules, str) else modules:
-        if module not in _IMPORTS:
+        if not isinstance(module, str) or module not in _IMPORTS:
             return f"{module!r} is not of {', '.join(PACKAGES)}, or not one of their rooms"
     extra = value.keys() - {"imports", "allow_failed_imports"} if isinstance(value, dict) else ()
     return f"unknown are {', '.join(map(str, extra))}" if extra else None

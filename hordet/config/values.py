@@ -3,7 +3,7 @@
 Libraries find them late, and by errors that name no key.
 """
 
-import math
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,7 +21,7 @@ def _is_whole(value: Any) -> bool:
 
 def _is_rate(value: Any) -> bool:
     real = isinstance(value, int | float) and not isinstance(value, bool)
-    return real and math.isfinite(value) and value >= 0
+    return real and 0 <= value <= sys.float_info.max
 
 
 def _is_names(value: Any) -> bool:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from hordet.errors import ConfigError
+
 LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 EVALUATORS = ("val_evaluator", "test_evaluator")
 # Annotations, and the folder of panoptic maps.
@@ -17,7 +19,14 @@ def walk_datasets(dataset: dict) -> Iterator[dict]:
 
     Yields:
         Each innermost data set's config.
+
+    Raises:
+        ConfigError: One is no dict.
     """
+    if not isinstance(dataset, dict):
+        raise ConfigError(
+            f"a data set of the config is {str(dataset)[:60]!r}; it must be dict(type=..., ...)"
+        )
     inner = dataset.get("datasets", dataset.get("dataset"))
     if inner is None:
         yield dataset

@@ -4,6 +4,7 @@ An image of 100 detections takes about 20 kB; its dense masks of 480 x 640 would
 """
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -277,7 +278,9 @@ def _require_detection(item: Any, part: str, where: str) -> None:
 
 def _is_real(value: Any) -> bool:
     """Tell whether a value is a number; NaN, of which a diverged training is told later, is one."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return isinstance(value, float)
 
 
 def _is_mask(value: Any) -> bool:

@@ -177,3 +177,53 @@ def test_what_is_hashed_is_what_is_read(tmp_path, monkeypatch, name, stated):
         load_checkpoint(asked)
     (tmp_path / f"{name}.sha256").unlink(missing_ok=True)
     assert load_and_hash(path)[1] == swapped
+
+
+class Bytes:
+    """Becomes a bytearray of a stated length when it is unpickled."""
+
+    def __reduce__(self):
+        return bytearray, (3_000_000_000,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_memory_that_the_file_does_not_hold_is_refused(tmp_path, zipped):
+    options = dict(_use_new_zipfile_serialization=zipped)
+    path = saved(tmp_path, {"w": torch.ones(2), "b": Bytes()}, **options)
+    assert path.stat().st_size < 2000
+    with pytest.raises(CheckpointError, match="makes a bytearray, .* can fill the memory"):
+        load_checkpoint(path)
+
+    class Scalar:
+        def __reduce__(self):
+            return np.float64(1.0).__reduce__()[0], (np.dtype("S2000000000"),)
+
+    path = saved(tmp_path, {"b": Scalar()}, **options)
+    with pytest.raises(CheckpointError, match="numpy.scalar"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{0}  {1}\n", "{0} *{1}\n", "{0}\n", "{0}", "\\{0}  {1}\n", "SHA256 ({1}) = {0}\n"],
+)
+@pytest.mark.parametrize("upper", [False, True])
+def test_every_form_of_a_sum_beside_a_file_is_compared(tmp_path, form, upper):
+    from hordet.checkpoints import compute_sha256
+
+    path = saved(tmp_path, {"w": torch.ones(2)})
+    right = compute_sha256(path)
+    beside = tmp_path / "file.pth.sha256"
+    beside.write_text(form.format(right.upper() if upper else right, path.name))
+    assert load_checkpoint(path)["w"].sum() == 2
+    beside.write_text(form.format("A" * 64 if upper else "a" * 64, path.name))
+    with pytest.raises(CheckpointError, match="is damaged: its SHA-256"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "none\n", "abc  file.pth\n"])
+def test_a_file_of_sums_without_a_sum_is_told(tmp_path, text):
+    path = saved(tmp_path, {"w": torch.ones(2)})
+    (tmp_path / "file.pth.sha256").write_text(text)
+    with pytest.raises(CheckpointError, match=r"sha256 holds no SHA-256\. Write one .* or remove"):
+        load_checkpoint(path)

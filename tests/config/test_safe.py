@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import random
+import resource
 import sys
 from pathlib import Path
 
@@ -415,6 +416,32 @@ def test_a_text_of_a_megabyte_is_no_work(tmp_path, part):
     config.write_text(f"x = {part * (1_000_000 // len(part))!r}")
     with contextlib.suppress(ConfigError):
         load_config(config, safe=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = [[0] * 100000 for i in range(3000)]",
+        "d = {i: i for i in range(9000)}\nx = [{**d} for i in range(4000)]",
+        "d = {str(i): i for i in range(9000)}\nx = [dict(d, a=1) for i in range(4000)]",
+        "d = [0] * 90000\nx = [d[1:] for i in range(4000)]",
+        "d = [0] * 90000\nx = [d + [i] for i in range(4000)]",
+    ],
+)
+def test_what_is_built_is_counted_as_it_is_built(tmp_path, text):
+    """Not only once all of it is there: gigabytes would be."""
+    (tmp_path / "a.py").write_text(text)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ConfigError, match="steps of work"):
+        load_config(tmp_path / "a.py", safe=True)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400_000  # kilobytes
+
+
+@pytest.mark.parametrize("imports", ["5", "[['os']]", "[dict(a=1)]", "{1: 2}"])
+def test_imports_of_another_kind_are_refused_in_words(tmp_path, imports):
+    (tmp_path / "a.py").write_text(f"custom_imports = dict(imports={imports})")
+    with pytest.raises(ConfigError, match="custom_imports"):
+        load_config(tmp_path / "a.py", safe=True)
 
 
 def test_imports_that_fail_are_told(tmp_path):

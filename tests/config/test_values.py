@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 from hordet.config.load import load_config
 from hordet.config.values import find_bad_values
 from hordet.datasets.checks.before_training import _head_faults
+from hordet.datasets.formats.coco import is_number
 from hordet.engine.settings import explain_settings
 from hordet.errors import ConfigError, DatasetError
 
@@ -88,3 +89,18 @@ def test_a_part_that_cannot_be_built_is_named():
         runner.build_optim_wrapper({})
     with pytest.raises(DatasetError, match="the data are missing"):
         runner.build_val_loop({})
+
+
+@pytest.mark.parametrize("inner", [5, [5], ["a", None], dict(dataset=5)])
+def test_a_data_set_that_is_no_dict_is_told(inner):
+    key = "datasets" if isinstance(inner, list) else "dataset"
+    cfg = dict(train_dataloader=dict(dataset={key: inner}))
+    with pytest.raises(ConfigError, match="a data set of the config is .* it must be dict"):
+        list(find_bad_values(cfg))
+
+
+@pytest.mark.parametrize("value", [10**400, -1, float("nan"), float("inf"), "1"])
+def test_rates_are_numbers_that_a_float_can_hold(value):
+    (line,) = find_bad_values(dict(optim_wrapper=dict(optimizer=dict(lr=value))))
+    assert line.startswith("optim_wrapper.optimizer.lr: got ") and "a number from 0" in line
+    assert not is_number(value) or value == -1

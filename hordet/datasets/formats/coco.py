@@ -11,8 +11,8 @@ pycocotools, which mmdet's data sets and metrics read with, knows plain files al
 
 import json
 import locale
-import math
 import os
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -434,7 +434,9 @@ def find_repeated(values: Iterable) -> list:
 
 def is_number(value: object) -> bool:
     """Whether a value read from JSON is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Whole numbers of JSON may be larger than any float; NaN is not at most anything.
+    real = isinstance(value, int | float) and not isinstance(value, bool)
+    return real and abs(value) <= sys.float_info.max  # type: ignore[arg-type]
 
 
 def is_coordinate(value: object) -> bool:
