@@ -1,8 +1,8 @@
 """One check of a GPU: is hordet right there, in every precision, and how fast is it.
 
 `run_check` runs the parts of `hordet.benchmark.gpu_parts`, each within seconds of its own, so that
-the whole ends in eight minutes; what fails in one stops no other. A dry run goes through the same
-code on a CPU at small sizes; what it can only tell on a GPU is then "not run".
+the whole ends in eight minutes; what fails in one stops no other. A dry run goes through what
+a CPU can run of it, at small sizes; the rest is then "not run".
 """
 
 import signal

@@ -203,7 +203,7 @@ def _check_gpu(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run and not torch.cuda.is_available():
         raise ConfigError(
             "--gpu needs a GPU that torch can use, and there is none: install a torch for CUDA, or "
-            "add --dry-run, which goes through the same code on the CPU"
+            "add --dry-run, which goes through what a CPU can run of it"
         )
 
     def tell(line: str) -> None:

@@ -1,7 +1,9 @@
 """The memory through which loader workers hand over their batches."""
 
 import multiprocessing.util
+import os
 import shutil
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -15,6 +17,8 @@ PATIENCE = 600
 # Bytes a worker: without these not even batches of small images pass; with less than those, batches
 # of eight images of 1333 x 800 do not, of which each worker has two on their way.
 _LEAST, _USUAL = 1 << 20, 2 * 8 * 3 * 1333 * 800
+# The longest path of a socket, of the system that allows the least, and what follows TMPDIR in it.
+_LONGEST, _SOCKET = 103, "/pymp-01234567/listener-01234567"
 
 
 def limit_waiting(cfg: dict) -> None:
@@ -64,13 +68,32 @@ def share_temporary_folder(cfg: dict) -> None:
     """Let loader workers use the temporary folder of this process, which removes it as it ends.
 
     A worker would make one of its own for the sockets by which batches are handed over, and that of
-    a worker that is ended by a signal would stay.
+    a worker that is ended by a signal would stay. Where TMPDIR is too long for the path of a socket
+    the folder lies in /tmp, as in Python 3.14; before, no batch would ever arrive.
 
     Args:
         cfg: A config.
+
+    Raises:
+        DatasetError: TMPDIR is too long, and /tmp cannot be written.
     """
-    if _count_workers(cfg):
+    if not _count_workers(cfg):
+        return
+    temporary = tempfile.gettempdir()
+    if len(os.fsencode(temporary + _SOCKET)) <= _LONGEST:
         multiprocessing.util.get_temp_dir()
+        return
+    try:
+        tempfile.tempdir = "/tmp"
+        multiprocessing.util.get_temp_dir()
+    except OSError as error:
+        raise DatasetError(
+            f"the temporary folder {temporary} is too long for the sockets of loader workers, and "
+            f"/tmp cannot be used: {error}. Set TMPDIR to a folder of at most "
+            f"{_LONGEST - len(_SOCKET)} characters, or num_workers=0 and persistent_workers=False"
+        ) from error
+    finally:
+        tempfile.tempdir = temporary
 
 
 def _count_workers(cfg: dict) -> int:

@@ -69,7 +69,7 @@ def served(words, folder, images, end=signal.SIGTERM):
             yield said.split()[0]
         finally:
             server.send_signal(end)
-            server.communicate(timeout=60)
+            server.communicate(timeout=240)
         log.seek(0)
         told = log.read()
     assert server.returncode == 0 and "Traceback" not in told, told[-3000:]
@@ -87,7 +87,7 @@ def browsed(address):
         arguments += [f"--use-fake-{part}-for-media-stream" for part in ("ui", "device")]
         browser = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
         page = browser.new_page(viewport=dict(width=1280, height=900))
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(240_000)  # a machine may be busy
         page.asked = []
         page.on("request", lambda request: page.asked.append(request.url))
         page.goto(address)

@@ -88,3 +88,38 @@ for _ in range(2):
     assert run.returncode == 0, run.stderr
     used, left = {*run.stdout.split()}, {str(path) for path in tmp_path.iterdir()}
     assert (len(used), left) == ((1, set()) if workers else (2, used))
+
+
+def test_a_long_temporary_folder_does_not_stop_batches(tmp_path):
+    """The path of a socket holds about 100 characters; a worker whose has more delivers nothing."""
+    long = tmp_path / ("long" * 25)
+    long.mkdir()
+    code = f"""
+import sys, tempfile, torch
+sys.path[:0] = {[str(Path(__file__).parent)]!r}
+from test_shared_memory import make_config
+from hordet.engine.shared_memory import share_temporary_folder
+share_temporary_folder(make_config(1))
+loader = torch.utils.data.DataLoader(torch.ones(2, 3), num_workers=1, timeout=60)
+print(sum(batch.sum().item() for batch in loader), tempfile.gettempdir())
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TMPDIR": str(long)},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0 and run.stdout == f"6.0 {long}\n", run.stderr
+    assert [*long.iterdir()] == []
+
+
+def test_a_long_temporary_folder_where_there_is_no_other(tmp_path, monkeypatch):
+    def refuse(prefix):
+        raise PermissionError(f"not in {shared_memory.tempfile.tempdir}")
+
+    monkeypatch.setattr(shared_memory.tempfile, "tempdir", str(tmp_path / ("long" * 25)))
+    monkeypatch.setattr(shared_memory.tempfile, "mkdtemp", refuse)
+    monkeypatch.setattr(multiprocessing.current_process(), "_config", {})
+    with pytest.raises(DatasetError, match="not in /tmp. Set TMPDIR to a folder of at most 71"):
+        shared_memory.share_temporary_folder(make_config(1))
+    assert shared_memory.tempfile.tempdir.endswith("longlong")

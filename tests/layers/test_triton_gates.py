@@ -40,6 +40,14 @@ def test_output_and_gradients_are_those_of_the_plain_layers(interpreted):
 
 
 @needs_triton
+def test_rows_of_several_blocks_and_taps_far_above_and_below(interpreted):
+    """The weight's gradient is a sum over blocks of 8 rows; a kernel of 7 reaches 3 rows."""
+    assert len(interpreted["tall"]) == 2
+    for name, errors in interpreted["tall"].items():
+        assert len(errors) == 6 and max(errors) < 1e-5, (name, errors)
+
+
+@needs_triton
 def test_a_product_of_several_tiles(interpreted):
     assert interpreted["project"] < 1e-6
 

@@ -71,6 +71,21 @@ def count_calls():
     return [*launched]
 
 
+def gate_by_itself(height, kernel_size):
+    """A map of more rows than one block, or than the kernel reaches: outputs and all gradients."""
+    torch.manual_seed(0)
+    q, p = torch.randn(1, 6, height, 2), torch.randn(1, 2, height, 2)
+    weight, bias = torch.randn(6, 1, kernel_size, kernel_size), torch.randn(6)
+    own = [each.requires_grad_() for each in (q, p, weight, bias)]
+    found = triton_gates._DepthwiseGate.apply(*own)
+    mixed = F.conv2d(q, weight, bias, padding=kernel_size // 2, groups=6)
+    want = (p * mixed[:, :2], mixed[:, 2:])
+    grads = [
+        torch.autograd.grad(sum(part.square().sum() for part in out), own) for out in (found, want)
+    ]
+    return [differ(*pair) for pair in (*zip(found, want, strict=True), *zip(*grads, strict=True))]
+
+
 def project_by_itself():
     """A product larger than a tile, with edges on every side."""
     torch.manual_seed(0)
@@ -91,4 +106,7 @@ cases = {
         ("order 3", 1, 3, 2, "float32"),
     ]
 }
-json.dump(dict(cases=cases, calls=count_calls(), project=project_by_itself()), sys.stdout)
+tall = {f"{height} rows, kernel {k}": gate_by_itself(height, k) for height, k in ((10, 3), (8, 7))}
+json.dump(
+    dict(cases=cases, calls=count_calls(), project=project_by_itself(), tall=tall), sys.stdout
+)
