@@ -25,6 +25,9 @@ from hordet.registry import HOOKS
 
 FOLDER = "not_finite"
 _SKIPPED = "steps_left_out"
+# Steps in a row that a loss scaler may leave out, and iterations between two looks at their number,
+# which wait for a GPU. A scaler that learns its scale halves it at each: 2**16 is 2**-84 then.
+_PATIENCE, _LOOK = 100, 50
 
 
 @HOOKS.register_module()
@@ -36,6 +39,9 @@ class FiniteLossHook(Hook):
     the random state, and the run ends, so that no checkpoint holds what this batch spoilt. It costs
     a pass over the gradients, and one read: what the log, the progress bar and, among several
     processes, the signals to stop need of the device comes with it.
+
+    A loss scaler (float16) leaves out steps by itself and lowers its scale. A run in which it has
+    left out all of the last 100 steps would learn nothing for ever, and ends, too.
 
     Args:
         skip: How many such steps a run may leave out, with a warning each, before it ends.
@@ -49,6 +55,7 @@ class FiniteLossHook(Hook):
         self._wrong: list[str] | None = None
         self._before: tuple[dict, list[Tensor]] | None = None
         self._losses: dict[str, Any] = {}  # of this step, as the log gets them
+        self._idle: Any = 0  # iterations since the last step; a tensor after a fused step
         self._interruption: Interruption | None = None
         self._evidence: dict = {}
         self._handles: list = []
@@ -104,6 +111,7 @@ class FiniteLossHook(Hook):
         """
         loss = _number((outputs or {}).get("loss", 0.0))
         if math.isfinite(loss) and self._wrong is None:
+            self._end_if_idle(runner, data_batch)
             return
         if self._before is not None:
             runner.optim_wrapper.zero_grad()  # also of a step that is only accumulated
@@ -125,6 +133,29 @@ class FiniteLossHook(Hook):
         )
         raise NotFiniteError(f"{message}\n  state before it: {saved}\n{advice}")
 
+    def _end_if_idle(self, runner: Runner, data_batch: Any) -> None:
+        """Raise if a loss scaler has left out all steps for a while."""
+        wrapper = runner.optim_wrapper
+        wrappers = getattr(wrapper, "optim_wrappers", {"": wrapper}).values()
+        scaled = [each for each in wrappers if hasattr(each, "loss_scaler")]
+        if not scaled:
+            return
+        self._idle = self._idle + 1
+        patience = _PATIENCE * max(each._accumulative_counts for each in scaled)
+        if (runner.iter + 1) % _LOOK or _number(self._idle) < patience:
+            return
+        scales = ", ".join(f"{each.loss_scaler.get_scale():.3g}" for each in scaled)
+        raise NotFiniteError(
+            f"at iteration {runner.iter + 1} the loss scaler has left out every step of the last "
+            f"{_number(self._idle):.0f} iterations: gradients are not finite at any scale (now "
+            f"{scales}), and nothing is learned.\n"
+            f"  images: {', '.join(_images(data_batch)) or 'unknown'}\n"
+            f"  last checkpoint: {runner.message_hub.runtime_info.get('last_ckpt') or 'none yet'}\n"
+            f"  state of now: {self._save(runner, data_batch)}\n"
+            "Resume an earlier checkpoint with --amp bfloat16 or without --amp; a run in either "
+            "names the module that begins it."
+        )
+
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the batch and its random state to the state that is kept for diagnosis."""
         checkpoint.update(self._evidence)
@@ -136,8 +167,10 @@ class FiniteLossHook(Hook):
         """
         # A fused optimizer gets the verdict of the loss scaler (`GradScaler.step`), and leaves a
         # step out by itself; the scaler then lowers its scale. Others are not even called.
-        if getattr(optimizer, "found_inf", None) is not None:
+        if (left_out := getattr(optimizer, "found_inf", None)) is not None:
+            self._idle = self._idle * left_out
             return
+        self._idle = 0
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         gradients = [p.grad for p in parameters if p.grad is not None]
         if not gradients:

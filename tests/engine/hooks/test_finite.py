@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 
 from hordet.engine.hooks import FiniteLossHook
 
@@ -139,6 +140,49 @@ def test_a_loss_scaler_leaves_its_step_out_by_itself(fused):
         assert hook._wrong is None
         assert torch.equal(before, weight) == overflow
         assert (scaler.get_scale() < scale) == overflow
+
+
+class ScaledOnCpu(OptimWrapper):
+    """mmengine's AmpOptimWrapper, which refuses a CPU: its scaler alone."""
+
+    def __init__(self, dynamic, **kwargs):
+        super().__init__(**kwargs)
+        self.loss_scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+        self.dynamic = dynamic
+
+    def backward(self, loss, **kwargs):
+        self.loss_scaler.scale(loss).backward(**kwargs)
+        self._inner_count += 1
+
+    def step(self, **kwargs):
+        self.loss_scaler.step(self.optimizer)
+        self.loss_scaler.update(None if self.dynamic else 2.0**16)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("good", [0, 60])  # steps that are taken first
+def test_a_scaler_that_leaves_out_every_step_ends_the_run(toy_run, tmp_path, fused, dynamic, good):
+    runner = toy_run([FiniteLossHook()])
+    runner._train_loop = dict(by_epoch=True, max_epochs=100)  # of 4 iterations each
+    weight = runner.model.linear.weight
+    optimizer = torch.optim.AdamW(runner.model.parameters(), lr=0.1, fused=fused)
+    runner.optim_wrapper = ScaledOnCpu(dynamic, optimizer=optimizer)
+    taken = []
+
+    def spoil(gradient):
+        taken.append(weight.detach().clone())
+        return gradient * float("inf") if len(taken) > good else gradient
+
+    weight.register_hook(spoil)
+    with pytest.raises(FloatingPointError, match="left out every step of the last 1[0-4]. iter"):
+        runner.train()
+    assert runner.iter + 1 == (100 if good == 0 else 200)
+    assert torch.equal(taken[-1], taken[good]) and (good == 0 or not torch.equal(*taken[:2]))
+    kept = torch.load(
+        tmp_path / "run" / "not_finite" / f"iter_{runner.iter}.pth", weights_only=False
+    )
+    assert torch.equal(kept["state_dict"]["linear.weight"], weight)
 
 
 def test_the_origin_is_searched_in_the_precision_of_the_step(toy_run):
