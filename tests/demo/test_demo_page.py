@@ -392,7 +392,8 @@ def test_paste_and_camera(repository, detector, drawn_images, tmp_path):
         page.get_by_text("clipboard.png, 120 x 90 pixels").wait_for()
         page.locator("#capture button[aria-label='Capture from camera']").click()
         page.locator("#capture").get_by_text("Click to Access Webcam").click()
-        page.get_by_text("clipboard.png, 120 x 90 pixels").wait_for()  # until there is another
+        shown = "document.querySelector('#capture video')?.videoWidth > 0"
+        page.wait_for_function(shown)  # a click before the first frame takes nothing
         page.locator("#capture button[aria-label='capture photo']").click()
         page.get_by_text(re.compile(r"image\.png, \d+ x \d+ pixels")).wait_for()
         page.locator("#one img").first.wait_for()
