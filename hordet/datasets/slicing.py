@@ -58,10 +58,9 @@ def slice_coco(
         if there:
             raise DatasetError(f"{path} is there already. Name another folder to write to.")
     config = dict(ann_file=str(annotations.resolve()), data_prefix=dict(img=str(images.resolve())))
-    found = check_coco(config, None, with_mask=False)
+    found = check_coco(config, None, with_mask=False, named="the path")
     if found.errors:
-        errors = [error.replace("Correct ann_file.", "Correct the path.") for error in found.errors]
-        raise DatasetError("\n  ".join(["These data cannot be cut:", *errors]))
+        raise DatasetError("\n  ".join(["These data cannot be cut:", *found.errors]))
     for caution in found.warnings:
         warnings.warn(caution, DatasetWarning, stacklevel=2)
     content = read_coco(annotations, annotations.parent, folder=images).content

@@ -211,25 +211,23 @@ def _read_splits(root: Path, files: Sequence[Path], split: str) -> CocoSplit:
     if len(parts) == 1:
         return parts[0]
     contents = [part.content for part in parts]
-    content, notes = join_contents(root, files, contents, [part.images for part in parts])
+    folders = [part.images for part in parts]
+    content, notes = join_contents(root, files, contents, folders, f"this file of --{split}-ann")
     return CocoSplit(f"{split}.json", "", content, join_names(files), notes, is_made=True)
 
 
 def _read_split(root: Path, file: Path, split: str) -> CocoSplit:
-    try:
-        content = read_coco(root / file, root).content
-        names = [image.get("file_name") for image in content["images"]]
-        if not names or not all(isinstance(name, str) for name in names):
-            raise DatasetError(
-                f"{root / file} lists {len(names)} images; it must list one or more, each with "
-                "file_name. Export it again."
-            )
-        folder = _find_image_folder(root, file, names, split)
-        # Sizes that the file lacks are in the images.
-        content = read_coco(root / file, root, folder=root / folder).content
-    except DatasetError as error:
-        words = str(error).replace("Correct ann_file.", f"Correct --{split}-ann.")
-        raise DatasetError(words) from error
+    named = f"--{split}-ann"
+    content = read_coco(root / file, root, named=named).content
+    names = [image.get("file_name") for image in content["images"]]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise DatasetError(
+            f"{root / file} lists {len(names)} images; it must list one or more, each with "
+            "file_name. Export it again."
+        )
+    folder = _find_image_folder(root, file, names, split)
+    # Sizes that the file lacks are in the images.
+    content = read_coco(root / file, root, folder=root / folder).content
     lacking = [
         i for i in content["images"] if not (is_size(i.get("width")) and is_size(i.get("height")))
     ]
@@ -287,7 +285,7 @@ def _statistics(
     if faults:
         raise DatasetError(" ".join(faults))
     objects = [a for a in train.content["annotations"] if not a.get("iscrowd") and _has_box(a)]
-    whole = CocoFile(root / train.ann_file, train.content)
+    whole = CocoFile(root / train.ann_file, train.content, named="--train-ann")
     if not objects and count_objects(whole.annotations).crowds:
         raise DatasetError(describe_crowds(whole))
     if not objects:

@@ -17,7 +17,11 @@ from hordet.errors import DatasetError, list_first
 
 
 def join_contents(
-    root: Path, files: Sequence[Path], contents: Sequence[dict[str, Any]], folders: Sequence[str]
+    root: Path,
+    files: Sequence[Path],
+    contents: Sequence[dict[str, Any]],
+    folders: Sequence[str],
+    named: str,
 ) -> tuple[dict[str, Any], list[str]]:
     """Join the contents of annotation files.
 
@@ -29,6 +33,7 @@ def join_contents(
         files: The annotation files, relative to the root.
         contents: What is in them, as the reader of COCO files gives it.
         folders: Of the images of each, relative to the root; '' for the root.
+        named: What names each of the files, in a message.
 
     Returns:
         The content of one file, whose `file_name` are relative to the root, and a sentence each on
@@ -44,7 +49,7 @@ def join_contents(
     seen: set[tuple[Any, ...]] = set()
     shared: dict[str, None] = {}
     for file, content, folder in zip(files, contents, folders, strict=True):
-        _require_ids(root, file, content, folder)
+        _require_ids(root, CocoFile(root / file, content, named=named), folder)
         image_ids, category_ids = {}, {}
         for category in content["categories"]:
             known = categories.setdefault(category["name"], dict(category, id=len(categories) + 1))
@@ -91,23 +96,22 @@ def join_names(files: Sequence[Path]) -> str:
     return " and ".join(file.as_posix() for file in files)
 
 
-def _require_ids(root: Path, file: Path, content: dict[str, Any], folder: str) -> None:
+def _require_ids(root: Path, file: CocoFile, folder: str) -> None:
     """Require that each object is of one image and category of its file, and has COCO's form.
 
     Raises:
         DatasetError: It is not so.
     """
-    path, objects = root / file, content["annotations"]
-    faults = [*find_category_faults(path, content["categories"])]
-    faults += find_image_faults(path, content["images"], root / folder, root)
+    path, objects = file.path, file.annotations
+    faults = [*find_category_faults(path, file.categories)]
+    faults += find_image_faults(file, root / folder, root)
     if not faults:
         # An exporter's habit in one file would be many single faults in the joined one.
-        faults += filter(None, [find_systematic_fault(CocoFile(path, content))])
+        faults += filter(None, [find_systematic_fault(file)])
     if faults:
-        words = " ".join(faults)
-        raise DatasetError(words.replace("set ann_file to it", "give it in place of this one"))
+        raise DatasetError(" ".join(faults))
     for key, part in (("image_id", "images"), ("category_id", "categories")):
-        known = {item["id"] for item in content[part]}
+        known = {item["id"] for item in file.content[part]}
         lost = [a.get("id") for a in objects if not _is_among(a.get(key), known)]
         if lost:
             raise DatasetError(
