@@ -45,6 +45,7 @@ _SUBSTITUTION = re.compile(
     r"\{\{['\"]?\s{0,9}\$(\w{1,99})\s{0,9}:\s{0,9}([^\s{}]{0,999}?)\s{0,9}['\"]?\}\}"
 )
 _BASE_VALUE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")
+_HALF = re.compile("[\ud800-\udfff]")  # of a pair in UTF-16, which no file takes alone
 # Faults of a file that make an ordinary Python raise.
 _FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -148,7 +149,7 @@ class _Reader:
         text = _BASE_VALUE.sub(mark, text)
         try:
             content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-        except (ValueError, yaml.YAMLError) as error:  # also tags of YAML that call Python
+        except (*_FAULTS, yaml.YAMLError) as error:  # also tags of YAML that call Python
             raise _Refused(f"{file}: {' '.join(str(error).split())}") from error
         self.measure(content, str(file))
         if not isinstance(content, dict):
@@ -158,7 +159,7 @@ class _Reader:
     def find_base(self, word: Any, file: Path) -> tuple[Path, str | None]:
         """Return the file of a base, and the scope of its types."""
         what = f"{file}: the base {word!r}"
-        if type(word) is not str or "\\" in word or "\0" in word or "{{" in word:
+        if type(word) is not str or not word.isprintable() or "\\" in word or "{{" in word:
             raise _Refused(f"{what} is no path")
         package, mark, inside = word.partition("::")
         relative = PurePosixPath(inside if mark else word)
@@ -198,6 +199,8 @@ class _Reader:
             if type(item) in _SCALARS:
                 if type(item) is str:
                     size += len(item) // 1000
+                    if _HALF.search(item):
+                        raise _Refused(f"{where}: the text {item[:50]!r} holds half a character")
             elif type(item) not in _CONTAINERS:
                 raise _Refused(f"{where}: a value of type {type(item).__name__} is no plain data")
             elif isinstance(item, dict):
@@ -225,7 +228,7 @@ class _Module:
     """
 
     def __init__(self, reader: _Reader, file: Path, text: str, markers: dict[str, str]) -> None:
-        self.reader, self.file, self.markers = reader, file, markers
+        self.reader, self.file, self.text, self.markers = reader, file, text, markers
         try:
             self.body = ast.parse(text).body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -391,6 +394,10 @@ class _Module:
         if type(value) not in _SCALARS:
             raise self.refuse(node, f"a value of type {type(value).__name__}")
         if type(value) is str:
+            # mmengine substitutes in the text of the file, where an escaped brace is none.
+            written = ast.get_source_segment(self.text, node) if "{{" in value else None
+            if written and "{{" not in written:
+                return value
             return _fill(value, f"{self.file}, line {getattr(node, 'lineno', '?')}")
         return self.number(node, value) if type(value) is int else value
 
