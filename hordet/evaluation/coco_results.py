@@ -14,10 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hordet.datasets.checks.coco import check_masks, find_object_faults
-from hordet.datasets.checks.entries import find_category_faults, find_entry_faults
-from hordet.datasets.checks.findings import Findings
-from hordet.datasets.checks.systematic import find_systematic_fault
+from hordet.datasets.checks.coco import check_file, check_masks
 from hordet.datasets.formats.coco import is_id, is_size, read_coco, read_json
 from hordet.datasets.plain_copies import fit_annotations
 from hordet.errors import DatasetError, DatasetWarning, EvaluationError, list_first
@@ -177,22 +174,8 @@ def read_truth(path: str | Path, iou_type: str = "bbox") -> dict[str, Any]:
         file = read_coco(path, path.parent, named="the path")
     except DatasetError as error:
         raise EvaluationError(str(error)) from error
-    found = Findings(
-        [*find_category_faults(path, file.categories)]
-        + [*find_entry_faults(path, file.images, sized=with_mask)],
-        list(file.notes),
-    )
-    if not found.errors:
-        found.errors += filter(None, [find_systematic_fault(file)])
-    if not found.errors:
-        objects = find_object_faults(
-            file,
-            {image["id"]: image for image in file.images},
-            {item["id"]: item for item in file.categories},
-            "Of no image or category of the file they are left out, else scored as they are.",
-        )
-        found.errors += objects.errors
-        found.warnings += objects.warnings
+    tolerated = "Of no image or category of the file they are left out, else scored as they are."
+    found = check_file(file, sized=with_mask, tolerated=tolerated)
     if not found.errors and with_mask and file.annotations:
         check_masks(found, file)
     if found.errors:

@@ -9,15 +9,13 @@ from shlex import quote
 
 import numpy as np
 
-from hordet.datasets.checks.coco import describe_crowds
-from hordet.datasets.checks.entries import find_category_faults
+from hordet.datasets.checks.coco import check_file, describe_crowds
 from hordet.datasets.formats.coco import (
     CocoFile,
     count_objects,
     find_missing_files,
     has_mask,
     is_number,
-    is_size,
     read_coco,
 )
 from hordet.errors import DatasetError, list_first
@@ -211,8 +209,7 @@ def _read_splits(root: Path, files: Sequence[Path], split: str) -> CocoSplit:
     if len(parts) == 1:
         return parts[0]
     contents = [part.content for part in parts]
-    folders = [part.images for part in parts]
-    content, notes = join_contents(root, files, contents, folders, f"this file of --{split}-ann")
+    content, notes = join_contents(root, files, contents, [part.images for part in parts])
     return CocoSplit(f"{split}.json", "", content, join_names(files), notes, is_made=True)
 
 
@@ -227,16 +224,13 @@ def _read_split(root: Path, file: Path, split: str) -> CocoSplit:
         )
     folder = _find_image_folder(root, file, names, split)
     # Sizes that the file lacks are in the images.
-    content = read_coco(root / file, root, folder=root / folder).content
-    lacking = [
-        i for i in content["images"] if not (is_size(i.get("width")) and is_size(i.get("height")))
-    ]
-    if lacking:
-        raise DatasetError(
-            f"{len(lacking)} of {len(names)} images of {root / file} have no width and height in "
-            f"whole pixels: {list_first(lacking, 3)}. Write them."
-        )
-    return CocoSplit(file.as_posix(), folder, content)
+    read = read_coco(root / file, root, folder=root / folder, named=named)
+    faults = check_file(read).errors
+    if not read.categories:
+        faults = [f"{read.path} has no categories. Write them, with id and name."]
+    if faults:
+        raise DatasetError(" ".join(faults))
+    return CocoSplit(file.as_posix(), folder, read.content)
 
 
 def _find_image_folder(root: Path, file: Path, names: list[str], split: str) -> str:
@@ -276,14 +270,7 @@ def _statistics(
     root: Path, train: CocoSplit, val: CocoSplit, without_mask: str | None
 ) -> CocoStatistics:
     categories = train.content["categories"]
-    faults = list(find_category_faults(root / train.ann_file, categories))
-    classes = tuple(item.get("name") for item in categories)
-    if not classes:
-        faults.append(f"{root / train.ann_file} has no categories. Write them, with id and name.")
-    if not faults:
-        faults += find_category_faults(root / val.ann_file, val.content["categories"])
-    if faults:
-        raise DatasetError(" ".join(faults))
+    classes = tuple(item["name"] for item in categories)
     objects = [a for a in train.content["annotations"] if not a.get("iscrowd") and _has_box(a)]
     whole = CocoFile(root / train.ann_file, train.content, named="--train-ann")
     if not objects and count_objects(whole.annotations).crowds:

@@ -209,7 +209,7 @@ def other_images(content):
         (no_images, "lists 0 images"),
         (no_categories, "has no categories"),
         (one_name_twice, "several categories of one name: bolt"),
-        (no_sizes, "1 of 6 images .* have no width and height"),
+        (no_sizes, "1 of 6 images .* have text where width must be"),
         (other_images, "None of the 6 images"),
     ],
 )
@@ -432,7 +432,8 @@ def test_what_two_files_share_is_said(bolts):
     ("change", "words"),
     [
         (lambda c: c["annotations"][0].update(image_id=999), "1 of 6 annotations .* image_id that"),
-        (lambda c: c["annotations"][0].update(category_id=[1]), "1 of 6 .* category_id that"),
+        (lambda c: c["annotations"][0].update(category_id=9), "1 of 6 .* category_id that"),
+        (lambda c: c["annotations"][0].update(category_id=[1]), "1 of 6 .* lack one of id, image_"),
         (lambda c: c["images"][1].update(id=c["images"][0]["id"]), "have the same id: 1"),
         (lambda c: c["categories"][0].update(id="a"), "1 of 2 categories .* have text as id"),
     ],

@@ -8,6 +8,7 @@ from hordet.datasets.checks.entries import (
     describe_absent,
     find_category_faults,
     find_cut_images,
+    find_entry_faults,
     find_image_faults,
     find_narrow_images,
 )
@@ -31,6 +32,7 @@ from hordet.errors import DatasetError, list_first
 # The share of annotations that may be faulty where mmdet skips or clips the faulty ones. COCO's
 # train2017 itself has a box without area among its 860,001.
 TOLERATED_SHARE = 0.001
+_TOLERATED = "They are skipped or clipped; better correct them."
 # Annotators click on the border of an image, which may come out just beyond it.
 BORDER = 1.0
 # Of objects that are crowds; COCO itself has 1 %. More come from a brush whose exporter knows no
@@ -141,7 +143,7 @@ def _check_objects(
     """Look at every object, and at what is left of them; add what is found."""
     categories = {item["id"]: item["name"] for item in file.categories}
     images = {item["id"]: item for item in file.images}
-    objects = find_object_faults(file, images, categories)
+    objects = _object_findings(file, images, categories)
     found.errors += objects.errors
     found.warnings += objects.warnings
     if found.errors:
@@ -157,11 +159,32 @@ def _check_objects(
         found.errors += _emptiness_faults(file.path, dataset, file.annotations, images, labels)
 
 
-def find_object_faults(
-    file: CocoFile,
-    images: dict,
-    categories: dict,
-    tolerated: str = "They are skipped or clipped; better correct them.",
+def check_file(file: CocoFile, *, sized: bool = True, tolerated: str = _TOLERATED) -> Findings:
+    """Check an annotation file by itself: without its images, and whatever it is read for.
+
+    Args:
+        file: The file.
+        sized: Whether each image must have a height and width.
+        tolerated: What is said of a few faulty objects that stop nothing.
+    """
+    found = Findings(
+        [*find_category_faults(file.path, file.categories)]
+        + [*find_entry_faults(file.path, file.images, sized)],
+        list(file.notes),
+    )
+    if not found.errors:
+        found.errors += filter(None, [find_systematic_fault(file)])
+    if not found.errors:
+        images = {image["id"]: image for image in file.images}
+        categories = {item["id"]: item["name"] for item in file.categories}
+        objects = _object_findings(file, images, categories, tolerated)
+        found.errors += objects.errors
+        found.warnings += objects.warnings
+    return found
+
+
+def _object_findings(
+    file: CocoFile, images: dict, categories: dict, tolerated: str = _TOLERATED
 ) -> Findings:
     """Look at every annotation; many faults, or ones that would stop mmdet, are errors.
 
