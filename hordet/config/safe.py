@@ -45,7 +45,6 @@ _SUBSTITUTION = re.compile(
     r"\{\{['\"]?\s{0,9}\$(\w{1,99})\s{0,9}:\s{0,9}([^\s{}]{0,999}?)\s{0,9}['\"]?\}\}"
 )
 _BASE_VALUE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")
-_HALF = re.compile("[\ud800-\udfff]")  # of a pair in UTF-16, which no file takes alone
 # Faults of a file that make an ordinary Python raise.
 _FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
@@ -199,8 +198,6 @@ class _Reader:
             if type(item) in _SCALARS:
                 if type(item) is str:
                     size += len(item) // 1000
-                    if _HALF.search(item):
-                        raise _Refused(f"{where}: the text {item[:50]!r} holds half a character")
             elif type(item) not in _CONTAINERS:
                 raise _Refused(f"{where}: a value of type {type(item).__name__} is no plain data")
             elif isinstance(item, dict):
