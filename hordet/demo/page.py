@@ -364,14 +364,16 @@ def _open(answers: Answers, path: Any) -> tuple[Photo | None, dict[str, str]]:
     """Take an uploaded file, or say why not; it is removed, for its pixels are kept."""
     if path is None:
         return None, _note("No image yet.")
-    if not isinstance(path, str) or not path.isprintable():
+    if not isinstance(path, str):
         return None, _note("This is no uploaded file.", "refused")
     try:
         photo = answers.open(path)
     except UserError as error:
         return None, _note(str(error), "refused")
+    except ValueError:  # a name that no file can have
+        return None, _note("This is no uploaded file.", "refused")
     finally:
-        with suppress(OSError):  # a name that no file can have
+        with suppress(OSError, ValueError):
             Path(path).unlink()
     return photo, _describe(photo)
 

@@ -5,6 +5,7 @@ import ast
 import gradio as gr
 import numpy as np
 import pytest
+from PIL import Image
 
 from hordet.demo import page
 from hordet.demo.answers import _write_python
@@ -54,3 +55,11 @@ def test_python_lines_are_literals(threshold):
     found = {call.arg: ast.literal_eval(call.value) for call in calls}
     expected = {} if threshold is None else dict(score_threshold=threshold)
     assert found == expected | dict(classes=["a'b", 'c"', "圆", "{x}"])
+
+
+def test_a_name_of_joined_characters_is_opened(answers, tmp_path):
+    path = tmp_path / "a\u200d\u00a0b.png"
+    Image.new("RGB", (20, 10)).save(path)
+    taken, note = page._open(answers, str(path))
+    assert taken.image.pixels.shape == (10, 20, 3) and note["kind"] == page._OPENED
+    assert not path.exists()
