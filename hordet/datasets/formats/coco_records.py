@@ -103,14 +103,15 @@ def _read_file(
         classes.setdefault(name, number)
     by_id: dict[Any, AnnotatedImage] = {}
     for entry in file.images:
-        name = entry.get("file_name")
-        stated = normalize(PurePosixPath(folder), spell_path(name)) if _is_text(name) else None
+        stated = None
+        if isinstance(entry.get("file_name"), str) and entry["file_name"].strip():
+            stated = normalize(PurePosixPath(folder), spell_path(entry["file_name"]))
         if stated is None:
             account.note(
-                f"images of {file.path.name} have a file_name that leads out of the data folder, or "
-                "none, and are left out",
+                f"images of {file.path.name} have no file_name, or one that leads out of the data "
+                "folder, and are left out",
                 "Write paths from the folder of the images.",
-                str(name),
+                str(entry.get("file_name")),
             )
             continue
         if not all(is_size(entry.get(key)) for key in ("width", "height")):
@@ -138,10 +139,6 @@ def _read_file(
         item = _read_object(each, label, image, account, place)
         if item is not None:
             image.add(item, account, place)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
 
 
 def _hashable(value: Any) -> Any:
@@ -215,7 +212,9 @@ def make_coco(
         entry = dict(id=image_id, file_name=start + image.name)
         entries.append(entry | dict(width=image.width, height=image.height))
         for item in image.objects:
-            new = dict(id=len(annotations) + 1, image_id=image_id, category_id=numbers[item.label])
+            new: dict[str, Any] = dict(
+                id=len(annotations) + 1, image_id=image_id, category_id=numbers[item.label]
+            )
             new |= dict(bbox=list(item.box), iscrowd=int(item.is_crowd))
             new["area"] = item.box[2] * item.box[3]
             if item.mask or item.holes:

@@ -61,7 +61,8 @@ def read_cvat(files: Files, names: Sequence[str]) -> AnnotatedData:
             raise DatasetError(f"{root / name} {error}. Export it again.") from error
         if content.find("track") is not None:
             raise DatasetError(
-                f"{root / name} is 'CVAT for video': export the task as 'CVAT for images 1.1' or COCO."
+                f"{root / name} is 'CVAT for video': export the task as 'CVAT for images 1.1' or "
+                "COCO."
             )
         labels = [*content.iterfind("meta//label")]
         for label in labels:

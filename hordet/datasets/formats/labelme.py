@@ -1,8 +1,8 @@
 """LabelMe: a JSON file an image, with shapes: polygon, rectangle, circle, mask.
 
 https://github.com/wkentaro/labelme. A circle is its center and a point on it; shapes of one label
-and one group_id are parts of one object; a mask is a PNG in base64 whose top left pixel is the first
-point. `imageData`, the image within the file, is never read.
+and one group_id are parts of one object; a mask is a PNG in base64 whose top left pixel is the
+first point. `imageData`, the image within the file, is never read.
 """
 
 import base64
@@ -252,7 +252,7 @@ def decode_png(text: Any) -> np.ndarray | None:
         return None
     if values.ndim == 3:
         values = values[..., -1] if values.shape[-1] in (2, 4) else values.any(-1)
-    return values != 0
+    return np.asarray(values != 0)
 
 
 def place_mask(
@@ -299,7 +299,7 @@ def write_labelme(data: AnnotatedData, out: Path, images_from: Path | None = Non
         shapes: list[dict[str, Any]] = []
         for number, item in enumerate(image.objects):
             shapes += _make_shapes(item, number, image)
-        content = dict(
+        content: dict[str, Any] = dict(
             version="5.5.0", flags={}, shapes=shapes, imagePath=path.replace(os.sep, "/")
         )
         content |= dict(imageData=None, imageHeight=image.height, imageWidth=image.width)

@@ -75,8 +75,8 @@ def look_at(root: Path) -> Seen:
     if root.is_file():
         seen = look_at(root.parent)
         names = {root.name}
-        found = {key: [n for n in files if n in names] for key, files in seen.found.items()}
-        seen.found = {key: files for key, files in found.items() if files}
+        chosen = {key: [n for n in those if n in names] for key, those in seen.found.items()}
+        seen.found = {key: those for key, those in chosen.items() if those}
         return seen
     if not root.is_dir():
         raise DatasetError(f"There is no folder {root}. Name the folder that holds the data set.")
@@ -197,7 +197,8 @@ def choose_format(seen: Seen, root: Path, named: str | None = None) -> str:
     if named:
         if named not in seen.found:
             raise DatasetError(
-                f"{root} holds no annotations of {FORMATS[named]}; seen: {seen.describe() or 'none'}."
+                f"{root} holds no annotations of {FORMATS[named]}; seen: "
+                f"{seen.describe() or 'none'}. Leave out --format, or name one that is there."
             )
         return named
     if len(seen.found) == 1:

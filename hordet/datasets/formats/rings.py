@@ -179,7 +179,8 @@ def trace_mask(mask: NDArray[Any]) -> tuple[list[Ring], list[Ring]]:
         rows, columns = np.nonzero(core & ~neighbor)
         for column, row in zip(columns.tolist(), rows.tolist(), strict=True):
             ends.setdefault((column + x1, row + y1), []).append((column + x2, row + y2))
-    outlines, holes = [], []
+    outlines: list[Ring] = []
+    holes: list[Ring] = []
     while ends:
         start = next(iter(ends))
         ring = _follow(ends, start)

@@ -16,7 +16,6 @@ import yaml
 from hordet.datasets.formats.image_index import (
     Files,
     ImageIndex,
-    name_split,
     normalize,
     split_of,
 )
