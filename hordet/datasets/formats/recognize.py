@@ -51,11 +51,13 @@ class Seen:
         files: All of its files.
         found: Files of each format by its name in FORMATS, relative to the root.
         results: COCO's result files.
+        others: JSON and XML files that are damaged or of no known format.
     """
 
     files: Files
     found: dict[str, list[str]] = field(default_factory=dict)
     results: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
         """Say what was seen, such as 'YOLO (data.yaml, labels/a.txt and 7 more)'."""
@@ -83,8 +85,8 @@ def look_at(root: Path) -> Seen:
     files = Files(root)
     seen = Seen(files)
     found: dict[str, list[str]] = defaultdict(list)
-    _look_at_json(files, found, seen.results)
-    _look_at_xml(files, found)
+    _look_at_json(files, found, seen)
+    _look_at_xml(files, found, seen)
     labels = list_label_files(files)
     settings = find_settings(files)
     if settings or any(looks_like_labels(root / name) for name in labels[:_LOOKED_AT]):
@@ -97,7 +99,8 @@ def look_at(root: Path) -> Seen:
     return seen
 
 
-def _look_at_json(files: Files, found: dict[str, list[str]], results: list[str]) -> None:
+def _look_at_json(files: Files, found: dict[str, list[str]], seen: Seen) -> None:
+    damaged: list[str] = []
     by_folder: dict[str, list[str]] = defaultdict(list)
     for name in files.list_by_suffix(".json"):
         by_folder[name.rpartition("/")[0]].append(name)
@@ -107,20 +110,25 @@ def _look_at_json(files: Files, found: dict[str, list[str]], results: list[str])
             try:
                 content, _ = read_json(files.root / name)
             except DatasetError:
-                kinds["damaged"].append(name)
+                damaged.append(name)
                 continue
             kind = _name_json(content, name)
             if kind == "results":
-                results.append(name)
+                seen.results.append(name)
             elif kind:
                 kinds[kind].append(name)
         # Tools that write a file an image write thousands: those not opened are as the first ones.
         many = [kind for kind in kinds if kind in ("labelme", "supervisely")]
         if len(many) == 1:
-            kinds[many[0]] += names[_LOOKED_AT:] + kinds.pop("damaged", [])
+            kinds[many[0]] += names[_LOOKED_AT:]
         for kind, those in kinds.items():
-            if kind != "damaged" or len(names) == 1:
-                found["coco" if kind == "damaged" else kind] += those
+            found[kind] += those
+    # The reader says what is the matter with them.
+    owners = [kind for kind in ("labelme", "supervisely") if kind in found]
+    if damaged and (owners or not found):
+        found[owners[0] if owners else "coco"] += damaged
+    else:
+        seen.others += damaged
 
 
 def _name_json(content: Any, name: str) -> str | None:
@@ -143,7 +151,7 @@ def _name_json(content: Any, name: str) -> str | None:
     return None
 
 
-def _look_at_xml(files: Files, found: dict[str, list[str]]) -> None:
+def _look_at_xml(files: Files, found: dict[str, list[str]], seen: Seen) -> None:
     by_folder: dict[str, list[str]] = defaultdict(list)
     for name in files.list_by_suffix(".xml"):
         by_folder[name.rpartition("/")[0]].append(name)
@@ -154,6 +162,8 @@ def _look_at_xml(files: Files, found: dict[str, list[str]]) -> None:
             found["voc"] += [name for name in names if name not in others]
         if "cvat" in kinds:
             found["cvat"] += [n for n in names[:_LOOKED_AT] if _name_xml(files.root / n) == "cvat"]
+        if set(kinds) == {None}:
+            seen.others += names
 
 
 def _name_xml(path: Path) -> str | None:
@@ -247,6 +257,12 @@ def read_annotations(
         data = read_instance_masks(files)
     else:
         data = readers[key](files, names)
+    for name in seen.others:
+        data.account.note(
+            "JSON or XML files are damaged or of no known format, and are not read",
+            "If they are annotations, export them again.",
+            name,
+        )
     for twins in find_twins(data.classes):
         data.account.note(
             "groups of classes differ in their spelling alone",
