@@ -85,7 +85,7 @@ def look_at(root: Path) -> Seen:
     files = Files(root)
     seen = Seen(files)
     found: dict[str, list[str]] = defaultdict(list)
-    _look_at_json(files, found, seen)
+    damaged = _look_at_json(files, found, seen)
     _look_at_xml(files, found, seen)
     labels = list_label_files(files)
     settings = find_settings(files)
@@ -95,11 +95,18 @@ def look_at(root: Path) -> Seen:
         found["masks"] = [name for names in groups.values() for name in names]
     if not found and _find_maps(root, files):
         found["maps"] = _find_maps(root, files)
+    # The reader of these formats says what is the matter with a file.
+    owners = [kind for kind in ("labelme", "supervisely") if kind in found]
+    if damaged and (owners or not found):
+        found[owners[0] if owners else "coco"] += damaged
+    else:
+        seen.others += damaged
     seen.found = dict(found)
     return seen
 
 
-def _look_at_json(files: Files, found: dict[str, list[str]], seen: Seen) -> None:
+def _look_at_json(files: Files, found: dict[str, list[str]], seen: Seen) -> list[str]:
+    """See what JSON files are; return those that are damaged."""
     damaged: list[str] = []
     by_folder: dict[str, list[str]] = defaultdict(list)
     for name in files.list_by_suffix(".json"):
@@ -123,12 +130,7 @@ def _look_at_json(files: Files, found: dict[str, list[str]], seen: Seen) -> None
             kinds[many[0]] += names[_LOOKED_AT:]
         for kind, those in kinds.items():
             found[kind] += those
-    # The reader says what is the matter with them.
-    owners = [kind for kind in ("labelme", "supervisely") if kind in found]
-    if damaged and (owners or not found):
-        found[owners[0] if owners else "coco"] += damaged
-    else:
-        seen.others += damaged
+    return damaged
 
 
 def _name_json(content: Any, name: str) -> str | None:
