@@ -247,7 +247,7 @@ def decode_png(text: Any) -> np.ndarray | None:
     try:
         with Image.open(io.BytesIO(base64.b64decode(text))) as opened:
             # Of color and alpha, the last channel says what is shown.
-            values = np.asarray(opened.convert("RGBA") if opened.mode == "P" else opened)
+            values: Any = np.asarray(opened.convert("RGBA") if opened.mode == "P" else opened)
     except Exception:  # Pillow's formats share no type of error
         return None
     if values.ndim == 3:
