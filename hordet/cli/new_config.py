@@ -167,7 +167,7 @@ def _recognize(given: argparse.Namespace, seen: list[str]) -> Any:
     if key == "coco":
         given.coco = there.files.root
         if given.data.is_file():
-            given.train_ann = given.train_ann or [given.data.name]
+            given.train_ann = given.train_ann or there.found[key]
     elif key == "maps":
         given.ade_like = there.files.root
     else:

@@ -85,3 +85,14 @@ def test_label_maps_and_options_of_others(tmp_path):
     empty.mkdir()
     nothing = run_words("new-config", "--data", empty, folder=tmp_path)
     assert nothing.returncode == 2 and "no annotations of a known format" in nothing.stderr
+
+
+def test_one_annotation_file_may_be_named(tmp_path):
+    root = drawn.draw_coco(tmp_path / "parts")
+    file = root / "annotations" / "instances_train.json"
+    words = ["new-config", "--data", file, "--out", "c.py", "--hold-out", "0.5"]
+    (root / "annotations" / "instances_val.json").unlink()
+    result = run_words(*words, folder=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "saw COCO (annotations/instances_train.json)" in result.stdout
+    assert "2 objects with masks" in result.stdout

@@ -140,20 +140,16 @@ def _read_shapes(
         item.score = read_number(shape.get("score"))
         classes.setdefault(label)
         group = shape.get("group_id")
-        key = (label, group)
-        if group is None or not isinstance(group, int | str):
+        if not isinstance(group, int | str):
             done.append((item, place))
-        elif key in groups:
+        elif (key := (label, group)) in groups:
             account.merged += 1
             _merge(groups[key], item, image)
         else:
             groups[key] = item
             done.append((item, place))
     for item, place in done:
-        before = account.number_dropped
         image.add(item, account, place)
-        if account.number_dropped > before:
-            continue
 
 
 def _merge(item: AnnotatedObject, other: AnnotatedObject, image: AnnotatedImage) -> None:
@@ -186,12 +182,12 @@ def _corners(item: AnnotatedObject) -> list[float]:
 def _read_shape(
     shape: dict[str, Any], label: str, image: AnnotatedImage, account: Account, place: str
 ) -> AnnotatedObject | None:
-    kind = shape.get("shape_type") or "polygon"
+    kind = str(shape.get("shape_type") or "polygon")
     points = _read_points(shape.get("points"))
     least = dict(polygon=3, rectangle=2, circle=2, mask=1).get(kind)
     if least is None:
         account.drop(
-            f"shapes of type {str(kind)[:30]}, which enclose nothing",
+            f"shapes of type {kind[:30]}, which enclose nothing",
             "Outline them by polygons, rectangles, circles or masks.",
             place,
         )

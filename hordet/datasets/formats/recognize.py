@@ -75,8 +75,11 @@ def look_at(root: Path) -> Seen:
         DatasetError: There is no such folder.
     """
     if root.is_file():
-        seen = look_at(root.parent)
-        names = {root.name}
+        folder = root.parent
+        if folder.name.lower() == "annotations":  # the images lie beside that folder
+            folder = folder.parent
+        seen = look_at(folder)
+        names = {root.relative_to(folder).as_posix()}
         chosen = {key: [n for n in those if n in names] for key, those in seen.found.items()}
         seen.found = {key: those for key, those in chosen.items() if those}
         return seen

@@ -124,7 +124,8 @@ def _read_object(
     points = points if isinstance(points, dict) else {}
     if kind == "polygon":
         outline = _read_ring(points.get("exterior"))
-        holes = [_read_ring(ring) for ring in points.get("interior") or []]
+        interior = points.get("interior")
+        holes = [_read_ring(ring) for ring in interior] if isinstance(interior, list) else []
         if len(outline) < 6:
             account.drop("a polygon of fewer than three points", "Draw it again.", place)
             return None

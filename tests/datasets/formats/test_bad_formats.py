@@ -1,6 +1,7 @@
 """Bad input of every format: counted, named, with the cure; nothing is dropped in silence."""
 
 import json
+import random
 import re
 
 import drawn_layouts as drawn
@@ -252,3 +253,55 @@ def test_masks_that_fit_no_image(tmp_path):
     # One file without a class in its name: classes are not guessed.
     (folder / "bolt_1.png").rename(folder / "0a1b.png")
     assert read(root)[0].classes == ["object"]
+
+
+WEIRD = [None, "", [], {}, -1, float("inf"), 10**30, "x", True, [1], [[]], "../..", [None, None]]
+
+
+def list_places(value, place=()):
+    """Every place in the content of a JSON file, as keys and indices."""
+    yield place
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from list_places(value[key], (*place, key))
+
+
+@pytest.mark.parametrize("draw", ["draw_labelme", "draw_via", "draw_supervisely", "draw_coco"])
+def test_any_value_in_any_place_is_counted_or_refused(tmp_path, draw):
+    root = getattr(drawn, draw)(tmp_path)
+    file = sorted(root.rglob("*.json"))[0]
+    text = file.read_text()
+    dice = random.Random(5)
+    refused = 0
+    for place in [place for place in list_places(json.loads(text)) if place]:
+        content = json.loads(text)
+        inner = content
+        for key in place[:-1]:
+            inner = inner[key]
+        inner[place[-1]] = dice.choice(WEIRD)
+        file.write_text(json.dumps(content))
+        try:
+            read(root)  # which adds up the objects
+        except DatasetError:
+            refused += 1
+    assert refused < len([*list_places(json.loads(text))]) / 2
+
+
+@pytest.mark.parametrize("draw", ["draw_voc", "draw_cvat", "draw_yolo"])
+def test_any_damage_to_a_text_is_counted_or_refused(tmp_path, draw):
+    root = getattr(drawn, draw)(tmp_path)
+    files = sorted(f for f in root.rglob("*.*") if f.suffix in (".xml", ".txt", ".yaml"))
+    dice = random.Random(7)
+    whole = 0
+    for _ in range(60):
+        file = dice.choice(files)
+        before = file.read_bytes()
+        start = dice.randrange(len(before))
+        put = dice.choice([b"", b"-", b"nan", b"\xff", b"<", b"\n", b":", b"&a;", b"1e9 "])
+        file.write_bytes(before[:start] + put + before[start + dice.randrange(4) :])
+        try:
+            whole += bool(read(root))
+        except DatasetError:
+            pass
+        file.write_bytes(before)
+    assert whole > 10

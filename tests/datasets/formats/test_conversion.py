@@ -172,3 +172,15 @@ def test_the_data_are_no_output(tmp_path):
             convert_data(Conversion(source, source if source.is_dir() else source.parent))
     with pytest.raises(ConfigError, match="several files: name a folder"):
         convert_data(Conversion(tmp_path, tmp_path / "x.json", "yolo"))
+
+
+def test_results_of_other_programs_take_the_place_of_the_truth(tmp_path):
+    root = write_truth(tmp_path / "data", [[10.0, 20.0, 30.0, 40.0]])
+    result = dict(image_id=5, category_id=7, bbox=[1.5, 2.5, 8.0, 9.0], score=0.75)
+    drawn.write(tmp_path / "results.json", [result, result | dict(image_id=6)])
+    words = ["convert-data", root, "out.json", "--results", "results.json"]
+    done = run_words(*words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 objects dropped: their image_id is that of no image" in done.stdout
+    (item,) = json.loads((tmp_path / "out.json").read_text())["annotations"]
+    assert (item["bbox"], item["score"], item["category_id"]) == ([1.5, 2.5, 8.0, 9.0], 0.75, 7)

@@ -5,6 +5,7 @@ import json
 import drawn_layouts as drawn
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco_mask
 
 from hordet.cli.arguments import DATA_FORMATS
@@ -205,3 +206,90 @@ def test_attributes_of_via(tmp_path):
     other.write_text(other.read_text().replace('"label"', '"kind"'))
     with pytest.raises(ValueError, match="have the attributes color, kind.*rename the one"):
         read(tmp_path)
+
+
+def test_other_layouts_of_yolo(tmp_path):
+    """Darknet's labels beside images and obj.names, lists of images, confidences, key points."""
+    drawn.draw_image(tmp_path / "obj" / "a.png")
+    drawn.draw_image(tmp_path / "obj" / "b.png")
+    drawn.write(tmp_path / "obj" / "a.txt", "1 0.5 0.5 0.5 0.25 0.875\n")
+    drawn.write(tmp_path / "obj" / "b.txt", "")
+    drawn.write(tmp_path / "obj.names", "bolt\nnut\n")
+    data = read(tmp_path)
+    (item,) = data.images[0].objects
+    assert (item.label, item.box, item.score) == ("nut", (30, 30, 60, 20), 0.875)
+    assert [image.split for image in data.images] == [None, None]
+    drawn.write(tmp_path / "data.yaml", "names: [bolt, nut]\ntrain: train.txt\nval: [val.txt]\n")
+    drawn.write(tmp_path / "train.txt", "obj/a.png\n./obj/gone.png\n")
+    drawn.write(tmp_path / "val.txt", "/home/me/data/obj/b.png\n")
+    data = read(tmp_path)
+    assert {i.name: i.split for i in data.images} == {"obj/a.png": "train", "obj/b.png": "val"}
+    assert "1 lines of train.txt lead to no image" in "\n".join(data.summarize())
+    with (tmp_path / "data.yaml").open("a") as file:
+        file.write("kpt_shape: [2, 3]\n")
+    drawn.write(tmp_path / "obj" / "a.txt", "1 0.5 0.5 0.5 0.25 0.1 0.1 2 0.2 0.2 2\n")
+    data = read(tmp_path)
+    assert data.images[0].objects[0].box == (30, 30, 60, 20)
+    assert "key points (kpt_shape); their boxes are read alone" in "\n".join(data.summarize())
+
+
+def test_masks_and_polygons_of_voc(tmp_path):
+    root = drawn.draw_voc(tmp_path)
+    values = np.zeros((drawn.HEIGHT, drawn.WIDTH), np.uint8)
+    values[10:30, 10:40], values[20:50, 60:80], values[5:10, 5:90] = 1, 2, 255
+    (root / "SegmentationObject").mkdir()
+    Image.fromarray(values).save(root / "SegmentationObject" / "a.png")
+    file = root / "Annotations" / "b.xml"
+    polygon = "".join(
+        f"<x{i}>{x}</x{i}><y{i}>{y}</y{i}>" for i, (x, y) in enumerate([(2, 2), (9, 2), (9, 8)], 1)
+    )
+    text = file.read_text().replace("<bndbox>", f"<polygon>{polygon}</polygon><bndbox>", 1)
+    file.write_text(text.replace("<difficult>0", "<difficult>1"))
+    data = read(root)
+    first, second, _ = data.images
+    assert [
+        (coco_mask.decode(o.mask) == (values == n)).all() for n, o in enumerate(first.objects, 1)
+    ] == [True, True]
+    assert second.objects[0].outlines == [[1, 1, 8, 1, 8, 7]]  # from 1, as the boxes
+    assert second.objects[0].is_difficult and not second.objects[1].outlines
+
+
+def test_masks_in_a_folder_for_each_image(tmp_path):
+    for name in ("a", "b"):
+        drawn.draw_image(tmp_path / "images" / f"{name}.jpg")
+        (tmp_path / "masks" / name).mkdir(parents=True)
+        mask = np.zeros((drawn.HEIGHT, drawn.WIDTH), bool)
+        mask[5:15, 20:30] = True
+        Image.fromarray(mask).save(tmp_path / "masks" / name / "cell_01.png")
+        Image.fromarray(mask.astype(np.uint16) * 40000).save(
+            tmp_path / "masks" / name / "cell_2.png"
+        )
+    data = read(tmp_path)
+    assert data.classes == ["cell"] and [i.name for i in data.images] == [
+        "images/a.jpg",
+        "images/b.jpg",
+    ]
+    assert [o.box for i in data.images for o in i.objects] == [(20, 5, 10, 10)] * 4
+
+
+def test_a_project_of_via_with_circles_and_one_class(tmp_path):
+    drawn.draw_image(tmp_path / "a.png")
+    shapes = [
+        dict(name="circle", cx=50, cy=40, r=20),
+        dict(name="ellipse", cx=50, cy=40, rx=30, ry=10, theta=np.pi / 2),
+        dict(name="point", cx=5, cy=5),
+    ]
+    regions = {str(i): dict(shape_attributes=s, region_attributes={}) for i, s in enumerate(shapes)}
+    entry = dict(filename="a.png", size=1, regions=regions, file_attributes={})
+    drawn.write(tmp_path / "p.json", {"_via_settings": {}, "_via_img_metadata": {"a.png1": entry}})
+    data = read(tmp_path)
+    disc, ellipse = data.images[0].objects
+    assert data.classes == ["object"] and np.allclose(disc.box, (30, 20, 40, 40), atol=0.06)
+    assert np.allclose(ellipse.box, (40, 10, 20, 60), atol=0.06)
+    assert "regions of type point" in "\n".join(data.summarize()) and add_up(data)
+
+
+def test_a_file_of_a_folder_is_read_alone(tmp_path):
+    root = drawn.draw_coco(tmp_path)
+    data = read(root / "annotations" / "instances_val.json")
+    assert [image.name for image in data.images] == ["val/c.png"] and data.root == root
