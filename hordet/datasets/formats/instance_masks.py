@@ -34,7 +34,9 @@ def list_mask_groups(files: Files) -> dict[str, list[str]]:
         first layout, `images/NAME` for the second.
     """
     groups: dict[str, list[str]] = defaultdict(list)
+    folders: dict[str, list[str]] = defaultdict(list)
     names = files.list_images()
+    stems = {name.rpartition(".")[0] for name in names}
     in_folder = Counter(name.rpartition("/")[0] for name in names)
     for name in names:
         parts = PurePosixPath(name).parts
@@ -42,7 +44,15 @@ def list_mask_groups(files: Files) -> dict[str, list[str]]:
         if len(parts) >= 3 and parts[-2] in _FOLDERS and in_folder[f"{start}/images"] == 1:
             groups[f"{start}/images/*"].append(name)
         elif len(parts) >= 3 and parts[-3] in _FOLDERS:
-            groups["/".join([*parts[:-3], "images", parts[-2]])].append(name)
+            folders["/".join(parts[:-2])].append(name)
+    for folder, those in folders.items():
+        start = folder.rpartition("/")[0]
+        start = f"{start}/images" if start else "images"
+        keys = [f"{start}/{PurePosixPath(name).parent.name}" for name in those]
+        # Else they are label maps, as masks/train/a.png beside images/train/a.jpg.
+        if any(key in stems for key in keys):
+            for key, name in zip(keys, those, strict=True):
+                groups[key].append(name)
     return groups
 
 

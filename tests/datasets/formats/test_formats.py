@@ -293,3 +293,15 @@ def test_a_file_of_a_folder_is_read_alone(tmp_path):
     root = drawn.draw_coco(tmp_path)
     data = read(root / "annotations" / "instances_val.json")
     assert [image.name for image in data.images] == ["val/c.png"] and data.root == root
+
+
+def test_label_maps_in_folders_of_splits_are_no_masks_of_instances(tmp_path):
+    for split in ("train", "val"):
+        drawn.draw_image(tmp_path / "images" / split / "a.png")
+        drawn.draw_image(tmp_path / "masks" / split / "a.png")
+    assert list(look_at(tmp_path).found) == ["maps"]
+    drawn.draw_image(tmp_path / "images" / "train.png")  # now masks/train holds its objects
+    (tmp_path / "images" / "val" / "a.png").rename(tmp_path / "images" / "b.png")
+    data = read(tmp_path)
+    assert [image.name for image in data.images] == ["images/train.png"]
+    assert "their image is not there (images/val)" in "\n".join(data.summarize()) and add_up(data)
