@@ -209,7 +209,9 @@ def _read_shape(
         return AnnotatedObject(label, find_bounds([ring]), [ring] if radius else [])
     mask = _read_mask(shape.get("mask"), points[0], image)
     if mask is None:
-        account.drop("a mask that is no PNG, or is empty", "Draw it again.", place)
+        account.drop(
+            "a mask that is no PNG, is empty, or larger than its image", "Draw it again.", place
+        )
         return None
     return AnnotatedObject(label, find_mask_bounds(mask), mask=mask)
 
@@ -232,16 +234,26 @@ def _read_mask(
     text: Any, corner: tuple[float, float], image: AnnotatedImage
 ) -> dict[str, Any] | None:
     """Decode a mask and place it in its image."""
-    crop = decode_png(text)
+    crop = decode_png(text, image)
     if crop is None:
         return None
     return place_mask(crop, (round(corner[0]), round(corner[1])), image)
 
 
-def decode_png(text: Any) -> np.ndarray | None:
-    """Decode an image in base64 to where it is not zero (H, W), or None if it is none."""
+def decode_png(text: Any, image: AnnotatedImage) -> np.ndarray | None:
+    """Decode a mask in base64.
+
+    Args:
+        text: A PNG in base64.
+        image: Of the mask, which has no more pixels: a file of few bytes may hold any number.
+
+    Returns:
+        Where it is not zero (H, W); None if it is no image, or too large.
+    """
     try:
         with Image.open(io.BytesIO(base64.b64decode(text))) as opened:
+            if opened.width * opened.height > image.width * image.height:
+                return None
             # Of color and alpha, the last channel says what is shown.
             values: Any = np.asarray(opened.convert("RGBA") if opened.mode == "P" else opened)
     except Exception:  # Pillow's formats share no type of error

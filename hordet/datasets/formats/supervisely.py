@@ -174,7 +174,7 @@ def _read_bitmap(bitmap: Any, image: AnnotatedImage) -> dict[str, Any] | None:
         content = zlib.decompressobj().decompress(packed, _MOST_BYTES)
     except Exception:  # of several types: no text, no base64, no zlib
         return None
-    crop = decode_png(base64.b64encode(content))
+    crop = decode_png(base64.b64encode(content), image)
     if crop is None or len(corner) != 2 or corner[0] is None or corner[1] is None:
         return None
     return place_mask(crop, (round(corner[0]), round(corner[1])), image)

@@ -231,19 +231,28 @@ def _list_images(
     index: ImageIndex, name: str, settings: dict[str, Any], account: Account
 ) -> list[tuple[str, str | None]] | None:
     """Return the images that `data.yaml` lists with their splits; None if it lists none."""
-    stated = {key: settings[key] for key in _SPLITS if settings.get(key)}
+    stated: dict[str, list[str]] = {}
+    for key in _SPLITS:
+        values = settings.get(key)
+        # Text alone: what YAML nests by references may be larger than any memory when written out.
+        texts = [
+            v for v in (values if isinstance(values, list) else [values]) if isinstance(v, str)
+        ]
+        if texts:
+            stated[key] = texts
     if not stated:
         return None
     listed: list[tuple[str, str | None]] = []
-    base = str(settings.get("path") or "")
+    path = settings.get("path")
+    base = path if isinstance(path, str) else ""
     for key, values in stated.items():
-        for value in values if isinstance(values, list) else [values]:
-            place = _find_place(index, PurePosixPath(name).parent, base, str(value))
+        for value in values:
+            place = _find_place(index, PurePosixPath(name).parent, base, value)
             if place is None:
                 account.note(
                     f"{key} of data.yaml leads to nothing below {index.root}",
                     "Correct it, or take it out.",
-                    str(value),
+                    value,
                 )
                 continue
             for image in _list_place(index, place, account):
@@ -251,7 +260,7 @@ def _list_images(
     if not listed:
         raise DatasetError(
             f"{index.root / name} lists no image that is there: "
-            + "; ".join(f"{key}: {value}" for key, value in stated.items())
+            + "; ".join(f"{key}: {list_first(values)}" for key, values in stated.items())
             + f". Write the folders of the images as they lie below {index.root}."
         )
     return [*dict.fromkeys(listed)]

@@ -1,5 +1,7 @@
 """Bad input of every format: counted, named, with the cure; nothing is dropped in silence."""
 
+import base64
+import io
 import json
 import random
 import re
@@ -305,3 +307,26 @@ def test_any_damage_to_a_text_is_counted_or_refused(tmp_path, draw):
             pass
         file.write_bytes(before)
     assert whole > 10
+
+
+def test_yaml_and_masks_that_grow_without_end(tmp_path):
+    yolo = drawn.draw_yolo(tmp_path / "yolo")
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    for n in range(1, 30):
+        lines.append(f"a{n}: &a{n} [" + ", ".join([f"*a{n - 1}"] * 10) + "]")
+    bomb = "\n".join([*lines, "train: *a29", "val: *a29", "path: *a29", "names: [bolt, nut]"])
+    (yolo / "data.yaml").write_text(bomb)
+    assert len(read(yolo)[0].images) == 3  # by the folders alone
+    (yolo / "data.yaml").write_text(bomb.replace("names: [bolt, nut]", "names: *a29"))
+    with pytest.raises(DatasetError, match="names must be a list of names"):
+        read(yolo)
+    labelme = drawn.draw_labelme(tmp_path / "labelme")
+    buffer = io.BytesIO()
+    Image.new("1", (9000, 9000), 1).save(buffer, "PNG")
+    file = labelme / "train" / "a.json"
+    content = json.loads(file.read_text())
+    text = base64.b64encode(buffer.getvalue()).decode()
+    content["shapes"][0] |= dict(shape_type="mask", points=[[0, 0], [9, 9]], mask=text)
+    file.write_text(json.dumps(content))
+    data, said = read(labelme)
+    assert "1 objects dropped: a mask that is no PNG, is empty, or larger than its image" in said
