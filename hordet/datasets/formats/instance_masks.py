@@ -73,9 +73,8 @@ def read_instance_masks(files: Files) -> AnnotatedData:
     named = [_CLASS.fullmatch(PurePosixPath(name).stem) for name in masks]
     by_name = bool(named) and all(named)
     if not by_name:
-        account.note(
-            f"masks name no class (as in cell_1.png, cell_2.png): all are '{ONLY}'", "", str(root)
-        )
+        for name in sorted(masks):
+            account.note(f"masks are taken for '{ONLY}': not all are named as cell_1.png", "", name)
     classes: set[str] = set()
     images: list[AnnotatedImage] = []
     for key, names in sorted(groups.items()):

@@ -62,11 +62,12 @@ def read_via(files: Files, names: Sequence[str]) -> AnnotatedData:
             read.append((name, entry, regions))
     attribute = _find_attribute([r for *_, regions in read for r in regions], ", ".join(names))
     if attribute is None and any(regions for *_, regions in read):
-        account.note(
-            f"VIA files give their regions no attribute: all are of one class, '{ONLY}'",
-            "",
-            names[0],
-        )
+        for name in names:
+            account.note(
+                f"VIA files give their regions no attribute: all are of one class, '{ONLY}'",
+                "",
+                name,
+            )
     images: list[AnnotatedImage] = []
     classes: dict[str, None] = {}
     owners: dict[str, AnnotatedImage] = {}

@@ -27,7 +27,7 @@ from hordet.datasets.formats.record import (
 )
 from hordet.datasets.formats.rings import encode_mask, find_bounds
 from hordet.datasets.formats.safe_xml import get_text, read_xml
-from hordet.errors import DatasetError, list_first
+from hordet.errors import DatasetError
 from hordet.ops.files import write_whole
 
 FOLDERS = ("JPEGImages", "images", "imgs", "img", "Images")
@@ -84,11 +84,11 @@ def read_voc(files: Files, names: Sequence[str], first: int | None = None) -> An
     if first is None:
         first = _find_first(read)
         counted = "from 0, for a coordinate is 0" if first == 0 else "from 1, as VOC's own are"
-        if read:
+        for *_, name in read:
             account.note(
-                f"XML files: boxes are read as counted {counted}",
+                f"XML files have boxes that are read as counted {counted}",
                 f"--boxes-from {1 - first} reads them otherwise.",
-                list_first([name for *_, name in read], 1),
+                name,
             )
     classes: dict[str, None] = {}
     for image, element, name in read:

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from hordet.datasets.formats.coco import find_repeated
 from hordet.datasets.formats.image_index import (
     Files,
     ImageIndex,
@@ -38,6 +39,7 @@ from hordet.ops.files import write_whole
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "predefined_classes.txt")
 # Farther from 0..1 than rounding and a hand at the border lead; Ultralytics allows as much.
 _SLACK = 0.01
+_MOST_CLASSES = 10_000  # where none are named
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
@@ -131,19 +133,18 @@ def read_yolo(files: Files) -> AnnotatedData:
         if image is not None:
             images.append(image)
             labeled_names.append(name)
-    twice = len(labeled_names) - len({*labeled_names})
-    if twice:
-        repeated = sorted({n for n in labeled_names if labeled_names.count(n) > 1})
+    for name in find_repeated(labeled_names):
         account.note(
             "images are in several splits, so that metrics are too high",
             "Split the data anew.",
-            list_first(repeated, 3),
+            name,
         )
+    unlisted = [name for name in index.names if name not in index.used]
+    owned = {place for name in unlisted for place in _label_places(name)}
     for label in sorted(labels - {*used}):
         number = len(_read_lines(root / label, label, account))
         account.found += number
-        owner = [n for n in index.names if label in _label_places(n)]
-        if owner:
+        if label in owned:
             what = "data.yaml does not list their images"
             cure = "Add their folder to train, val or test."
         else:
@@ -151,7 +152,6 @@ def read_yolo(files: Files) -> AnnotatedData:
         account.drop(what, cure, label, number)
         if not number:
             account.note(f"empty label files: {what}", cure, label)
-    unlisted = [name for name in index.names if name not in index.used]
     for name in unlisted:
         account.note(
             "images are in no split of data.yaml and are left out",
@@ -220,7 +220,7 @@ def _read_names(path: Path, content: dict[str, Any], account: Account) -> list[s
     number = content.get("nc")
     if isinstance(number, int) and number != len(names):
         account.note(
-            f"data.yaml says nc: {number} and names {len(names)} classes; the names are taken",
+            f"files have nc: {number} and {len(names)} names of classes; the names are taken",
             "Correct nc.",
             path.name,
         )
@@ -250,7 +250,7 @@ def _list_images(
             place = _find_place(index, PurePosixPath(name).parent, base, value)
             if place is None:
                 account.note(
-                    f"{key} of data.yaml leads to nothing below {index.root}",
+                    f"entries of data.yaml's {key} lead to nothing below {index.root}",
                     "Correct it, or take it out.",
                     value,
                 )
@@ -354,9 +354,10 @@ def _read_labels(
         if len(values) == 6 or len(values) > 7 and not len(values) % 2:
             score = values.pop()
         label = int(values[0])
-        if label < 0 or classes and label >= len(classes):
+        most = len(classes) or _MOST_CLASSES
+        if not 0 <= label < most:
             account.drop(
-                f"a class number outside of 0 to {len(classes) - 1}",
+                f"a class number outside of 0 to {most - 1}",
                 "Name the class in data.yaml, or correct the number.",
                 place,
             )

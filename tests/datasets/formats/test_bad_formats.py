@@ -95,7 +95,7 @@ def test_lists_of_classes_that_disagree(tmp_path):
         read(root)
     (root / "classes.txt").unlink()
     change(root / "data.yaml", ("nc: 2", "nc: 3"))
-    assert "data.yaml says nc: 3 and names 2 classes; the names are taken" in read(root)[1]
+    assert "1 files have nc: 3 and 2 names of classes; the names are taken" in read(root)[1]
     change(root / "data.yaml", ("['bolt', 'nut']", "{0: bolt, 2: nut}"))
     with pytest.raises(DatasetError, match="name each number from 0 to 1"):
         read(root)
@@ -105,13 +105,15 @@ def test_lists_of_classes_that_disagree(tmp_path):
     (root / "data.yaml").unlink()
     data, said = read(root)
     assert data.classes == ["class_0", "class_1"] and "no file of class names" in said
+    (root / "labels" / "train" / "b.txt").write_text("900000000 0.5 0.5 0.1 0.1\n")
+    assert "1 objects dropped: a class number outside of 0 to 9999" in read(root)[1]
 
 
 def test_splits_of_yolo_that_lead_nowhere(tmp_path):
     root = drawn.draw_yolo(tmp_path)
     change(root / "data.yaml", ("val: images/val", "val: images/nowhere"))
     data, said = read(root)
-    assert "val of data.yaml leads to nothing below" in said and len(data.images) == 2
+    assert "1 entries of data.yaml's val lead to nothing below" in said and len(data.images) == 2
     change(root / "data.yaml", ("train: images/train", "train: ../../../etc"))
     with pytest.raises(DatasetError, match="lists no image that is there"):
         read(root)

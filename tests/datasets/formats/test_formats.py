@@ -98,7 +98,10 @@ def test_boxes_of_voc_count_from_0_where_one_has_a_0(tmp_path):
     file.write_text(file.read_text().replace("<xmin>12<", "<xmin>0<"))
     data = read(root)
     assert data.images[0].objects[1].box == (60, 20, 30, 40)
-    assert "counted from 0, for a coordinate is 0" in "\n".join(data.summarize())
+    assert (
+        "3 XML files have boxes that are read as counted from 0, for a coordinate is 0"
+        in "\n".join(data.summarize())
+    )
     assert "--boxes-from 1 reads them otherwise" in "\n".join(data.summarize())
 
 
