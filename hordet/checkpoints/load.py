@@ -39,6 +39,8 @@ _BYTEARRAY = re.compile(rb"c(?:builtins|__builtin__)\nbytearray\n")  # as a pick
 _SUM = re.compile(
     r"^(?:\\?([0-9a-f]{64})(?: [ *].+)?|SHA256 \(.*\) = ([0-9a-f]{64}))\s*$", re.MULTILINE | re.I
 )
+# Where a checkpoint has its tensors, unless it is a state dict itself.
+_STATES = ("state_dict", "model", "ema_state_dict")
 _LONGEST_SUMS = 1 << 16  # characters of a file of SHA-256 sums that are read
 
 # After the name of a file comes the SHA-256 that the file must have, as in pip's URLs.
@@ -179,7 +181,56 @@ def load_open_file(file: BinaryIO, map_location: Any = "cpu") -> dict:
             f"{path} holds a {type(checkpoint).__name__}, not a dict of tensors; "
             "save model.state_dict() instead of the model"
         )
+    states = [checkpoint[key] for key in _STATES if isinstance(checkpoint.get(key), dict)]
+    for state in states or [checkpoint]:
+        _require_plain_tensors(state, path)
+    if isinstance(checkpoint.get("meta"), dict):
+        _read_classes(checkpoint["meta"].get("dataset_meta"), path)
     return checkpoint
+
+
+def _require_plain_tensors(state: dict, path: Path) -> None:
+    """Check that a state dict has names, and tensors whose numbers are all in the file.
+
+    Raises:
+        CheckpointError: It has others.
+    """
+    for name, value in state.items():
+        if not isinstance(name, str):
+            raise CheckpointError(
+                f"{path} has {str(name)[:60]!r}, a {type(name).__name__}, where a tensor's name "
+                "must be. Save model.state_dict()"
+            )
+        if not isinstance(value, torch.Tensor):
+            continue
+        kinds = dict(
+            nested=value.is_nested,
+            quantized=value.is_quantized,
+            sparse=value.layout != torch.strided,
+            meta=value.is_meta,
+        )
+        if odd := [kind for kind, holds in kinds.items() if holds]:
+            raise CheckpointError(
+                f"{path}: {name} is a {odd[0]} tensor; models here have plain ones, with a number "
+                "at each place. Save the model's state_dict() as it was before it was converted"
+            )
+
+
+def _read_classes(dataset_meta: Any, path: Path) -> None:
+    """Make the class names of a training text alone; numpy's texts are another type.
+
+    Raises:
+        CheckpointError: They are no list of names.
+    """
+    classes = dataset_meta.get("classes") if isinstance(dataset_meta, dict) else None
+    if classes is None:
+        return
+    if not isinstance(classes, list | tuple) or not all(isinstance(c, str) for c in classes):
+        raise CheckpointError(
+            f"{path} has {str(classes)[:60]!r} as meta.dataset_meta.classes; it must be a list of "
+            "names. Correct it, or save model.state_dict() alone"
+        )
+    dataset_meta["classes"] = type(classes)(map(str, classes))
 
 
 def _open(path: Path) -> BinaryIO:
@@ -275,7 +326,6 @@ def require_sha256(found: str, stated: str, source: str) -> None:
 
 
 def _load_safetensors(file: BinaryIO, map_location: Any) -> dict:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     # By the number of the open file, since safetensors takes paths alone. Windows has no such
@@ -284,9 +334,10 @@ def _load_safetensors(file: BinaryIO, map_location: Any) -> dict:
     name = opened if os.path.exists(opened) else file.name
     try:
         return load_file(name, device=str(map_location or "cpu"))
-    except SafetensorError as error:
+    except Exception as error:  # of safetensors, and of torch for shapes that no tensor has
         raise CheckpointError(
-            f"{file.name} is truncated or not a safetensors file: {error}"
+            f"{file.name} is truncated or not a safetensors file: {error}. Copy or download it "
+            "again"
         ) from error
 
 

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     from hordet.evaluation.coco_eval import evaluate_coco
     from hordet.evaluation.coco_results import read_results, read_truth
 
-    truth = read_truth(arguments.annotations)
+    truth = read_truth(arguments.annotations, arguments.type)
     results = read_results(arguments.results, truth, arguments.type)
     most = arguments.max_dets
     scores = evaluate_coco(

@@ -12,6 +12,7 @@ rule foresaw.
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import mmengine.registry.registry as mmengine_registry
@@ -207,8 +208,11 @@ def _check_path(value: Any) -> str | None:
         value.startswith(("/", "~", "\\"))
         or ".." in re.split(r"[/\\]", value)
         or re.match(r"\w+:", value)
+        or not value.isprintable()
     ):
         return "a place that is written to must be a relative path without '..'; --work-dir is free"
+    if isinstance(value, str) and not Path(value).resolve().is_relative_to(Path.cwd().resolve()):
+        return "a link leads it out of the folder one works in; --work-dir is free"
     return None if value is None or isinstance(value, (str, bool, int)) else "it must be a path"
 
 

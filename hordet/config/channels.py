@@ -87,9 +87,9 @@ def _choose(
     index = head["in_index"] if "in_index" in head else _get_default_index(head, scope)
     if index is None:
         return list(channels)
-    indices = [index] if isinstance(index, int) else list(index)
+    indices: list[Any] = [*index] if isinstance(index, list | tuple) else [index]
     for i in indices:
-        if not -len(channels) <= i < len(channels):
+        if not isinstance(i, int) or not -len(channels) <= i < len(channels):
             raise ConfigError(
                 f"model.{name}: got in_index={index}, and the {source} gives {len(channels)} maps, "
                 f"of {list(channels)} channels: allowed are 0 to {len(channels) - 1}"
@@ -124,7 +124,7 @@ def _settle(
     if isinstance(stated, int) and not isinstance(wanted, int):
         fits = stated in wanted  # a neck of one map
     else:
-        fits = stated == wanted if isinstance(stated, int) else list(stated) == wanted
+        fits = (list(stated) if isinstance(stated, list | tuple) else stated) == wanted
     if not fits:
         raise ConfigError(
             f"model.{name}: got in_channels={stated}, and the {source} gives maps of "

@@ -19,7 +19,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from hordet.config.signature import get_keywords
-from hordet.config.values import find_bad_values
+from hordet.config.values import find_bad_values, find_odd_forms
 from hordet.errors import did_you_mean
 from hordet.registry import RoomRegistry
 
@@ -95,15 +95,18 @@ def find_faults(cfg: dict, asked: Iterable[str] = ()) -> list[str]:
     Returns:
         The faults; empty if there is none.
     """
-    faults = list(_find_unknown_keys(cfg, set(asked)))
+    known = list_known_keys()
+    read = {key: value for key, value in cfg.items() if key in known or not isinstance(key, str)}
+    faults = list(find_odd_forms(read))
+    if faults:
+        return faults
+    faults += _find_unknown_keys(cfg, set(asked))
     faults += _check_untyped(cfg)
     faults += find_bad_values(cfg)
     scope = cfg.get("default_scope") or "mmengine"
-    known = list_known_keys()
-    for key, value in cfg.items():
-        # A file's own variables are merged into the keys that use them, and are checked there.
-        if key in known:
-            faults += _check_nested(value, key, scope)
+    # A file's own variables are merged into the keys that use them, and are checked there.
+    for key, value in read.items():
+        faults += _check_nested(value, key, scope)
     return faults
 
 
@@ -153,7 +156,7 @@ def _check_untyped(cfg: dict) -> Iterator[str]:
         value = cfg.get(key)
         if isinstance(value, dict) and "type" not in value:
             for name in value.keys() - allowed - _ALWAYS:
-                yield f"{key}.{name}: unknown key{did_you_mean(name, allowed)}"
+                yield f"{key}.{name}: unknown key{did_you_mean(str(name), allowed)}"
 
 
 def _check_nested(value: Any, path: str, scope: str) -> Iterator[str]:
@@ -221,6 +224,8 @@ def find_meanings(name: str, path: str, scope: str) -> Iterator[Any]:
         path: Dotted path of the dict that has the name as its type, such as 'model.neck'.
         scope: The config's default scope.
     """
+    if not all(name.split(".")):  # such as '' or '.FPN'
+        return
     if "." in name:
         scope, _, name = name.rpartition(".")
         if "." in scope or scope == "torch":  # a full path, such as torch.optim.AdamW

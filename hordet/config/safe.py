@@ -148,7 +148,7 @@ class _Reader:
         text = _BASE_VALUE.sub(mark, text)
         try:
             content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
-        except (ValueError, yaml.YAMLError) as error:  # also tags of YAML that call Python
+        except (*_FAULTS, yaml.YAMLError) as error:  # also tags of YAML that call Python
             raise _Refused(f"{file}: {' '.join(str(error).split())}") from error
         self.measure(content, str(file))
         if not isinstance(content, dict):
@@ -158,7 +158,7 @@ class _Reader:
     def find_base(self, word: Any, file: Path) -> tuple[Path, str | None]:
         """Return the file of a base, and the scope of its types."""
         what = f"{file}: the base {word!r}"
-        if type(word) is not str or "\\" in word or "\0" in word or "{{" in word:
+        if type(word) is not str or not word.isprintable() or "\\" in word or "{{" in word:
             raise _Refused(f"{what} is no path")
         package, mark, inside = word.partition("::")
         relative = PurePosixPath(inside if mark else word)
@@ -225,7 +225,7 @@ class _Module:
     """
 
     def __init__(self, reader: _Reader, file: Path, text: str, markers: dict[str, str]) -> None:
-        self.reader, self.file, self.markers = reader, file, markers
+        self.reader, self.file, self.text, self.markers = reader, file, text, markers
         try:
             self.body = ast.parse(text).body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -391,6 +391,10 @@ class _Module:
         if type(value) not in _SCALARS:
             raise self.refuse(node, f"a value of type {type(value).__name__}")
         if type(value) is str:
+            # mmengine substitutes in the text of the file, where an escaped brace is none.
+            written = ast.get_source_segment(self.text, node) if "{{" in value else None
+            if written and "{{" not in written:
+                return value
             return _fill(value, f"{self.file}, line {getattr(node, 'lineno', '?')}")
         return self.number(node, value) if type(value) is int else value
 

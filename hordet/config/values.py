@@ -58,6 +58,28 @@ _OF_DATASETS: dict[str, Rule] = {
     "data_prefix.img_path": _TEXT,
     "data_prefix.seg_map_path": _TEXT,
 }
+_COMPONENT: Rule = (
+    lambda value: isinstance(value, str) or callable(value),
+    "the name of a component",
+)
+_PACKAGE: Rule = (
+    lambda value: value is None or isinstance(value, str) and value.isidentifier(),
+    "the name of a package",
+)
+_DICT: Rule = (lambda value: value is None or isinstance(value, dict), "a dict")
+_WORD: Rule = (lambda value: value is None or isinstance(value, str), "a name")
+_PARTS: Rule = (
+    lambda value: all(map(_DICT[0], value)) if isinstance(value, list | tuple) else _DICT[0](value),
+    "a dict, or a list of dicts",
+)
+# By key, wherever it stands in what a library reads.
+_FORMS: dict[str, Rule] = {
+    "type": _COMPONENT,
+    **dict.fromkeys(("_scope_", "default_scope"), _PACKAGE),
+    **dict.fromkeys(("backend_args", "dist_cfg", "env_cfg", "file_client_args"), _DICT),
+    "backend": _WORD,
+}
+_OF_MODELS = dict.fromkeys(("backbone", "neck", "decode_head", "auxiliary_head"), _PARTS)
 
 
 def find_bad_values(cfg: dict) -> Iterator[str]:
@@ -74,6 +96,32 @@ def find_bad_values(cfg: dict) -> Iterator[str]:
         for each in walk_datasets(dataset) if isinstance(dataset, dict) else ():
             for key, rule in _OF_DATASETS.items():
                 yield from _check(each, key, f"{loader}.dataset.{key}", rule)
+
+
+def find_odd_forms(cfg: dict) -> Iterator[str]:
+    """Yield a line for each part of another form than every reader of configs takes for granted.
+
+    Args:
+        cfg: The merged config, or what of it is read.
+    """
+    for key in [key for key in cfg if not isinstance(key, str)]:
+        yield f"got the key {key!r}; it must be text"
+    for key, value in cfg.items():
+        yield from _walk_forms(value, str(key), _FORMS | _OF_MODELS if key == "model" else _FORMS)
+
+
+def _walk_forms(value: Any, path: str, rules: dict[Any, Rule]) -> Iterator[str]:
+    key = path.rpartition(".")[2]
+    if key in rules and not rules[key][0](value):
+        yield f"{path}: got {str(value)[:60]!r}; it must be {rules[key][1]}"
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _walk_forms(item, f"{path}.{index}", rules)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if "type" in value and not isinstance(name, str):
+                yield f"{path}: got the parameter {name!r}; it must be text"
+            yield from _walk_forms(item, f"{path}.{name}", rules)
 
 
 def look_up(cfg: Any, key: str) -> Any:

@@ -20,6 +20,8 @@ from hordet.errors import DatasetError, DatasetWarning
 from hordet.ops.files import write_whole
 from hordet.ops.run_lengths import decode_segmentation, encode_mask
 
+# Bytes of an image's name in those of its patches, which have numbers too: file systems take 255.
+_LONGEST_STEM = 150
 Place = tuple[int, int, int, int]  # left, top, right, bottom
 
 
@@ -58,10 +60,9 @@ def slice_coco(
         if there:
             raise DatasetError(f"{path} is there already. Name another folder to write to.")
     config = dict(ann_file=str(annotations.resolve()), data_prefix=dict(img=str(images.resolve())))
-    found = check_coco(config, None, with_mask=False)
+    found = check_coco(config, None, with_mask=False, named="the path")
     if found.errors:
-        errors = [error.replace("Correct ann_file.", "Correct the path.") for error in found.errors]
-        raise DatasetError("\n  ".join(["These data cannot be cut:", *errors]))
+        raise DatasetError("\n  ".join(["These data cannot be cut:", *found.errors]))
     for caution in found.warnings:
         warnings.warn(caution, DatasetWarning, stacklevel=2)
     content = read_coco(annotations, annotations.parent, folder=images).content
@@ -94,8 +95,10 @@ def _write_patches(
     size = dict(height=image["height"], width=image["width"])
     wanted = dict(img_path=str(images / image["file_name"]), instances=[], **size)
     pixels = LoadImageFromFile()(wanted)["img"]
-    # Two images may differ in their suffix alone, but not in their id.
-    stem = f"{_keep_below(image['file_name']).with_suffix('')}_{image['id']}"
+    path = _keep_below(image["file_name"])
+    # Two images may differ in their suffix, or beyond the longest stem, but not in their id.
+    short = path.stem.encode("utf-8", "ignore")[:_LONGEST_STEM].decode("utf-8", "ignore")
+    stem = f"{path.with_name(short)}_{image['id']}"
     entries = []
     for number, (left, top, right, bottom) in enumerate(places, first):
         name = f"{stem}_{left}_{top}_{right}_{bottom}.png"

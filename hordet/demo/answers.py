@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from PIL import Image
 
+from hordet.datasets.formats.coco import is_number
 from hordet.errors import DatasetError
 from hordet.inference import Predictor
 from hordet.inference.prediction import ClassMap, Instances, Prediction
@@ -153,8 +154,11 @@ class Answers:
             filled: Fill masks and classes; else their outlines alone are drawn.
 
         Raises:
-            ValueError: The model refuses the image, such as one that is too small.
+            ValueError: The threshold is no finite number; or the model refuses the image, such as
+                one that is too small.
         """
+        if not is_number(score_threshold):
+            raise ValueError(f"the threshold is {score_threshold!r}; it must be a finite number")
         model = self.models[name]
         if name not in photo.predictions:
             photo.predictions[name] = model(photo.image.pixels)
@@ -256,15 +260,15 @@ def _write_python(
     origin: tuple[str, str], file_name: str, threshold: float | None, classes: list[str] | None
 ) -> str:
     """Return Python lines that give the answer that is shown."""
-    choices = [] if threshold is None else [f"score_threshold={threshold:g}"]
-    choices += [] if classes is None else [f"classes={classes!r}"]
+    choices = [] if threshold is None else [f"score_threshold={threshold}"]
+    choices += [] if classes is None else [f"classes={[*map(str, classes)]!r}"]
     select = f".select({', '.join(choices)})" if choices else ""
     # hordet://NAME of a whole model is config and checkpoint in one.
-    given = ", ".join(map(repr, dict.fromkeys(origin)))
+    given = ", ".join(repr(str(each)) for each in dict.fromkeys(origin))
     return (
         "from hordet.inference import Predictor\n\n"
         f"predictor = Predictor.from_config({given})\n"
-        f"found = predictor({file_name!r}){select}\n"
+        f"found = predictor({str(file_name)!r}){select}\n"
         "print(found.describe())\n"
     )
 

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -214,14 +215,15 @@ def build_page(answers: Answers, storage: Storage, examples: Sequence[Path] = ()
         def show(
             photo: Photo | None,
             note: dict[str, str] | None,
-            name: str,
-            legend: list[dict] | None,
+            name: Any,
+            legend: Any,
             *view: Any,
         ) -> tuple:
             storage.make_room()
-            if photo is None and (note or {}).get("kind") == _OPENED and name != NO_MODEL:
-                return _refuse(name, _GONE, [])
-            return _show(answers, photo, name, legend or [], _View(*view))
+            opened = isinstance(note, dict) and note.get("kind") == _OPENED
+            if photo is None and opened and name != NO_MODEL:
+                return _refuse(str(name), _GONE)
+            return _show(answers, photo, name, legend, _View(*view))
 
         # One event at a time: a model has the processor, or the device, to itself.
         options: dict[str, Any] = dict(api_visibility="private", concurrency_id="model")
@@ -316,9 +318,9 @@ def _code() -> gr.Code:
         )
 
 
-def _refuse(name: str, line: str, legend: list[dict]) -> tuple:
+def _refuse(name: str, line: str, legend: Sequence[dict] = ()) -> tuple:
     """Return a panel's parts where there is no answer, but words."""
-    return gr.Column(visible=True), _heading(name, line), None, None, legend, None, ""
+    return gr.Column(visible=True), _heading(name, line), None, None, [*legend], None, ""
 
 
 def _note(text: str, kind: str = "") -> dict[str, str]:
@@ -340,10 +342,10 @@ def _shrink(path: Path) -> dict[str, str]:
 
 
 def _open_example(
-    answers: Answers, examples: Sequence[Path], given: dict[str, Any]
+    answers: Answers, examples: Sequence[Path], given: Any
 ) -> tuple[Photo | None, dict[str, str]]:
     """Open the example that was chosen."""
-    chosen = given.get("chosen")
+    chosen = given.get("chosen") if isinstance(given, dict) else None
     if not isinstance(chosen, int) or not 0 <= chosen < len(examples):
         return None, _note("There is no such example.", "refused")
     try:
@@ -358,29 +360,40 @@ def _describe(photo: Photo) -> dict[str, str]:
     return _note(f"{photo.image.file_name}, {width} x {height} pixels", _OPENED)
 
 
-def _open(answers: Answers, path: str | None) -> tuple[Photo | None, dict[str, str]]:
+def _open(answers: Answers, path: Any) -> tuple[Photo | None, dict[str, str]]:
     """Take an uploaded file, or say why not; it is removed, for its pixels are kept."""
     if path is None:
         return None, _note("No image yet.")
+    if not isinstance(path, str) or not path.isprintable():
+        return None, _note("This is no uploaded file.", "refused")
     try:
         photo = answers.open(path)
     except UserError as error:
         return None, _note(str(error), "refused")
     finally:
-        Path(path).unlink(missing_ok=True)
+        with suppress(OSError):  # a name that no file can have
+            Path(path).unlink()
     return photo, _describe(photo)
 
 
 def _show(
     answers: Answers,
     photo: Photo | None,
-    name: str,
-    legend: list[dict],
+    name: Any,
+    legend: Any,
     view: _View,
 ) -> tuple:
-    """Return what a panel's parts become; without an image or model it is hidden."""
+    """Return what a panel's parts become; without an image or model it is hidden.
+
+    Values are of the browser, or of whoever speaks in its place.
+    """
+    legend = [] if legend is None else legend
+    if not _is_legend(legend):
+        return _refuse(str(name), "This is no legend of the page. Load the page again")
     if photo is None or name == NO_MODEL:
         return gr.Column(visible=False), _heading(), None, None, legend, None, ""
+    if not isinstance(name, str) or name not in answers.models:
+        return _refuse(str(name), f"There is no such model. There are {', '.join(answers.models)}")
     hidden = {item["name"] for item in legend if not item["shown"]}
     try:
         shown = answers.show(photo, name, view.threshold, hidden, view.masks != OUTLINES)
@@ -391,8 +404,16 @@ def _show(
         gr.Column(visible=True),
         _heading(name, shown.line),
         gr.Image(shown.overlay, visible=not view.sliding),
-        gr.ImageSlider(pair, visible=view.sliding),
+        gr.ImageSlider(pair, visible=bool(view.sliding)),
         shown.legend,
         [str(path) for path in shown.files],
         shown.code,
+    )
+
+
+def _is_legend(value: Any) -> bool:
+    """Tell whether a value has the form of a legend: names, each shown or not."""
+    return isinstance(value, list) and all(
+        isinstance(item, dict) and isinstance(item.get("name"), str) and "shown" in item
+        for item in value
     )

@@ -5,6 +5,7 @@ An image of 100 detections takes about 20 kB; its dense masks of 480 x 640 would
 
 import json
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hordet.datasets.checks.entries import find_category_faults
-from hordet.datasets.formats.coco import (
-    CocoFile,
-    is_box,
-    is_id,
-    is_size,
-    read_coco,
-    read_json,
-)
-from hordet.errors import DatasetError, EvaluationError, list_first
+from hordet.datasets.checks.coco import check_file, check_masks
+from hordet.datasets.formats.coco import is_id, is_size, read_coco, read_json
+from hordet.datasets.plain_copies import fit_annotations
+from hordet.errors import DatasetError, DatasetWarning, EvaluationError, list_first
 from hordet.ops.run_lengths import encode_mask, encode_segmentation, find_bad_counts
 
 
@@ -160,45 +155,34 @@ def write_results(path: str | Path, results: Iterable[ImageResult], iou_type: st
     file.close()
 
 
-def read_truth(path: str | Path) -> dict[str, Any]:
-    """Read COCO's annotation file.
+def read_truth(path: str | Path, iou_type: str = "bbox") -> dict[str, Any]:
+    """Read COCO's annotation file as `hordet check` does, without its images.
+
+    Args:
+        path: The file.
+        iou_type: 'bbox' or 'segm': what is scored. Masks need the sizes of their images.
 
     Raises:
-        EvaluationError: The file cannot be read, is cut short or is not an annotation file.
+        EvaluationError: The file cannot be read, is no annotation file, or images, categories or
+            objects in it are faulty; the message says which.
+
+    Warns:
+        DatasetWarning: What was computed, left out, or is faulty in a few objects.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise EvaluationError(f"Cannot read {path}: there is no such file.")
+    path, with_mask = Path(path), iou_type == "segm"
     try:
-        file = read_coco(path, path.parent)
+        file = read_coco(path, path.parent, named="the path")
     except DatasetError as error:
         raise EvaluationError(str(error)) from error
-    faults = [*find_category_faults(path, file.categories), *_id_faults(file)]
-    if faults:
-        raise EvaluationError(" ".join(faults))
-    return file.content
-
-
-def _id_faults(file: CocoFile) -> Iterator[str]:
-    """Ids must be whole numbers, and objects need what is scored."""
-    for part, keys in (
-        ("images", ("id",)),
-        ("annotations", ("id", "image_id", "category_id")),
-    ):
-        items = file.content[part]
-        wrong = [i for i in items if not all(is_id(i.get(key)) for key in keys)]
-        if wrong:
-            shown = ", ".join(f"{key}={wrong[0].get(key)!r}" for key in keys)
-            yield (
-                f"{len(wrong)} of {len(items)} {part} of {file.path} lack a whole number as "
-                f"{' or '.join(keys)}: {shown}. Number them, in the results likewise."
-            )
-    boxless = [a["id"] for a in file.annotations if not is_box(a.get("bbox"))]
-    if boxless:
-        yield (
-            f"{len(boxless)} of {len(file.annotations)} annotations of {file.path} have no bbox of "
-            f"four numbers: ids {boxless[:5]}. Correct them or take them out."
-        )
+    tolerated = "Of no image or category of the file they are left out, else scored as they are."
+    found = check_file(file, sized=with_mask, tolerated=tolerated)
+    if not found.errors and with_mask and file.annotations:
+        check_masks(found, file)
+    if found.errors:
+        raise EvaluationError(" ".join(found.errors))
+    for caution in found.warnings:
+        warnings.warn(caution, DatasetWarning, stacklevel=2)
+    return fit_annotations(file, None, with_mask)[0]
 
 
 def read_results(path: str | Path, truth: dict[str, Any], iou_type: str) -> list[ImageResult]:
@@ -290,7 +274,9 @@ def _is_mask(value: Any) -> bool:
     size, counts = value.get("size"), value.get("counts")
     if not isinstance(size, list) or len(size) != 2 or not all(map(is_size, size)):
         return False
-    return isinstance(counts, str) or isinstance(counts, list) and all(map(is_id, counts))
+    if isinstance(counts, str):
+        return counts.isascii()
+    return isinstance(counts, list) and all(map(is_id, counts))
 
 
 def _read_json(path: str | Path) -> Any:
@@ -317,12 +303,7 @@ def check_ids(image_ids: Iterable[int], known: Mapping[int, Any] | Sequence[int]
 def _make_result(image: dict[str, Any], items: list[dict], iou_type: str) -> ImageResult:
     """Make the result of an image from COCO's result dicts."""
     # Boxes are scored without the size of their image.
-    size = (image.get("height", 0), image.get("width", 0))
-    if iou_type == "segm" and 0 in size:
-        raise EvaluationError(
-            f"image {image['id']} of the annotation file has no height and width, which masks need."
-            " Write them."
-        )
+    size = (image.get("height") or 0, image.get("width") or 0)
     masks = None
     boxes = np.zeros((len(items), 4))
     if iou_type == "segm":

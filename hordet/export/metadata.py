@@ -7,6 +7,7 @@ from hordet.datasets.classes import read_metainfo
 from hordet.datasets.roots import walk_datasets
 from hordet.export.exported_file import FORMAT
 from hordet.export.model_graph import ModelGraph
+from hordet.visualization.panels import read_palette
 
 _PREPROCESSING = {
     "mean",
@@ -44,7 +45,7 @@ def make_metadata(graph: ModelGraph, cfg: Any) -> dict[str, Any]:
         "kind": graph.kind,
         "num_classes": getattr(head, "num_classes", None),
         "classes": list(data.get("classes", ())),
-        "palette": [list(color) for color in data.get("palette") or ()],
+        "palette": read_palette(data),
         "preprocessing": {k: v for k, v in preprocessing.items() if k in _PREPROCESSING},
         "size_rule": describe_size_rule(cfg),
         "prediction": _describe_prediction(graph),

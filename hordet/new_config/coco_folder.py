@@ -9,15 +9,13 @@ from shlex import quote
 
 import numpy as np
 
-from hordet.datasets.checks.coco import describe_crowds
-from hordet.datasets.checks.entries import find_category_faults
+from hordet.datasets.checks.coco import check_file, describe_crowds
 from hordet.datasets.formats.coco import (
     CocoFile,
     count_objects,
     find_missing_files,
     has_mask,
     is_number,
-    is_size,
     read_coco,
 )
 from hordet.errors import DatasetError, list_first
@@ -216,29 +214,23 @@ def _read_splits(root: Path, files: Sequence[Path], split: str) -> CocoSplit:
 
 
 def _read_split(root: Path, file: Path, split: str) -> CocoSplit:
-    try:
-        content = read_coco(root / file, root).content
-        names = [image.get("file_name") for image in content["images"]]
-        if not names or not all(isinstance(name, str) for name in names):
-            raise DatasetError(
-                f"{root / file} lists {len(names)} images; it must list one or more, each with "
-                "file_name. Export it again."
-            )
-        folder = _find_image_folder(root, file, names, split)
-        # Sizes that the file lacks are in the images.
-        content = read_coco(root / file, root, folder=root / folder).content
-    except DatasetError as error:
-        words = str(error).replace("Correct ann_file.", f"Correct --{split}-ann.")
-        raise DatasetError(words) from error
-    lacking = [
-        i for i in content["images"] if not (is_size(i.get("width")) and is_size(i.get("height")))
-    ]
-    if lacking:
+    named = f"--{split}-ann"
+    content = read_coco(root / file, root, named=named).content
+    names = [image.get("file_name") for image in content["images"]]
+    if not names or not all(isinstance(name, str) for name in names):
         raise DatasetError(
-            f"{len(lacking)} of {len(names)} images of {root / file} have no width and height in "
-            f"whole pixels: {list_first(lacking, 3)}. Write them."
+            f"{root / file} lists {len(names)} images; it must list one or more, each with "
+            "file_name. Export it again."
         )
-    return CocoSplit(file.as_posix(), folder, content)
+    folder = _find_image_folder(root, file, names, split)
+    # Sizes that the file lacks are in the images.
+    read = read_coco(root / file, root, folder=root / folder, named=named)
+    faults = check_file(read).errors
+    if not read.categories:
+        faults = [f"{read.path} has no categories. Write them, with id and name."]
+    if faults:
+        raise DatasetError(" ".join(faults))
+    return CocoSplit(file.as_posix(), folder, read.content)
 
 
 def _find_image_folder(root: Path, file: Path, names: list[str], split: str) -> str:
@@ -297,16 +289,9 @@ def gather_statistics(
         DatasetError: Categories are faulty, or no object can be trained on.
     """
     categories = train.content["categories"]
-    faults = list(find_category_faults(root / train.ann_file, categories))
-    classes = tuple(item.get("name") for item in categories)
-    if not classes:
-        faults.append(f"{root / train.ann_file} has no categories. Write them, with id and name.")
-    if not faults:
-        faults += find_category_faults(root / val.ann_file, val.content["categories"])
-    if faults:
-        raise DatasetError(" ".join(faults))
+    classes = tuple(item["name"] for item in categories)
     objects = [a for a in train.content["annotations"] if not a.get("iscrowd") and _has_box(a)]
-    whole = CocoFile(root / train.ann_file, train.content)
+    whole = CocoFile(root / train.ann_file, train.content, named="--train-ann")
     if not objects and count_objects(whole.annotations).crowds:
         raise DatasetError(describe_crowds(whole))
     if not objects:

@@ -114,7 +114,8 @@ def find_bad_counts(counts: Sequence[str], pixels: int) -> list[int]:
     Returns:
         Places of those that are damaged, or whose runs are negative or do not fill the image.
     """
-    texts = [text.encode("latin-1", "replace") for text in counts]
+    # No byte of a character beyond ASCII is one of a number.
+    texts = [text.encode("utf-8", "surrogatepass") for text in counts]
     if not texts:
         return []
     lengths = np.array([len(text) for text in texts])

@@ -1,6 +1,7 @@
 """Panels: the true or predicted objects, or the class map, to draw over an image."""
 
 import colorsys
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
+from hordet.errors import DatasetWarning
 from hordet.ops.run_lengths import decode_segmentation
 
 Color = tuple[float, float, float]
@@ -54,12 +56,37 @@ class Pair:
 
 
 def get_class_colors(metainfo: dict[str, Any]) -> tuple[list[str], list[Color]]:
-    """Read class names and colors (0 to 1) of a data set; make colors if it has none."""
+    """Read class names and colors (0 to 1) of a data set; make colors if it has none for each."""
     classes = list(metainfo.get("classes") or ["object"])
-    palette = metainfo.get("palette")
-    if isinstance(palette, (list, tuple)) and len(palette) >= len(classes):
+    palette = read_palette(metainfo)
+    if len(palette) >= len(classes):
         return classes, [(r / 255, g / 255, b / 255) for r, g, b in palette]
     return classes, [make_color(i) for i in range(len(classes))]
+
+
+def read_palette(metainfo: dict[str, Any]) -> list[list[float]]:
+    """Return the red, green and blue (0 to 255) of each class; none where they are something else.
+
+    Warns:
+        DatasetWarning: There is a list of something else.
+    """
+    palette = metainfo.get("palette")
+    if not isinstance(palette, list | tuple):  # mmdet has words for its own palettes
+        return []
+    for color in palette:
+        if not isinstance(color, list | tuple) or len(color) != 3 or not all(map(_is_shade, color)):
+            warnings.warn(
+                f"palette has the color {str(color)[:60]}, where red, green and blue of 0 to 255 "
+                "are allowed; colors are made instead. Correct metainfo of the data set",
+                DatasetWarning,
+                stacklevel=2,
+            )
+            return []
+    return [np.asarray(color).tolist() for color in palette]
+
+
+def _is_shade(value: object) -> bool:
+    return isinstance(value, int | float | np.integer) and bool(0 <= value <= 255)
 
 
 def make_color(number: int) -> Color:

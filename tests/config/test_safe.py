@@ -316,6 +316,13 @@ def test_the_same_attacks_succeed_without_the_flag(tmp_path, name):
         ("c.yaml", "a: &a0 [x, x]\n" + "".join(
             f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))),
         ("c.yaml", "x: 2020-01-01"),
+        *(("c.yaml", f"x: {tag} {value}") for tag in ("!!timestamp", "!!int", "!!float", "!!binary")
+          for value in ("foo", "''", "0x", "'0b'", "'-'", "[1]", "{{{{a: 1}}}}")
+          if (tag, value) != ("!!binary", "''")),
+        *(("c.json", f'{{{{"_base_": "{name}"}}}}') for name in (
+            "\\ud800.py", "a\\u0000.py", "\\n.py", "x" * 5000 + ".py")),
+        *(("c.json", f'{{{{"x": {value}}}}}') for value in (
+            '{{{{"\\ud800": 1}}}}', "1e9999, NaN", "9" * 5000)),
         ("c.yaml", "- 1"),
         ("c.yaml", "x: '{{{{$HOME:1}}}}'"),
         ("c.yaml", "_base_: ../evil.py"),
@@ -336,7 +343,43 @@ def test_other_formats_are_data_too(tmp_path, name, text):
     path.write_text(text.format(made=made))
     with pytest.raises(ConfigError, match="holds more than data|cannot be read"):
         load_config(path, safe=True)
+    with contextlib.suppress(ConfigError):  # as a report reads it, which catches nothing else
+        read_data(path)
     assert not made.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "half a pair \\ud83d",
+        "{\\x7b",
+        "\\x7b\\x7b $HOME:1 }}",
+        "{\\u007b_base_.a}}",
+        "{\\x7b$A:b}}",
+    ],
+)
+def test_what_is_escaped_is_text(tmp_path, name):
+    (tmp_path / "c.py").write_text(f"x = dict(classes=('{name}', 'a'))\n")
+    assert read_data(tmp_path / "c.py").to_dict() == Config.fromfile(tmp_path / "c.py").to_dict()
+
+
+@pytest.mark.parametrize("key", ["work_dir", "vis_backends.save_dir", "x.out_dir"])
+def test_no_link_leads_what_is_written_out(tmp_path, monkeypatch, key):
+    for folder in ("own/inside", "outside"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "own")
+    (tmp_path / "own" / "link").symlink_to(tmp_path / "outside")
+    (tmp_path / "own" / "hidden").symlink_to("link/..")
+    (tmp_path / "own" / "near").symlink_to("inside")
+    for place in ("link", "link/a/b", "hidden", "hidden/outside", "a\0"):
+        cfg = Config({})
+        cfg.merge_from_dict({key: place})
+        assert [line.startswith(key) for line in allowed.find_dangers(cfg.to_dict())] == [True], (
+            place
+        )
+    for place in ("near/a", "a/b", "inside"):
+        cfg.merge_from_dict({key: place})
+        assert not [*allowed.find_dangers(cfg.to_dict())]
 
 
 @pytest.mark.parametrize(

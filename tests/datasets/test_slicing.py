@@ -1,6 +1,8 @@
 """Patches of a COCO data set hold what their part of the large image holds."""
 
 import json
+import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -202,3 +204,41 @@ def test_the_tool(data, tmp_path):
     assert made.returncode == 0, made.stderr
     number = len(Tiles((32, 40), 0.25).of(67, 103)) + len(Tiles((32, 40), 0.25).of(30, 41))
     assert f"2 images -> {number} patches; annotated: " in made.stdout
+
+
+def test_patches_stay_below_their_folder_whatever_the_names(tmp_path):
+    """Names lead up, are absolute, or as long as the file system takes."""
+    draw = np.random.default_rng(7)
+    images, annotations = tmp_path / "a" / "b" / "images", tmp_path / "a" / "train.json"
+    images.mkdir(parents=True)
+    (images / "own").mkdir()
+    words = ("..", ".", "own", "own/..", "../images", "../../b/images", "", "../..")
+    names = {f"{tmp_path}/a/absolute.png": None, f"/{tmp_path}/a/b/double.png": None}
+    for number in range(40):
+        way = "/".join(words[k] for k in draw.integers(len(words), size=draw.integers(4)))
+        place = os.path.join(images, way.lstrip("/"))
+        if not os.path.isdir(place) or not Path(place).resolve().is_relative_to(tmp_path):
+            continue  # not there, or above the folder of this test
+        letter = "é" if number % 3 else "x"
+        base = letter * int(draw.integers(1, 110)) + "..%2e" * (number % 2)
+        names[f"{way.lstrip('/')}/{base}{number}.png".lstrip("/")] = None
+    for size in (240, 251):
+        names["z" * size + ".png"] = None
+    assert len(names) > 25
+    entries = []
+    for number, name in enumerate(names, 1):
+        cv2.imwrite(os.path.join(images, name), np.full((9, 9, 3), number, np.uint8))
+        entries.append(dict(id=number, file_name=name, height=9, width=9))
+    box = dict(bbox=[1, 1, 5, 5], area=25, iscrowd=0, category_id=1)
+    objects = [dict(box, id=e["id"], image_id=e["id"]) for e in entries]
+    content = dict(images=entries, annotations=objects, categories=[dict(id=1, name="a")])
+    annotations.write_text(json.dumps(content))
+    before = {*tmp_path.rglob("*")}
+    out = tmp_path / "a" / "out" / "deep"
+    count = slice_coco(annotations, images, out, Tiles(6, 0))
+    assert count["images"] == len(names) and count["patches"] == 4 * len(names)
+    made = {path for path in {*tmp_path.rglob("*")} - before if path.is_file()}
+    assert len(made) == 1 + count["patches"] and all(path.is_relative_to(out) for path in made)
+    for entry in json.loads((out / "annotations" / "train.json").read_text())["images"]:
+        pixels = cv2.imread(str(out / "images" / entry["file_name"]))
+        assert (pixels == (entry["id"] + 3) // 4).all()

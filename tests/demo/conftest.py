@@ -5,6 +5,9 @@ import zlib
 
 import pytest
 
+from hordet.demo.answers import Answers, Limits
+from hordet.inference import Predictor
+
 
 @pytest.fixture
 def write_two_headed_tiff():
@@ -22,3 +25,19 @@ def _write_two_headed_tiff(path, stated=100, side=12_000):
     content = struct.pack("<2sHI", b"II", 42, 8 + len(pixels)) + pixels
     content += struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *t) for t in tags)
     path.write_bytes(content + bytes(4))
+
+
+@pytest.fixture(scope="module")
+def predictors(detector, segmentor):
+    models = dict(objects=detector, map=segmentor)
+    return {name: Predictor.from_config(m.config, m.checkpoint) for name, m in models.items()}
+
+
+@pytest.fixture
+def answers(predictors, tmp_path):
+    return Answers(predictors, tmp_path, Limits(megapixels=1))
+
+
+@pytest.fixture
+def photo(answers, detector):
+    return answers.open(sorted(detector.images.iterdir())[0])

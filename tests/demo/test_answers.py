@@ -12,27 +12,10 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from hordet.demo.answers import Answers, Limits, name_models
+from hordet.demo.answers import Answers, name_models
 from hordet.errors import DatasetError
-from hordet.inference import Predictor
 from hordet.inference.prediction import ClassMap, Instances
 from hordet.visualization.drawing import draw_overlay
-
-
-@pytest.fixture(scope="module")
-def predictors(detector, segmentor):
-    models = dict(objects=detector, map=segmentor)
-    return {name: Predictor.from_config(m.config, m.checkpoint) for name, m in models.items()}
-
-
-@pytest.fixture
-def answers(predictors, tmp_path):
-    return Answers(predictors, tmp_path, Limits(megapixels=1))
-
-
-@pytest.fixture
-def photo(answers, detector):
-    return answers.open(sorted(detector.images.iterdir())[0])
 
 
 def test_what_is_no_image_is_refused_by_its_name_alone(answers, detector, tmp_path):

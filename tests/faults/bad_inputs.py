@@ -224,6 +224,19 @@ def detection(kind="bbox", **values):
     return make
 
 
+def true(part, **values):
+    """Change the first item of a part of the truth, and return the arguments that score on it."""
+
+    def make(folder):
+        words = detection()(folder)
+        content = json.loads((folder / words[0]).read_text())
+        content[part][0].update(values)
+        (folder / words[0]).write_text(json.dumps(content))
+        return words
+
+    return make
+
+
 def two_trainings(folder):
     """Put two annotation files of training side by side."""
     data()(folder)
@@ -537,6 +550,36 @@ CASES = [
         "new-config",
         two_trainings,
         "several annotation files for train.*--train-ann annotations/instances_train.json ",
+    ),
+    (
+        "truth with an iscrowd in words",
+        EVALUATE,
+        true("annotations", iscrowd="x"),
+        "1 of .* annotations .* lack one of .*iscrowd",
+    ),
+    (
+        "truth of no image",
+        EVALUATE,
+        true("annotations", image_id=999),
+        "1 of .* annotations .* an image_id that no image has",
+    ),
+    (
+        "a sparse tensor",
+        TEST,
+        checkpoint({"state_dict": {"x": torch.eye(2).to_sparse()}}),
+        "x is a sparse tensor; models here have plain ones",
+    ),
+    (
+        "classes that are no names",
+        TEST,
+        checkpoint({**WEIGHTS, "meta": {"dataset_meta": {"classes": 5}}}),
+        "'5' as meta.dataset_meta.classes; it must be a list of names",
+    ),
+    (
+        "a neck that is a word",
+        TRAIN,
+        setting("model.neck=FPN"),
+        "model.neck: got 'FPN'; it must be a dict",
     ),
     (
         "data of no known format",

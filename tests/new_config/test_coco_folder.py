@@ -209,7 +209,7 @@ def other_images(content):
         (no_images, "lists 0 images"),
         (no_categories, "has no categories"),
         (one_name_twice, "several categories of one name: bolt"),
-        (no_sizes, "1 of 6 images .* have no width and height"),
+        (no_sizes, "1 of 6 images .* have text where width must be"),
         (other_images, "None of the 6 images"),
     ],
 )
@@ -432,7 +432,8 @@ def test_what_two_files_share_is_said(bolts):
     ("change", "words"),
     [
         (lambda c: c["annotations"][0].update(image_id=999), "1 of 6 annotations .* image_id that"),
-        (lambda c: c["annotations"][0].update(category_id=[1]), "1 of 6 .* category_id that"),
+        (lambda c: c["annotations"][0].update(category_id=9), "1 of 6 .* category_id that"),
+        (lambda c: c["annotations"][0].update(category_id=[1]), "1 of 6 .* lack one of id, image_"),
         (lambda c: c["images"][1].update(id=c["images"][0]["id"]), "have the same id: 1"),
         (lambda c: c["categories"][0].update(id="a"), "1 of 2 categories .* have text as id"),
     ],
@@ -495,3 +496,32 @@ def test_a_category_needs_a_name(bolts):
     edit(bolts / "annotations" / "train.json", lambda c: c["categories"][0].update(name=" "))
     with pytest.raises(DatasetError, match="lack an id .* or a name"):
         measure_coco(bolts)
+
+
+@pytest.mark.parametrize("place", ["train alone", "one of two", "held out"])
+def test_an_odd_value_is_told_wherever_it_stands(tmp_path, place):
+    draw = np.random.default_rng(3)
+    values = (True, [1], {}, "x", "9" * 400, 10**400, float("nan"), [10**400, 1, 1, 1], 10**30)
+    keys = ("image_id", "category_id", "bbox", "iscrowd", "segmentation", "area", "id")
+    splits = dict(train=(2, BOXES), val=(2, BOXES))
+    if place == "held out":
+        del splits["val"]
+    root = write_coco(tmp_path, splits)
+    file = root / "annotations" / "train.json"
+    whole = file.read_text()
+    train = ["annotations/train.json"]
+    if place == "one of two":
+        shutil.copy(file, root / "annotations" / "more.json")
+        train.append("annotations/more.json")
+    told = 0
+    for key in keys:
+        for value in values:
+            content = json.loads(whole)
+            content["annotations"][draw.integers(4)][key] = value
+            file.write_text(json.dumps(content))
+            try:
+                measure_coco(root, train, share=0.5 if place == "held out" else None)
+            except DatasetError as error:
+                told += 1
+                assert "train.json" in str(error), (key, value)
+    assert told >= 0.8 * len(keys) * len(values)

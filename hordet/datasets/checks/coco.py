@@ -8,6 +8,7 @@ from hordet.datasets.checks.entries import (
     describe_absent,
     find_category_faults,
     find_cut_images,
+    find_entry_faults,
     find_image_faults,
     find_narrow_images,
 )
@@ -31,6 +32,7 @@ from hordet.errors import DatasetError, list_first
 # The share of annotations that may be faulty where mmdet skips or clips the faulty ones. COCO's
 # train2017 itself has a box without area among its 860,001.
 TOLERATED_SHARE = 0.001
+_TOLERATED = "They are skipped or clipped; better correct them."
 # Annotators click on the border of an image, which may come out just beyond it.
 BORDER = 1.0
 # Of objects that are crowds; COCO itself has 1 %. More come from a brush whose exporter knows no
@@ -47,7 +49,8 @@ NO_CATEGORY = ("have a category_id that no category has", True)
 RLE_SIZE = ("have an RLE of another size than its image", False)
 TEXT = ("have text where id, image_id or category_id must be a whole number", False)
 MALFORMED = (
-    "lack one of id, image_id, category_id, bbox (x, y, width, height), area, or hold no numbers",
+    "lack one of id, image_id, category_id, bbox (x, y, width, height), area, iscrowd (0 or 1), or "
+    "hold no numbers",
     False,
 )
 REPEATED = ("repeat the id of another annotation", False)
@@ -61,6 +64,7 @@ def check_coco(
     needed: Collection[str] | None = None,
     with_mask: bool | None = None,
     limit: tuple[str, int] | None = None,
+    named: str = "ann_file",
 ) -> Findings:
     """Check a data set in COCO's layout whose data root is there; no image is decoded.
 
@@ -72,6 +76,7 @@ def check_coco(
             all by default.
         with_mask: Whether masks are loaded or scored; by default what the pipeline says.
         limit: Key and number of the detections that the model gives of an image.
+        named: What names the annotation file, a setting or an option.
 
     Returns:
         What is wrong, and the copy that a run must read where the file is not plain.
@@ -80,12 +85,11 @@ def check_coco(
     path = root / dataset.get("ann_file", "")
     folder = root / ((dataset.get("data_prefix") or {}).get("img") or "")
     try:
-        file = read_coco(path, root, scored, folder)
+        file = read_coco(path, root, scored, folder, named)
     except DatasetError as error:
         return Findings([str(error)])
     found = Findings(
-        [*find_category_faults(path, file.categories)]
-        + [*find_image_faults(path, file.images, folder, root)],
+        [*find_category_faults(path, file.categories)] + [*find_image_faults(file, folder, root)],
         list(file.notes),
     )
     if not found.errors:
@@ -139,14 +143,14 @@ def _check_objects(
     """Look at every object, and at what is left of them; add what is found."""
     categories = {item["id"]: item["name"] for item in file.categories}
     images = {item["id"]: item for item in file.images}
-    objects = _object_findings(file.path, file.annotations, images, categories)
+    objects = _object_findings(file, images, categories)
     found.errors += objects.errors
     found.warnings += objects.warnings
     if found.errors:
         return
     labels = {key for key, name in categories.items() if classes is None or name in classes}
     if with_mask:
-        _check_masks(found, file)
+        check_masks(found, file)
     found.warnings += _extra_categories(file, labels)
     _check_crowds(found, file, trains=not dataset.get("test_mode"))
     if limit and dataset.get("test_mode"):
@@ -155,10 +159,42 @@ def _check_objects(
         found.errors += _emptiness_faults(file.path, dataset, file.annotations, images, labels)
 
 
+def check_file(file: CocoFile, *, sized: bool = True, tolerated: str = _TOLERATED) -> Findings:
+    """Check an annotation file by itself: without its images, and whatever it is read for.
+
+    Args:
+        file: The file.
+        sized: Whether each image must have a height and width.
+        tolerated: What is said of a few faulty objects that stop nothing.
+    """
+    found = Findings(
+        [*find_category_faults(file.path, file.categories)]
+        + [*find_entry_faults(file.path, file.images, sized)],
+        list(file.notes),
+    )
+    if not found.errors:
+        found.errors += filter(None, [find_systematic_fault(file)])
+    if not found.errors:
+        images = {image["id"]: image for image in file.images}
+        categories = {item["id"]: item["name"] for item in file.categories}
+        objects = _object_findings(file, images, categories, tolerated)
+        found.errors += objects.errors
+        found.warnings += objects.warnings
+    return found
+
+
 def _object_findings(
-    path: Path, annotations: list[dict], images: dict, categories: dict
+    file: CocoFile, images: dict, categories: dict, tolerated: str = _TOLERATED
 ) -> Findings:
-    """Look at every annotation; many faults, or ones that would stop mmdet, are errors."""
+    """Look at every annotation; many faults, or ones that would stop mmdet, are errors.
+
+    Args:
+        file: An annotation file whose images and categories are without faults.
+        images: Its images by id; one without a size has no border, and masks there are not read.
+        categories: Something for each category by id.
+        tolerated: What is said of a few faulty ones that stop nothing.
+    """
+    path, annotations = file.path, file.annotations
     ids = defaultdict(list)
     seen = set()
     for index, annotation in enumerate(annotations):
@@ -177,7 +213,7 @@ def _object_findings(
             f"ids {list_first(keys)}."
         )
         if survived and few:
-            findings.warnings.append(f"{text} They are skipped or clipped; better correct them.")
+            findings.warnings.append(f"{text} {tolerated}")
         elif words == TEXT[0]:
             findings.errors.append(f"{text} Number images, objects and categories.")
         else:
@@ -207,12 +243,13 @@ def _annotation_fault(annotation: dict, images: dict, categories: dict) -> tuple
     x, y, width, height = box
     if width <= 0 or height <= 0:
         return NO_AREA
-    if x >= image["width"] or y >= image["height"] or x + width <= 0 or y + height <= 0:
+    sides = image.get("width"), image.get("height")
+    if None in sides:
+        return None
+    if x >= sides[0] or y >= sides[1] or x + width <= 0 or y + height <= 0:
         return BOX_OUTSIDE
     segmentation = annotation.get("segmentation")
-    if not segmentation:
-        return None
-    return _mask_fault(segmentation, image["width"], image["height"])
+    return _mask_fault(segmentation, *sides) if segmentation else None
 
 
 def _mask_fault(segmentation: object, width: int, height: int) -> tuple[str, bool] | None:
@@ -237,7 +274,7 @@ def _mask_fault(segmentation: object, width: int, height: int) -> tuple[str, boo
     return None
 
 
-def _check_masks(found: Findings, file: CocoFile) -> None:
+def check_masks(found: Findings, file: CocoFile) -> None:
     """Objects without a mask are named, and left out; there must be others."""
     without = [a["id"] for a in file.annotations if not has_mask(a)]
     if not without:
@@ -285,7 +322,7 @@ def describe_crowds(file: CocoFile) -> str:
     """
     crowds = count_objects(file.annotations).crowds
     plain = [dict(annotation, iscrowd=0) for annotation in file.annotations]
-    offered = offer_copy(file.path, dict(file.content, annotations=plain), "objects")
+    offered = offer_copy(file, plain, "objects")
     return (
         f"{crowds} of {len(file.annotations)} objects in {file.path} are iscrowd=1, which training "
         f"leaves out and the metric does not ask for. If each is one object, write iscrowd=0"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hordet.datasets.formats.coco import (
+    CocoFile,
     find_missing_files,
     find_repeated,
     is_id,
@@ -36,8 +37,28 @@ def find_category_faults(path: Path, categories: list[dict]) -> Iterator[str]:
             yield f"{path} has several categories of one {key}: {shown}. Give each its own."
 
 
-def find_image_faults(path: Path, images: list[dict], folder: Path, root: Path) -> Iterator[str]:
+def find_image_faults(file: CocoFile, folder: Path, root: Path) -> Iterator[str]:
     """Each image must have its keys and its file."""
+    faults = [*find_entry_faults(file.path, file.images)]
+    yield from faults
+    if faults:
+        return
+    missing = find_missing_files(folder, [image["file_name"] for image in file.images])
+    if missing:
+        yield (
+            f"{len(missing)} of {len(file.images)} images of {file.path} are missing: "
+            f"{list_first(missing, 3)}. {propose_names(file, folder, root)}"
+        )
+
+
+def find_entry_faults(path: Path, images: list[dict], sized: bool = True) -> Iterator[str]:
+    """Each image must have keys of its own.
+
+    Args:
+        path: The annotation file.
+        images: Its entries.
+        sized: Whether each must have a height and width; without it, those that have none may.
+    """
     if not images:
         yield f"{path} lists no image. Use another annotation file."
         return
@@ -57,7 +78,10 @@ def find_image_faults(path: Path, images: list[dict], folder: Path, root: Path) 
         if not isinstance(image.get("file_name"), str)
         or not image["file_name"]
         or not is_id(image.get("id"))
-        or not all(is_size(image.get(key)) for key in ("height", "width"))
+        or not all(
+            is_size(image.get(key)) or not sized and image.get(key) is None
+            for key in ("height", "width")
+        )
     ]
     if lacking:
         yield (
@@ -72,12 +96,6 @@ def find_image_faults(path: Path, images: list[dict], folder: Path, root: Path) 
                 f"Several images of {path} have the same {key}: {list_first(twice)}. "
                 "Give each image one entry of its own."
             )
-    missing = find_missing_files(folder, [image["file_name"] for image in images])
-    if missing:
-        yield (
-            f"{len(missing)} of {len(images)} images of {path} are missing: "
-            f"{list_first(missing, 3)}. {propose_names(path, images, folder, root)}"
-        )
 
 
 def find_cut_images(folder: Path, names: Sequence[str]) -> Iterator[str]:

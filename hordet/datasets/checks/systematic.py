@@ -4,7 +4,6 @@ Found one by one they would be hundreds of boxes outside their images, and no wo
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from hordet.datasets.formats.coco import CocoFile, is_box, is_number, is_polygon
@@ -27,9 +26,14 @@ def find_systematic_fault(file: CocoFile) -> str | None:
     A corrected copy is written to the cache, and the sentence names it.
 
     Args:
-        file: An annotation file whose images and categories are without faults.
+        file: An annotation file whose images and categories are without faults; objects of an
+            image without a size are not looked at.
     """
-    sizes = {image["id"]: (image["width"], image["height"]) for image in file.images}
+    sizes = {
+        image["id"]: (image["width"], image["height"])
+        for image in file.images
+        if image.get("width") and image.get("height")
+    }
     objects = [
         a
         for a in file.annotations
@@ -144,13 +148,13 @@ def _offer(file: CocoFile, kind: str, change: Callable[[dict], dict]) -> str:
         change(a) if is_box(a.get("bbox")) and a.get("image_id") in sizes else a
         for a in file.annotations
     ]
-    return offer_copy(file.path, dict(file.content, annotations=made), kind)
+    return offer_copy(file, made, kind)
 
 
-def offer_copy(path: Path, content: dict[str, Any], kind: str) -> str:
-    """Write a corrected copy and return the words that offer it; none if it cannot be written."""
+def offer_copy(file: CocoFile, objects: list[dict[str, Any]], kind: str) -> str:
+    """Write a copy with other objects and return the words that offer it; none if it cannot be."""
     try:
-        copy = write_copy(path, content, kind)
+        copy = write_copy(file.path, dict(file.content, annotations=objects), kind)
     except FileWriteError:
         return ""
-    return f" (done in the copy {copy}: look at it and set ann_file to it)"
+    return f" (done in the copy {copy}: look at it and set {file.named} to it)"

@@ -41,12 +41,14 @@ class CocoFile:
             Ids and sizes that are whole are int. Where it could be computed, no key is missing.
         notes: What was read another way than it is written, or computed, a sentence each.
         plain: Whether pycocotools finds the same in the file itself.
+        named: What names the file: a setting or an option, for messages with a cure.
     """
 
     path: Path
     content: dict[str, Any]
     notes: list[str] = field(default_factory=list)
     plain: bool = True
+    named: str = "ann_file"
 
     @property
     def images(self) -> list[dict[str, Any]]:
@@ -113,7 +115,13 @@ def is_polygon(value: Any) -> bool:
     )
 
 
-def read_coco(path: Path, root: Path, scored: bool = True, folder: Path | None = None) -> CocoFile:
+def read_coco(
+    path: Path,
+    root: Path,
+    scored: bool = True,
+    folder: Path | None = None,
+    named: str = "ann_file",
+) -> CocoFile:
     """Read an annotation file.
 
     Args:
@@ -122,6 +130,7 @@ def read_coco(path: Path, root: Path, scored: bool = True, folder: Path | None =
         scored: Whether it must have annotations.
         folder: Of its images: where it lacks their sizes these are read from the images, and file
             names with backslashes or %20 are compared with what is there.
+        named: What names the file, a setting or an option.
 
     Raises:
         DatasetError: It is not there, in an encoding that JSON does not have, cut off, or has not
@@ -132,7 +141,7 @@ def read_coco(path: Path, root: Path, scored: bool = True, folder: Path | None =
         there = (
             f"{root} holds {list_first(near)}" if near else f"no folder in {root} holds any JSON"
         )
-        raise DatasetError(f"There is no annotation file {path}; {there}. Correct ann_file.")
+        raise DatasetError(f"There is no annotation file {path}; {there}. Correct {named}.")
     content, encoding = read_json(path)
     wanted = ("images", "categories") + (("annotations",) if scored else ())
     if not isinstance(content, dict) or any(
@@ -146,7 +155,7 @@ def read_coco(path: Path, root: Path, scored: bool = True, folder: Path | None =
             f"{', '.join(wanted)}, got {got}. Convert it to COCO's format."
         )
     _refuse_repeated_keys(path, encoding)
-    file = CocoFile(path, content)
+    file = CocoFile(path, content, named=named)
     ascii_alone = encoding == "ascii"
     if not ascii_alone and encoding != locale.getpreferredencoding(False).lower():
         file.plain = False

@@ -4,7 +4,7 @@ import os
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
-from hordet.datasets.formats.coco import find_missing_files, read_json, spell_path
+from hordet.datasets.formats.coco import CocoFile, find_missing_files, read_json, spell_path
 from hordet.datasets.plain_copies import write_copy
 from hordet.errors import DatasetError, FileWriteError, list_first
 
@@ -15,15 +15,15 @@ MOST_FILES = 500_000
 SYSTEMATIC = 0.5
 
 
-def propose_names(path: Path, images: list[dict], folder: Path, root: Path) -> str:
+def propose_names(file: CocoFile, folder: Path, root: Path) -> str:
     """Say how to set the paths of images right, from what lies below the data root.
 
     Args:
-        path: The annotation file.
-        images: Its entries, each with `file_name`; some of the files are missing.
+        file: The annotation file; each image has `file_name`, some of the files are missing.
         folder: Where they were looked for.
         root: The data root.
     """
+    images = file.images
     missing = {*find_missing_files(folder, [image["file_name"] for image in images])}
     names = [i["file_name"] for i in images if os.path.join(folder, i["file_name"]) in missing]
     if len(names) < SYSTEMATIC * len(images):
@@ -47,12 +47,12 @@ def propose_names(path: Path, images: list[dict], folder: Path, root: Path) -> s
         return f"{_FETCH} {len(matched)} of these {len(names)} are there by their base names."
     reason = _explain(names[0], matched)
     try:
-        copy = _write_corrected(path, matched, folder, root)
+        copy = _write_corrected(file.path, matched, folder, root)
     except (DatasetError, FileWriteError):
         return f"{reason} Correct file_name in a copy of the file."
     return (
         f"{reason} A copy of the annotations with the names that are there lies in {copy}: look at "
-        "it and set ann_file to it."
+        f"it and set {file.named} to it."
     )
 
 

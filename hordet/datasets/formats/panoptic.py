@@ -85,7 +85,7 @@ def check_panoptic(
         return Findings([str(error)])
     faults = [
         *find_category_faults(path, file.categories),
-        *find_image_faults(path, file.images, folder, root),
+        *find_image_faults(file, folder, root),
     ]
     if not faults:
         faults += find_order_faults(path, file.categories, classes)
