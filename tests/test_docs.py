@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from drawn_layouts import draw_yolo
 
 from hordet.checkpoints.weights import SHIPPED, list_shipped
 from hordet.cli.main import SUBCOMMANDS, build_parser, main
@@ -147,6 +148,7 @@ def place(tmp_path_factory, drawn_images):
             "$INPUT": str(min((root / "val").iterdir())),
             "$EXAMPLES": str(SHIPPED / "examples" / list_shipped()[0].name),
             "COCO_DIR": str(root),
+            "DATA_DIR": str(draw_yolo(folder / "parts")),
             "MAPS_DIR": str(_link_label_maps(root, folder / "maps")),
             "IMAGES": str(root / "val"),
             "ANNOTATIONS.json": str(annotations),

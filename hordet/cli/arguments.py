@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mmengine.config import Config
 
 CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")
+# Formats of annotations that are recognized; `hordet.datasets.formats.recognize` has their names.
+DATA_FORMATS = ("coco", "yolo", "voc", "labelme", "cvat", "via", "supervisely", "masks", "maps")
 
 
 class Parser(argparse.ArgumentParser):

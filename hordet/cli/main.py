@@ -41,6 +41,7 @@ SUBCOMMANDS = (
     "new-config",
     "weights",
     "convert",
+    "convert-data",
     "benchmark",
     "slice",
     "evaluate",

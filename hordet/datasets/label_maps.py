@@ -11,6 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from hordet.errors import DatasetError, list_first
 
 LABEL_COLORS = "labelmap.txt"
+COLOR_TABLE = "class_dict.csv"  # name, r, g, b; of CamVid and DeepGlobe on Kaggle
 LARGEST = 65535  # of 16 bits
 # Folders above a map in which the file of its colors is looked for, as in ROOT/masks/train/a/b.png.
 _LEVELS = 4
@@ -103,16 +104,18 @@ def _read_colors(values: NDArray, path: Path) -> NDArray[np.int64]:
 
 def _find_label_colors(path: Path) -> Path | None:
     for folder in list(path.absolute().parents)[:_LEVELS]:
-        if (folder / LABEL_COLORS).is_file():
-            return folder / LABEL_COLORS
+        for name in (LABEL_COLORS, COLOR_TABLE):
+            if (folder / name).is_file():
+                return folder / name
     return None
 
 
 def read_label_colors(file: Path) -> dict[str, tuple[int, int, int]]:
-    """Read CVAT's and Datumaro's `labelmap.txt`.
+    """Read CVAT's and Datumaro's `labelmap.txt`, or a table `class_dict.csv`.
 
     Args:
-        file: Lines `name:red,green,blue:parts:actions`; those with `#` are comments.
+        file: Lines `name:red,green,blue:parts:actions`; those with `#` are comments. Of a table,
+            lines `name,red,green,blue` below a line of titles.
 
     Returns:
         The red, green and blue (0 to 255) of each name, in the order of the class indices.
@@ -127,16 +130,23 @@ def read_label_colors(file: Path) -> dict[str, tuple[int, int, int]]:
 def _read_label_colors(file: Path, changed: int) -> dict[str, tuple[int, int, int]]:
     """Read the file once for all maps, and again when it has changed."""
     colors: dict[str, tuple[int, int, int]] = {}
-    for line in file.read_text(encoding="utf-8-sig").splitlines():
+    table = file.suffix == ".csv"
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines()):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        name, _, rest = line.strip().partition(":")
+        if table:
+            name, *values = (cell.strip() for cell in line.split(","))
+            if not number and not "".join(values).isdigit():
+                continue  # titles
+            rest = ",".join(values)
+        else:
+            name, _, rest = line.strip().partition(":")
         try:
             red, green, blue = (int(part) for part in rest.partition(":")[0].split(","))
         except ValueError as error:
             raise DatasetError(
                 f"has colors, and {file} names none in the line {line.strip()!r}. Write "
-                "'name:red,green,blue::'."
+                f"{'name,red,green,blue' if table else 'name:red,green,blue::'!r}."
             ) from error
         if (red, green, blue) in colors.values():
             raise DatasetError(

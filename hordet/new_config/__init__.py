@@ -1,11 +1,13 @@
 """A commented config for a user's own data: statistics of the data -> choices -> text.
 
-`coco_folder` and `map_folder` measure the data, `rules` chooses settings from these statistics
-alone, `detection` and `segmentation` write the text, `save` saves the config and checks it.
+`coco_folder`, `map_folder` and, of other tools, `known_formats` measure the data, `rules` chooses
+settings from these statistics alone, `detection` and `segmentation` write the text, `save` saves
+the config and checks it.
 """
 
 from hordet.new_config.coco_folder import CocoStatistics, measure_coco
 from hordet.new_config.detection import write_detection_config
+from hordet.new_config.known_formats import measure_annotated
 from hordet.new_config.map_folder import MapStatistics, measure_maps
 from hordet.new_config.rules import choose_detection, choose_segmentation
 from hordet.new_config.save import find_bases, name_config, place_held_out, save_config
@@ -19,6 +21,7 @@ __all__ = [
     "find_bases",
     "choose_detection",
     "write_detection_config",
+    "measure_annotated",
     "measure_coco",
     "measure_maps",
     "name_config",

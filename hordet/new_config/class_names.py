@@ -4,13 +4,14 @@ import csv
 import json
 from pathlib import Path
 
-from hordet.datasets.label_maps import LABEL_COLORS, read_label_colors
+from hordet.datasets.label_maps import COLOR_TABLE, LABEL_COLORS, read_label_colors
 from hordet.datasets.transforms import IGNORED
 from hordet.errors import DatasetError, list_first
 
 TABLE = "_classes.csv"  # Roboflow's, in the folder of each split
 _NAME_FILES = (
     LABEL_COLORS,
+    COLOR_TABLE,
     f"*/{TABLE}",
     "objectInfo*.txt",
     "classes.txt",
@@ -24,7 +25,7 @@ def read_class_names(root: Path, file: Path | None) -> tuple[list[str] | None, P
     """Read the names of the classes from a file.
 
     The file has one name on each line, or is a table with a column Name, JSON with a list
-    `classes`, or CVAT's `labelmap.txt`.
+    `classes`, CVAT's `labelmap.txt`, or `class_dict.csv`.
 
     Args:
         root: Folder of the data, in which usual file names are looked for.
@@ -38,7 +39,7 @@ def read_class_names(root: Path, file: Path | None) -> tuple[list[str] | None, P
     """
     files = [file] if file else [path for glob in _NAME_FILES for path in sorted(root.glob(glob))]
     for path in files:
-        if path.name == LABEL_COLORS:
+        if path.name in (LABEL_COLORS, COLOR_TABLE):
             return list(read_label_colors(path)), path
         if path.name == TABLE:
             return _read_table(path), path

@@ -170,10 +170,10 @@ def measure_coco(
     if val_files:
         other = _read_splits(root, val_files, "val")
     elif share is not None:
-        split, other = _hold_out(split, share)
+        split, other = part_split(split, share)
     else:
         raise explain_no_validation(root, "annotations/instances_val*.json, val.json, valid/*.json")
-    return _statistics(root, split, other, without_mask)
+    return gather_statistics(root, split, other, without_mask)
 
 
 def _annotation_files(root: Path) -> list[Path]:
@@ -250,8 +250,16 @@ def _find_image_folder(root: Path, file: Path, names: list[str], split: str) -> 
     return "" if best == root else best.relative_to(root).as_posix()
 
 
-def _hold_out(whole: CocoSplit, share: float) -> tuple[CocoSplit, CocoSplit]:
-    """Split an annotation file in two, for files that are written beside the config."""
+def part_split(whole: CocoSplit, share: float) -> tuple[CocoSplit, CocoSplit]:
+    """Part an annotation file in training and validation, which are written beside the config.
+
+    Args:
+        whole: All images.
+        share: Of validation, between 0 and 1.
+
+    Raises:
+        DatasetError: A side would be empty.
+    """
     images = whole.content["images"]
     chosen = hold_out([image["file_name"] for image in images], share)
     splits = {}
@@ -266,9 +274,20 @@ def _hold_out(whole: CocoSplit, share: float) -> tuple[CocoSplit, CocoSplit]:
     return splits["train"], splits["val"]
 
 
-def _statistics(
+def gather_statistics(
     root: Path, train: CocoSplit, val: CocoSplit, without_mask: str | None
 ) -> CocoStatistics:
+    """Gather the statistics of two splits.
+
+    Args:
+        root: Folder of the data.
+        train: Split of training.
+        val: Split of validation.
+        without_mask: As of `measure_coco`.
+
+    Raises:
+        DatasetError: Categories are faulty, or no object can be trained on.
+    """
     categories = train.content["categories"]
     classes = tuple(item["name"] for item in categories)
     objects = [a for a in train.content["annotations"] if not a.get("iscrowd") and _has_box(a)]

@@ -11,6 +11,7 @@ from PIL import Image
 from hordet.datasets.label_maps import decode_label_map, read_label_colors
 from hordet.datasets.transforms import LoadSegAnnotations
 from hordet.errors import DatasetError
+from hordet.new_config.class_names import read_class_names
 
 
 def encode(values, kind="TIFF"):
@@ -105,3 +106,18 @@ def test_a_map_is_read_as_written_or_refused(tmp_path_factory, drawn):
     expected = values.astype(int) - first
     expected[(expected < 0) | (expected >= 4)] = 255
     np.testing.assert_array_equal(LoadSegAnnotations(num_classes=4)(sample)["gt_seg_map"], expected)
+
+
+def test_a_table_of_colors_serves_as_well(tmp_path):
+    (tmp_path / "class_dict.csv").write_text("name,r,g,b\nroad,128,64,128\nsky, 0, 0, 255\n")
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    pixels[:2], pixels[2:] = (0, 0, 255), (128, 64, 128)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    values = decode_label_map((tmp_path / "a.png").read_bytes(), tmp_path / "a.png")
+    assert values[:2].tolist() == [[1] * 6] * 2 and values[2:].tolist() == [[0] * 6] * 2
+    assert read_class_names(tmp_path, None) == (["road", "sky"], tmp_path / "class_dict.csv")
+    (tmp_path / "class_dict.csv").write_text("name,r,g,b\nroad,128,64\n")
+    with pytest.raises(
+        DatasetError, match=r"names none in the line 'road,128,64'. Write 'name,red"
+    ):
+        decode_label_map((tmp_path / "a.png").read_bytes(), tmp_path / "a.png")

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from PIL import Image
 
 from hordet.cli import main
 
@@ -242,6 +243,25 @@ def two_trainings(folder):
     path = folder / "data" / "annotations" / "instances_train.json"
     (path.with_name("instances_train_2.json")).write_text(path.read_text())
     return ["--coco", "data", "--out", "mine.py"]
+
+
+def labels(files, *words):
+    """Write text files of an annotation tool below data/, beside an image; return the words."""
+
+    def make(folder):
+        for name, text in {**files, "data/images/a.txt": ""}.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text)
+        (folder / "data/images/a.txt").unlink()
+        Image.new("RGB", (64, 64)).save(folder / "data/images/a.png")
+        return list(words)
+
+    return make
+
+
+YOLO = {"data/data.yaml": "names: [bolt, nut]", "data/labels/a.txt": "0 0.5 0.5 0.2 0.2"}
+VOC = {"data/Annotations/a.xml": "<annotation><filename>a.png</filename></annotation>"}
+CVAT = '<!DOCTYPE annotations [<!ENTITY a "aaaa">]><annotations>&a;</annotations>'
 
 
 def setting(*options):
@@ -560,6 +580,42 @@ CASES = [
         TRAIN,
         setting("model.neck=FPN"),
         "model.neck: got 'FPN'; it must be a dict",
+    ),
+    (
+        "data of no known format",
+        "new-config",
+        labels({"data/notes.md": "to do"}, "--data", "data"),
+        r"no annotations of a known format .*files there: .md, .png",
+    ),
+    (
+        "data of two formats",
+        "new-config",
+        labels({**YOLO, **VOC}, "--data", "data"),
+        r"annotations of several formats: Pascal VOC .*--format voc or yolo",
+    ),
+    (
+        "lists of classes that disagree",
+        "convert-data",
+        labels({**YOLO, "data/classes.txt": "nut\nbolt\n"}, "data", "out"),
+        r"names the classes bolt, nut \(2\), and .* nut, bolt \(2\)\. Make the lists alike",
+    ),
+    (
+        "XML with entities that grow",
+        "convert-data",
+        labels({"data/annotations.xml": CVAT}, "data", "out"),
+        r"declares a document type \(DOCTYPE\)",
+    ),
+    (
+        "a converted data set without validation",
+        "new-config",
+        labels(YOLO, "--data", "data", "--out", "mine.py"),
+        r"no validation split .*--hold-out 0\.2",
+    ),
+    (
+        "output in the place of the data",
+        "convert-data",
+        labels(YOLO, "data", "data"),
+        "folder of the data, which are never changed",
     ),
 ]
 

@@ -302,9 +302,7 @@ def _measure_images(file: CocoFile, folder: Path) -> None:
     measured = 0
     for image in lacking:
         try:
-            with Image.open(folder / image["file_name"]) as opened:
-                turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-                size = opened.size[::-1] if turned else opened.size
+            size = read_size(folder / image["file_name"])
         except Exception:  # Pillow's formats share no type of error; the check names the image
             continue
         image["width"], image["height"] = size
@@ -315,6 +313,13 @@ def _measure_images(file: CocoFile, folder: Path) -> None:
             f"{measured} of {len(file.images)} images of {file.path} have no width or height; they "
             "are read from the images."
         )
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Read the width and height of an image from its header, turned as it is loaded."""
+    with Image.open(path) as opened:
+        turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        return opened.size[::-1] if turned else opened.size
 
 
 def _complete_annotations(file: CocoFile) -> None:
