@@ -19,7 +19,7 @@ ALLOWED = {
     "backbones": "checkpoints errors hornet layers registry",
     "necks": "errors layers registry",
     "heads": "layers ops registry",
-    "visualization": "ops",
+    "visualization": "errors ops",
     "datasets": "errors ops registry",
     "evaluation": "datasets errors ops registry",
     # A dry run needs stand-in images (shapes), and drops weights whose files are not there.
@@ -27,10 +27,10 @@ ALLOWED = {
     "engine": "checkpoints config datasets errors evaluation hornet layers ops registry "
     "visualization",
     "inference": "config datasets engine errors evaluation ops registry visualization",
-    "export": "datasets engine errors layers ops",
+    "export": "datasets engine errors layers ops visualization",
     "benchmark": "config datasets engine errors evaluation hornet layers ops registry",
     "report": "config datasets engine errors evaluation ops visualization",
-    "demo": "errors inference visualization",
+    "demo": "datasets errors inference visualization",
     "new_config": "config datasets errors ops visualization",
     "cli": "benchmark checkpoints config datasets demo engine errors evaluation export inference "
     "new_config ops registry report",
