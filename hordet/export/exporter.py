@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hordet.errors import ExportError
 from hordet.export.compare import Comparison, Outputs, compare_with_model
 from hordet.export.graphs import Part, build_graph, find_smallest_sides, make_exportable
+from hordet.export.half import halve
 from hordet.export.images import prepare_images, read_image, resize_image
 from hordet.export.metadata import make_metadata
 from hordet.export.model_graph import ModelGraph
@@ -112,6 +113,22 @@ def export_int8(model: nn.Module, cfg: Any, path: Path, count: int) -> tuple[Pat
     )
     target = path.with_suffix(".int8.onnx")
     return target, quantize(path, target, inputs)
+
+
+def export_half(path: Path) -> tuple[Path, int]:
+    """Write the weights of an exported file in half precision, beside it as `NAME.fp16.SUFFIX`.
+
+    Args:
+        path: The exported file, `.onnx` or `.xml`.
+
+    Returns:
+        The file, and the number of weights in half precision.
+
+    Raises:
+        ExportError: The file is of another kind.
+    """
+    target = path.with_suffix(f".fp16{path.suffix}")
+    return target, halve(path, target)
 
 
 def _prepare_comparison_images(
