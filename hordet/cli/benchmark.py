@@ -5,6 +5,7 @@ hordet benchmark backbones --markdown docs/backbones.md
 hordet benchmark evaluation
 hordet benchmark start --against ../older
 hordet benchmark runtimes CONFIG.py CHECKPOINT.pth
+hordet benchmark communication cascade-mask-rcnn_hornet-tiny-7x7_fpn_3x
 hordet benchmark necks --jobs 2 --costs --markdown docs/necks.md --plot docs/necks.png
 hordet benchmark speed fpn horfpn-7x7 horfpn-7x7:compiled horfpn-7x7:naive --plot neck.png
 """
@@ -19,7 +20,7 @@ from tempfile import TemporaryDirectory
 
 from hordet.benchmark.forms import FORMS
 from hordet.cli.arguments import add_config, number_from, read_run_config
-from hordet.config.names import CONFIGS, find_configs
+from hordet.config.names import CONFIGS, find_config, find_configs
 from hordet.ops.files import write_whole
 
 ROOT = CONFIGS.parent  # the checkout; of a wheel, what stands for it
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         run_evaluation: (evaluation_arguments, "COCO's metrics: time, memory, pycocotools'"),
         run_start: (start_arguments, "seconds until an image is predicted, a training trains"),
         run_runtimes: (runtimes_arguments, "AP or mIoU, ms, MB of a model in every runtime"),
+        run_communication: (communication_arguments, "what processes send each other in a step"),
         run_speed: (speed_arguments, "milliseconds and memory, beside the machine's limits"),
         run_necks: (necks_arguments, "the neck study: trainings that go on where they were"),
     }.items():
@@ -142,6 +144,21 @@ def run_start(arguments: argparse.Namespace) -> None:
     checkouts = [ROOT, *(path.resolve() for path in arguments.against)]
     rows = start.measure(arguments.config.removesuffix(".py"), checkouts, arguments.rounds)
     write("Starts", start.format_start_table(rows), rows, arguments)
+
+
+def communication_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe whose tensors `hordet benchmark communication` counts."""
+    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="config files, or their names")
+
+
+def run_communication(arguments: argparse.Namespace) -> None:
+    """Count what processes of a training send each other in a step, by DDP and by FSDP."""
+    paths = [find_config(config) for config in arguments.configs]
+    from hordet.benchmark import communication
+
+    rows = [row for path in paths for row in communication.count_config(path)]
+    table = communication.format_communication_table(rows)
+    write("Communication in a training step", table, rows, arguments)
 
 
 def runtimes_arguments(parser: argparse.ArgumentParser) -> None:

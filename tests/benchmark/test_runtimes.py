@@ -15,14 +15,14 @@ NAME = "hordet://shapes-hornet-nano"
 
 def test_the_table_names_what_was_not_measured(tmp_path):
     rows = [
-        RuntimeRow("eager", {"mask AP": 0.5}, (0.1, 0.2, 0.3), 12.0),
-        RuntimeRow("onnx-int8", {"mask AP": 0.48765}, (0.05, 0.05, 0.05), 3.25),
+        RuntimeRow("eager", {"mask AP": 0.5}, (0.1, 0.2, 0.3, 0.2), 12.0),
+        RuntimeRow("onnx-int8", {"mask AP": 0.4877}, (0.05, 0.05, 0.05, 0.05), 3.25),
         RuntimeRow("openvino", problem="OpenVINO is not installed"),
     ]
     table = format_runtime_table(rows, RuntimeTask(None, "", tmp_path))
-    assert table.startswith("3 images in turns, one by one, CPU, 2 threads.\n\n")
+    assert table.startswith("4 images in turns, one by one, CPU, 2 threads.\n\n")
     assert "| runtime | mask AP | ms | spread | of the first | MiB |" in table
-    assert "| PyTorch, eager | 0.5000 | 200.0 | 25.0% | 1.00 | 12.0 |" in table
+    assert "| PyTorch, eager | 0.5000 | 200.0 | 37.5% | 1.00 | 12.0 |" in table
     assert "| ONNX Runtime, int8 | 0.4877 | 50.0 | 0.0% | 0.25 | 3.2 |" in table
     assert table.endswith("- OpenVINO was not measured: OpenVINO is not installed\n")
     alone = format_runtime_table(rows[2:], RuntimeTask(None, "", tmp_path))
