@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hordet.errors import ExportError
 from hordet.export.compare import Comparison, Outputs, compare_with_model
-from hordet.export.graphs import Part, build_graph, find_smallest_sides, make_exportable
+from hordet.export.graphs import Part, build_graph, find_smallest_sides, find_step, make_exportable
 from hordet.export.half import halve
 from hordet.export.images import prepare_images, read_image, resize_image
 from hordet.export.metadata import make_metadata
@@ -140,12 +140,15 @@ def _prepare_comparison_images(
     else:
         image, _ = next(prepare_images(cfg, graph.model, "test", 1))
     height, width = settings.size or (image.shape[2], image.shape[3])
+    if settings.dynamic and (step := find_step(graph)) > 1:
+        height, width = -(-height // step) * step, -(-width // step) * step
     example = resize_image(image, (height, width))
     if not settings.dynamic:
         return [example]
-    least = find_smallest_sides(graph, example)
+    least, step = find_smallest_sides(graph, example), find_step(graph)
     sizes = [(round(scale * height), round(scale * width)) for scale in SCALES]
     sizes = [(max(high, least[0]), max(wide, least[1])) for high, wide in sizes]
+    sizes = [(-(-high // step) * step, -(-wide // step) * step) for high, wide in sizes]
     return [example, *(resize_image(image, size) for size in sizes)]
 
 
