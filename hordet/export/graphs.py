@@ -14,6 +14,7 @@ from torch.export import Dim
 from hordet.engine.modes import switch_to_deploy
 from hordet.errors import ExportError
 from hordet.export.model_graph import ModelGraph
+from hordet.export.padding import SamePaddedConv
 from hordet.export.pooling import AdaptiveAveragePool
 from hordet.export.two_stage import DetectionGraph, MmdetReference
 from hordet.layers import GlobalLocalFilter
@@ -127,6 +128,8 @@ def make_exportable(
         for name, child in module.named_children():
             if isinstance(child, nn.AdaptiveAvgPool2d):
                 setattr(module, name, AdaptiveAveragePool(child.output_size))
+            elif isinstance(child, Conv2dSame):
+                setattr(module, name, SamePaddedConv(child))
     return graph
 
 
@@ -174,7 +177,7 @@ def find_step(graph: ModelGraph) -> int:
     Args:
         graph: From `build_graph`.
     """
-    padded = any(isinstance(module, Conv2dSame) for module in graph.modules())
+    padded = any(isinstance(module, (Conv2dSame, SamePaddedConv)) for module in graph.modules())
     divisor = getattr(graph.model.data_preprocessor, "pad_size_divisor", 1)
     return divisor if padded else 1
 
