@@ -6,11 +6,14 @@
 #   tests/run_on.sh 3.10 2.6 -n0 tests/layers     # arguments of pytest
 #   NUMPY=1.26 tests/run_on.sh 3.10 2.6           # with an older numpy
 #
-# With VENV=FOLDER the environment stays, and is used again. The exit code is 3 if there is no such
-# Python here.
+# With VENV=FOLDER the environment stays, and is used again. Where uv is installed (pip install uv) it
+# installs in place of pip: it finds that versions do not fit in seconds, before anything is fetched,
+# and fetches several files at a time. CUDA's libraries, which torch needs on x86, are 3 GB; PyTorch's
+# own index of CPU builds, as PIP_EXTRA_INDEX_URL (uv: UV_INDEX), spares them. The exit code is 3 if
+# there is no such Python here.
 set -euo pipefail
 if [ $# -lt 2 ]; then
-    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,14s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 python=$1 torch=$2
@@ -37,7 +40,12 @@ if [ ! -e "$venv/bin/python" ]; then
     wanted=("setuptools>=82")
     if [ "$torch" = newest ]; then wanted+=(torch); else wanted+=("torch==$torch.*"); fi
     if [ -n "${NUMPY:-}" ]; then wanted+=("numpy==$NUMPY.*"); fi
-    "$venv/bin/pip" install -q "${wanted[@]}" -e ".[test]"
+    install=("$venv/bin/pip" install -q)
+    if command -v uv >/dev/null; then install=(uv pip install -q --python "$venv/bin/python"); fi
+    "${install[@]}" "${wanted[@]}" -e ".[test]" || {
+        rm -rf "$venv"  # half an environment would be taken for a whole one
+        exit 1
+    }
 fi
 export PATH="$venv/bin:$PATH"
 

@@ -28,7 +28,7 @@ ALLOWED = {
     "visualization",
     "inference": "config datasets engine errors evaluation ops registry visualization",
     "export": "datasets engine errors layers ops visualization",
-    "benchmark": "config datasets engine errors evaluation hornet layers ops registry",
+    "benchmark": "config datasets engine errors evaluation export hornet layers ops registry",
     "report": "config datasets engine errors evaluation ops visualization",
     "demo": "datasets errors inference visualization",
     "new_config": "config datasets errors ops visualization",

@@ -5,7 +5,6 @@ turns, one repetition each, so other programs on the machine slow down all candi
 the ratios of the medians remain valid.
 """
 
-import multiprocessing
 import os
 import statistics
 from collections.abc import Callable, Sequence
@@ -37,6 +36,7 @@ from hordet.benchmark.roofline import (
     time_call,
 )
 from hordet.benchmark.table import TableRow
+from hordet.benchmark.worker import Worker
 from hordet.engine.amp import use_tf32
 
 
@@ -141,7 +141,7 @@ def time_candidates(
     torch.set_num_threads(task.threads)
     dtypes = tuple(sorted({candidate.dtype for candidate in candidates}, reverse=True))
     before = measure_roofline(task.device, dtypes)
-    workers = [_Worker(candidate, task) for candidate in candidates]
+    workers = [_start_worker(candidate, task) for candidate in candidates]
     try:
         facts = [worker.answer() for worker in workers]  # built and warm
         turns = [[worker.ask("run") for worker in workers] for _ in range(repeats)]
@@ -160,43 +160,11 @@ def time_candidates(
     return rows, roofline
 
 
-class _Worker:
-    """A process that builds a candidate and runs it on request."""
-
-    def __init__(self, candidate: Candidate, task: SpeedSettings) -> None:
-        """Start it."""
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        # torch reads this variable once, at its first allocation.
-        os.environ["THP_MEM_ALLOC_ENABLE"] = str(int(candidate.form != "naive-malloc"))
-        self.process = context.Process(target=_serve, args=(theirs, candidate, task), daemon=True)
-        self.process.start()
-
-    def ask(self, question: str) -> Any:
-        """Send a question and wait for its answer."""
-        self.connection.send(question)
-        return self.answer()
-
-    def answer(self) -> Any:
-        """Wait for an answer.
-
-        Raises:
-            RuntimeError: The process failed; with its error.
-        """
-        try:
-            answer = self.connection.recv()
-        except EOFError as error:
-            raise RuntimeError(
-                "the process of a candidate ended, perhaps because memory was short"
-            ) from error
-        if isinstance(answer, Exception):
-            raise RuntimeError(f"a candidate failed: {answer}") from answer
-        return answer
-
-    def stop(self) -> None:
-        """End the process."""
-        self.process.terminate()
-        self.process.join()
+def _start_worker(candidate: Candidate, task: SpeedSettings) -> Worker:
+    """Start the process of a candidate."""
+    # torch reads this variable once, at its first allocation.
+    os.environ["THP_MEM_ALLOC_ENABLE"] = str(int(candidate.form != "naive-malloc"))
+    return Worker(_serve, candidate, task)
 
 
 def _serve(connection: Connection, candidate: Candidate, task: SpeedSettings) -> None:

@@ -4,6 +4,8 @@ hordet benchmark complexity --all --markdown docs/zoo.md --json zoo.json
 hordet benchmark backbones --markdown docs/backbones.md
 hordet benchmark evaluation
 hordet benchmark start --against ../older
+hordet benchmark runtimes CONFIG.py CHECKPOINT.pth
+hordet benchmark communication cascade-mask-rcnn_hornet-tiny-7x7_fpn_3x
 hordet benchmark necks --jobs 2 --costs --markdown docs/necks.md --plot docs/necks.png
 hordet benchmark speed fpn horfpn-7x7 horfpn-7x7:compiled horfpn-7x7:naive --plot neck.png
 """
@@ -14,9 +16,11 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from hordet.cli.arguments import number_from
-from hordet.config.names import CONFIGS, find_configs
+from hordet.benchmark.forms import FORMS
+from hordet.cli.arguments import add_config, number_from, read_run_config
+from hordet.config.names import CONFIGS, find_config, find_configs
 from hordet.ops.files import write_whole
 
 ROOT = CONFIGS.parent  # the checkout; of a wheel, what stands for it
@@ -31,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         run_backbones: (backbones_arguments, "backbones under HorFPN: cost, a train step"),
         run_evaluation: (evaluation_arguments, "COCO's metrics: time, memory, pycocotools'"),
         run_start: (start_arguments, "seconds until an image is predicted, a training trains"),
+        run_runtimes: (runtimes_arguments, "AP or mIoU, ms, MB of a model in every runtime"),
+        run_communication: (communication_arguments, "what processes send each other in a step"),
         run_speed: (speed_arguments, "milliseconds and memory, beside the machine's limits"),
         run_necks: (necks_arguments, "the neck study: trainings that go on where they were"),
     }.items():
@@ -138,6 +144,68 @@ def run_start(arguments: argparse.Namespace) -> None:
     checkouts = [ROOT, *(path.resolve() for path in arguments.against)]
     rows = start.measure(arguments.config.removesuffix(".py"), checkouts, arguments.rounds)
     write("Starts", start.format_start_table(rows), rows, arguments)
+
+
+def communication_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe whose tensors `hordet benchmark communication` counts."""
+    parser.add_argument("configs", nargs="+", metavar="CONFIG", help="config files, or their names")
+
+
+def run_communication(arguments: argparse.Namespace) -> None:
+    """Count what processes of a training send each other in a step, by DDP and by FSDP."""
+    paths = [find_config(config) for config in arguments.configs]
+    from hordet.benchmark import communication
+
+    rows = [row for path in paths for row in communication.count_config(path)]
+    table = communication.format_communication_table(rows)
+    write("Communication in a training step", table, rows, arguments)
+
+
+def runtimes_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe what `hordet benchmark runtimes` exports, predicts and scores."""
+    add_config(parser)
+    add = parser.add_argument
+    add("--data-root", help="where the data are, in place of the config's data_root")
+    add("checkpoint", help="weights (.pth or .safetensors; or hordet://NAME); no code in it is run")
+    add(
+        "--forms",
+        nargs="+",
+        default=list(FORMS),
+        choices=list(FORMS),
+        metavar="FORM",
+        help=f"of {', '.join(FORMS)} (default: all)",
+    )
+    add("--images", type=number_from(1), metavar="N", help="test images (default: all)")
+    add(
+        "--int8",
+        type=number_from(1),
+        default=32,
+        metavar="N",
+        help="training images that set the ranges of int8 (default: 32)",
+    )
+    add("--threads", type=number_from(1), default=2, help="of every runtime (default: 2)")
+    add("--files", type=Path, metavar="FOLDER", help="keep the exported files here")
+
+
+def run_runtimes(arguments: argparse.Namespace) -> int:
+    """Export a model, and predict the test images in every runtime, in turns."""
+    cfg = read_run_config(arguments)
+    from hordet.benchmark import runtimes
+
+    with TemporaryDirectory() as scratch:
+        folder = arguments.files or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        task = runtimes.RuntimeTask(
+            cfg,
+            arguments.checkpoint,
+            folder,
+            arguments.images,
+            arguments.int8,
+            arguments.threads,
+        )
+        rows = runtimes.measure_runtimes(task, arguments.forms)
+    write("Runtimes", runtimes.format_runtime_table(rows, task), rows, arguments)
+    return int(any(row.problem for row in rows))
 
 
 def speed_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """Export a model to ONNX, OpenVINO or torch.export, and compare the file with the model.
 
 hordet export CONFIG.py CHECKPOINT.pth model.onnx
-hordet export CONFIG.py CHECKPOINT.pth model.onnx --int8 32
+hordet export CONFIG.py CHECKPOINT.pth model.onnx --int8 32 --fp16
 hordet export CONFIG.py CHECKPOINT.pth --to openvino          # model.xml, model.bin
 hordet export CONFIG.py CHECKPOINT.pth features.pt2 --part features
 hordet export CONFIG.py CHECKPOINT.pth model.onnx --example   # also example.py, without torch
@@ -76,6 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="write NAME.int8.onnx too, its ranges set by N training images",
     )
+    add(
+        "--fp16",
+        action="store_true",
+        help="write NAME.fp16.onnx (or .fp16.xml) too, its weights in half precision",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -97,11 +102,16 @@ def run(arguments: argparse.Namespace) -> int:
         image=arguments.image,
         limit=arguments.limit,
     )
+    if arguments.fp16 and output.suffix == ".pt2":
+        raise ExportError(f"got {output}; --fp16 is for .onnx and .xml files: leave it out")
     if arguments.example:
         check_example(cfg, output, settings.part)
     for row in exporter.export_model(model, cfg, output, settings):
         print(f"largest difference to the model at {row}")
     print(f"{_size(output)}  ({output})")
+    if arguments.fp16:
+        path, count = exporter.export_half(output)
+        print(f"{_size(path)}, {count} weights in half precision  ({path})")
     if arguments.int8 is not None:
         path, count = exporter.export_int8(model, cfg, output, arguments.int8)
         print(f"{_size(path)}, {count} operators in int8  ({path})")

@@ -89,7 +89,9 @@ def _fit_to_cpu(cfg: Config) -> None:
             part["type"] = "BN"
     if cfg.launcher == "none":
         return
-    cfg.env_cfg = {**cfg.get("env_cfg", {}), "dist_cfg": {"backend": "gloo"}}
+    env = cfg.get("env_cfg") or {}
+    patience = {k: v for k, v in (env.get("dist_cfg") or {}).items() if k == "timeout"}
+    cfg.env_cfg = {**env, "dist_cfg": {"backend": "gloo", **patience}}
     cfg.model_wrapper_cfg = {
         "type": "MMDistributedDataParallel",
         "device_ids": None,

@@ -5,6 +5,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -13,10 +14,15 @@ from mmengine.dist import get_rank, init_dist, is_distributed
 from mmengine.utils.dl_utils import set_multi_processing
 from torch.distributed import PrefixStore
 
-from hordet.errors import LostProcessError, UserError
+from hordet.errors import ConfigError, LostProcessError, UserError
 
 # In these words gloo, NCCL and torch's store report that another process has ended.
 _GONE = "closed by peer|reset by peer|Broken pipe|remote process exited|communicator was aborted"
+# In these words gloo and NCCL report that another process says nothing more.
+_SILENT = (
+    "Timed out waiting|timeout caused pair closure|No route to host|Network is unreachable|"
+    "collective operation timeout|Connection timed out"
+)
 
 
 def connect_processes(cfg: Config) -> None:
@@ -28,6 +34,7 @@ def connect_processes(cfg: Config) -> None:
     Raises:
         UserError: The launcher did not start this process; torchrun is to restart failed processes
             on several machines, which would not work; or MPI's processes have no GPUs.
+        ConfigError: The time-out is no number of seconds.
     """
     if cfg.get("launcher", "none") == "none" or is_distributed():
         return
@@ -47,9 +54,17 @@ def connect_processes(cfg: Config) -> None:
     env = cfg.get("env_cfg") or {}
     set_multi_processing(**env.get("mp_cfg", {}), distributed=True)
     options = {**env.get("dist_cfg", {}), **_make_store_of_start()}
+    seconds = options.get("timeout")
+    if seconds is not None and (not isinstance(seconds, int | float) or seconds <= 0):
+        raise ConfigError(
+            f"env_cfg.dist_cfg.timeout is {seconds!r}; it must be a number of seconds above 0, or "
+            "left out"
+        )
     if gpus:
         init_dist(cfg.launcher, **options)
     else:  # mmengine would choose a CUDA device first
+        if seconds is not None:
+            options["timeout"] = timedelta(seconds=seconds)
         torch.distributed.init_process_group(**options)
 
 
@@ -103,18 +118,28 @@ def _make_store_of_start() -> dict[str, Any]:
 
 @contextmanager
 def explain_lost_processes() -> Iterator[None]:
-    """Replace the network's error by a clear message if another process has ended.
+    """Replace the network's error by a clear message if another process has ended or is silent.
 
     Raises:
-        LostProcessError: Another process has ended; the output of that process says why.
+        LostProcessError: Another process has ended, and its output says why; or nothing came from
+            it within the time-out.
     """
     try:
         yield
     except RuntimeError as error:
-        if not is_distributed() or not re.search(_GONE, str(error)):
+        if not is_distributed():
             raise
-        raise LostProcessError(
-            f"process {get_rank()} stops, because another process of this job has ended. The "
-            "reason is in the output of that process and in the launcher's summary below. The same "
-            "command with --resume continues from the last checkpoint"
-        ) from error
+        if re.search(_GONE, str(error)):
+            raise LostProcessError(
+                f"process {get_rank()} stops, because another process of this job has ended. The "
+                "reason is in the output of that process and in the launcher's summary below. The "
+                "same command with --resume continues from the last checkpoint"
+            ) from error
+        if re.search(_SILENT, str(error)):
+            raise LostProcessError(
+                f"process {get_rank()} stops, because nothing came from another process of this "
+                "job within the time-out (env_cfg.dist_cfg.timeout in seconds; torch's own is 30 "
+                "minutes). Its machine, or the network to it, is down or hangs. When both are "
+                "back, the same command with --resume continues from the last checkpoint"
+            ) from error
+        raise

@@ -17,6 +17,9 @@ from torch.distributed.fsdp import fully_shard
 from hordet.checkpoints import WHOLE_FILES, gather_shards, shard_like
 from hordet.registry import STRATEGIES
 
+# Parts whose parameters are gathered only for their own passes.
+SPLIT_MODULES = ("backbone", "neck")
+
 
 @STRATEGIES.register_module()
 class FullyShardedStrategy(DDPStrategy):
@@ -35,7 +38,7 @@ class FullyShardedStrategy(DDPStrategy):
         **kwargs: mmengine's options.
     """
 
-    def __init__(self, *, modules: Sequence[str] = ("backbone", "neck"), **kwargs: Any) -> None:
+    def __init__(self, *, modules: Sequence[str] = SPLIT_MODULES, **kwargs: Any) -> None:
         """Keep the names."""
         super().__init__(**kwargs)
         self.modules = modules

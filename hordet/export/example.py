@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 
 Array = np.ndarray
+FORMAT = 1  # of the newest metadata that this script reads
 
 
 class Model:
@@ -29,10 +30,26 @@ class Model:
         """Open the file in its runtime."""
         if not Path(path).is_file():
             raise SystemExit(f"error: no file at {path}")
-        text = self._open_openvino(path) if path.endswith(".xml") else self._open_onnx(path)
+        try:
+            text = self._open_openvino(path) if path.endswith(".xml") else self._open_onnx(path)
+        except ImportError as error:
+            raise SystemExit(
+                f"error: {path} needs its runtime: pip install {error.name}"
+            ) from error
+        except Exception as error:  # the exceptions of runtimes have no common class
+            words = " ".join(str(error).split())[:400]
+            raise SystemExit(
+                f"error: the runtime cannot open {path}: {words}. Install a newer one; or, if it "
+                "names an operator that it lacks, export again with --static"
+            ) from error
         if not text:
             raise SystemExit(f"error: {path} was not written by `hordet export`")
         self.metadata = json.loads(text)
+        if self.metadata["format"] > FORMAT:
+            raise SystemExit(
+                f"error: {path} was written by hordet {self.metadata['version']}, which is newer "
+                "than this script: write the script again by `hordet export --example`"
+            )
         if self.metadata.get("kind") not in ("detections", "segmentation"):
             raise SystemExit(f"error: {path} is no whole model: export it without --part")
         if self.metadata.get("size_rule") is None:
@@ -145,13 +162,8 @@ def slide(run: Any, tensor: Array, crop: list[int], stride: list[int]) -> Array:
     """Return the mean logits (1, C, H, W) of overlapping windows."""
     total: Any = 0
     count = np.zeros(tensor.shape[2:], np.float32)
-    tops, lefts = (
-        [
-            max(min(i * step, side - length), 0)
-            for i in range(max(-(-(side - length) // step), 0) + 1)
-        ]
-        for side, length, step in zip(tensor.shape[2:], crop, stride, strict=True)
-    )
+    sides = zip(tensor.shape[2:], crop, stride, strict=True)
+    tops, lefts = (place_windows(*side) for side in sides)
     for top in tops:
         for left in lefts:
             rows, columns = slice(top, top + crop[0]), slice(left, left + crop[1])

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from hordet.errors import ExportError
 from hordet.export.compare import Comparison, Outputs, compare_with_model
-from hordet.export.graphs import Part, build_graph, find_smallest_sides, make_exportable
+from hordet.export.graphs import Part, build_graph, find_smallest_sides, find_step, make_exportable
+from hordet.export.half import halve
 from hordet.export.images import prepare_images, read_image, resize_image
 from hordet.export.metadata import make_metadata
 from hordet.export.model_graph import ModelGraph
@@ -114,6 +115,22 @@ def export_int8(model: nn.Module, cfg: Any, path: Path, count: int) -> tuple[Pat
     return target, quantize(path, target, inputs)
 
 
+def export_half(path: Path) -> tuple[Path, int]:
+    """Write the weights of an exported file in half precision, beside it as `NAME.fp16.SUFFIX`.
+
+    Args:
+        path: The exported file, `.onnx` or `.xml`.
+
+    Returns:
+        The file, and the number of weights in half precision.
+
+    Raises:
+        ExportError: The file is of another kind.
+    """
+    target = path.with_suffix(f".fp16{path.suffix}")
+    return target, halve(path, target)
+
+
 def _prepare_comparison_images(
     graph: ModelGraph, cfg: Any, settings: ExportSettings
 ) -> list[Tensor]:
@@ -123,12 +140,15 @@ def _prepare_comparison_images(
     else:
         image, _ = next(prepare_images(cfg, graph.model, "test", 1))
     height, width = settings.size or (image.shape[2], image.shape[3])
+    if settings.dynamic and (step := find_step(graph)) > 1:
+        height, width = -(-height // step) * step, -(-width // step) * step
     example = resize_image(image, (height, width))
     if not settings.dynamic:
         return [example]
-    least = find_smallest_sides(graph, example)
+    least, step = find_smallest_sides(graph, example), find_step(graph)
     sizes = [(round(scale * height), round(scale * width)) for scale in SCALES]
     sizes = [(max(high, least[0]), max(wide, least[1])) for high, wide in sizes]
+    sizes = [(-(-high // step) * step, -(-wide // step) * step) for high, wide in sizes]
     return [example, *(resize_image(image, size) for size in sizes)]
 
 

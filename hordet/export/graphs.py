@@ -7,12 +7,14 @@ from typing import Any, Literal
 import torch
 from mmdet.models.detectors import BaseDetector
 from mmseg.models.segmentors import BaseSegmentor
+from timm.layers import Conv2dSame
 from torch import Tensor, nn
 from torch.export import Dim
 
 from hordet.engine.modes import switch_to_deploy
 from hordet.errors import ExportError
 from hordet.export.model_graph import ModelGraph
+from hordet.export.padding import SamePaddedConv
 from hordet.export.pooling import AdaptiveAveragePool
 from hordet.export.two_stage import DetectionGraph, MmdetReference
 from hordet.layers import GlobalLocalFilter
@@ -126,6 +128,8 @@ def make_exportable(
         for name, child in module.named_children():
             if isinstance(child, nn.AdaptiveAvgPool2d):
                 setattr(module, name, AdaptiveAveragePool(child.output_size))
+            elif isinstance(child, Conv2dSame):
+                setattr(module, name, SamePaddedConv(child))
     return graph
 
 
@@ -163,10 +167,31 @@ def find_smallest_sides(graph: ModelGraph, image: Tensor) -> tuple[int, int]:
     return height, width
 
 
+def find_step(graph: ModelGraph) -> int:
+    """Return of what the sides of an image must be multiples; 1 if they may have any length.
+
+    TensorFlow's padding, of timm's models named `tf_`, depends on each map's side. Written for any
+    side it is a formula within a formula for every stride, which takes torch.export many minutes;
+    where every side is even, it is a number.
+
+    Args:
+        graph: From `build_graph`.
+    """
+    padded = any(isinstance(module, (Conv2dSame, SamePaddedConv)) for module in graph.modules())
+    divisor = getattr(graph.model.data_preprocessor, "pad_size_divisor", 1)
+    return divisor if padded else 1
+
+
 def describe_dynamic_shapes(graph: ModelGraph, image: Tensor) -> tuple[Any, ...]:
     """Return torch.export's `dynamic_shapes`; arguments as of `find_smallest_sides`."""
-    height, width = find_smallest_sides(graph, image)
-    sides = {2: Dim("height", min=height, max=LARGEST), 3: Dim("width", min=width, max=LARGEST)}
+    step, least = find_step(graph), find_smallest_sides(graph, image)
+    sides: dict[int, Any] = {}
+    for place, (name, side) in enumerate(zip(("height", "width"), least, strict=True), start=2):
+        if step == 1:
+            sides[place] = Dim(name, min=side, max=LARGEST)
+        else:
+            steps = Dim(f"{name}_steps", min=math.ceil(side / step), max=LARGEST // step)
+            sides[place] = step * steps
     if isinstance(graph, DetectionGraph):
         return sides, None
     return ({0: Dim("batch", min=1, max=1024), **sides},)

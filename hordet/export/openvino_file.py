@@ -1,6 +1,7 @@
 """OpenVINO's files: made from ONNX, and run on the CPU."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from hordet.errors import ExportError
 from hordet.export.exported_file import METADATA, ExportedFile, describe_runtime_error
+from hordet.ops.files import replace_whole
 
 
 def _import_openvino() -> Any:
@@ -47,6 +49,32 @@ def write_openvino(source: Path, path: Path, metadata: dict[str, Any]) -> None:
         ) from error
     model.set_rt_info(json.dumps(metadata), [METADATA])
     openvino.save_model(model, path, compress_to_fp16=False)
+
+
+def compress_openvino(source: Path, destination: Path) -> int:
+    """Write an OpenVINO file with its weights in float16; what is sensitive stays in float32.
+
+    Args:
+        source: An `.xml` file of `write_openvino`.
+        destination: The `.xml` file to write.
+
+    Returns:
+        The number of weights that are in float16.
+
+    Raises:
+        ExportError: OpenVINO is not installed.
+    """
+    openvino = _import_openvino()
+    core = openvino.Core()
+    with replace_whole(destination.with_suffix(".bin")), replace_whole(destination) as unfinished:
+        openvino.save_model(core.read_model(source), unfinished, compress_to_fp16=True)
+    constants = [
+        item.get_output_tensor(0)
+        for item in core.read_model(destination).get_ops()
+        if item.get_type_name() == "Constant"
+    ]
+    halves = [each.shape for each in constants if each.element_type == openvino.Type.f16]
+    return sum(math.prod(shape) for shape in halves)
 
 
 class OpenVinoFile(ExportedFile):

@@ -53,7 +53,8 @@ class _SpectralProduct(torch.autograd.Function):
         spectrum, weight = ctx.saved_tensors
         grad_x = grad_weight = None
         if grad is not None:
-            turned = torch.fft.rfft2(grad)
+            # torch 2.6 cannot transform an expanded tensor, as a sum's gradient is, by MKL.
+            turned = torch.fft.rfft2(grad.contiguous() if 0 in grad.stride() else grad)
             if ctx.needs_input_grad[0]:
                 back = turned * weight.conj()
                 grad_x = torch.fft.irfft2(back, s=ctx.size, norm="forward")

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import signal
+from datetime import timedelta
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from mmengine.config import Config
 from mmengine.dist import all_gather_object
 
 from hordet.engine import processes
-from hordet.errors import UserError
+from hordet.errors import ConfigError, UserError
 
 
 def set_variables_of_slurm(monkeypatch, **more):
@@ -37,6 +38,12 @@ def test_processes_of_slurm_meet_on_cpus(tmp_path, monkeypatch):
     cfg = Config(dict(launcher="slurm", env_cfg=dict(dist_cfg=dict(backend="gloo"))))
     processes.connect_processes(cfg)
     assert connected == [dict(backend="gloo")]
+    cfg.env_cfg.dist_cfg.timeout = 90
+    processes.connect_processes(cfg)
+    assert connected[1] == dict(backend="gloo", timeout=timedelta(seconds=90))
+    cfg.env_cfg.dist_cfg.timeout = "90"
+    with pytest.raises(ConfigError, match="timeout is '90'; it must be a number of seconds"):
+        processes.connect_processes(cfg)
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     assert [os.environ[name] for name in names] == ["2", "0", "4", "node7", "15003"]
 
@@ -83,18 +90,25 @@ def test_restarts_on_several_machines_need_a_store_each(monkeypatch):
         processes.connect_processes(Config(dict(launcher="pytorch")))
 
 
+GONE = "another process of this job has ended"
+SILENT = "nothing came from another process of this job within the time-out"
+
+
 @pytest.mark.parametrize(
-    "message",
+    ("message", "words"),
     [
-        "[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:46297.",
-        "[gloo/transport/tcp/pair.cc:544] Read error [127.0.0.1]:1: Connection reset by peer",
-        "NCCL error: remote process exited or there was a network error, NCCL version 2.27.5",
-        "NCCL communicator was aborted on rank 1.",
+        ("[gloo/transport/tcp/pair.cc:561] Connection closed by peer [127.0.0.1]:46297.", GONE),
+        ("[gloo/transport/tcp/pair.cc:544] Read error [::1]:1: Connection reset by peer", GONE),
+        ("NCCL error: remote process exited or there was a network error, version 2.27.5", GONE),
+        ("NCCL communicator was aborted on rank 1.", GONE),
+        ("[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 60000ms for recv", SILENT),
+        ("[gloo/transport/tcp/pair.cc:534] Application timeout caused pair closure", SILENT),
+        ("Watchdog caught collective operation timeout: WorkNCCL(SeqNum=7)", SILENT),
     ],
 )
-def test_a_lost_process_in_words(monkeypatch, message):
+def test_a_lost_process_in_words(monkeypatch, message, words):
     monkeypatch.setattr(processes, "is_distributed", lambda: True)
-    with pytest.raises(processes.LostProcessError, match="0 stops, because another process"):
+    with pytest.raises(processes.LostProcessError, match=f"0 stops, because {words}"):
         with processes.explain_lost_processes():
             raise torch.distributed.DistBackendError(message)
     with pytest.raises(RuntimeError, match="^mat1 and mat2"), processes.explain_lost_processes():

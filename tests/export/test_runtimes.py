@@ -13,11 +13,13 @@ import torch
 from export_models import detector, segmentor
 from mmengine.config import Config
 
+from hordet.checkpoints.weights import SHIPPED
 from hordet.cli.main import main
+from hordet.engine.runner import load_model, read_config
 from hordet.errors import ExportError
 from hordet.export import example
 from hordet.export.exported_file import FORMAT, METADATA, describe_runtime_error, read_metadata
-from hordet.export.exporter import ExportSettings, export_model
+from hordet.export.exporter import ExportSettings, export_half, export_model
 from hordet.export.graphs import build_graph, make_exportable, make_inputs
 from hordet.export.images import read_image
 from hordet.export.metadata import describe_size_rule, make_metadata
@@ -134,6 +136,28 @@ def test_the_script_without_torch_sees_the_classes_of_the_model(tmp_path, photo,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_the_script_without_torch_finds_the_nuclei_of_the_shipped_model(tmp_path, suffix):
+    if suffix == ".xml":
+        pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+    photos = sorted(str(path) for path in (SHIPPED / "examples" / "nuclei-lite0").glob("*.png"))
+    name = "hordet://nuclei-lite0"
+    cfg = read_config(name, work_dir=str(tmp_path / "work"))
+    model = load_model(cfg, name)
+    file = tmp_path / f"model{suffix}"
+    export_model(model, cfg, file, ExportSettings(image=photos[0]))
+    done = run_example(tmp_path, file, *photos)
+    assert done.returncode == 0, done.stderr
+    predict = Predictor.from_config(name, name)
+    for photo in photos:
+        got = np.load(tmp_path / "out" / f"{Path(photo).stem}.npz")
+        want = predict(photo)
+        assert len(want) == len(got["scores"]) > 10
+        pairs = zip(got["masks"], want.bitmaps(), strict=True)
+        assert min(measure_overlap(*pair) for pair in pairs) >= 0.99
+
+
+@pytest.mark.slow
 def test_an_image_without_objects(tmp_path, photo):
     model, cfg = resized_detector()
     model.roi_head.test_cfg.score_thr = 1.1  # which no score reaches
@@ -230,6 +254,20 @@ def test_an_operator_that_the_runtime_lacks_is_named(tmp_path):
     assert "--transform dft" in describe_runtime_error(RuntimeError(text))
 
 
+def test_the_script_says_what_it_cannot_open(tmp_path):
+    assert example.FORMAT == FORMAT
+    told = dict(format=FORMAT + 1, version="9.9.0", kind="segmentation", size_rule={})
+    done = run_example(tmp_path, write_onnx(tmp_path / "newer.onnx", metadata=told), "a.png")
+    assert done.returncode == 1 and "written by hordet 9.9.0, which is newer" in done.stderr
+    path = write_onnx(tmp_path / "lacks.onnx", "NoSuchOperator", "ai.example", metadata=told)
+    done = run_example(tmp_path, path, "a.png")
+    assert done.returncode == 1 and "NoSuchOperator" in done.stderr
+    assert "error: the runtime cannot open" in done.stderr and "Traceback" not in done.stderr
+    told |= dict(format=FORMAT, size_rule=None)
+    done = run_example(tmp_path, write_onnx(tmp_path / "other.onnx", metadata=told), "a.png")
+    assert done.returncode == 1 and "does not say how images are resized" in done.stderr
+
+
 def test_openvino_names_an_operator_that_it_lacks(tmp_path):
     pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
     from hordet.export.openvino_file import write_openvino
@@ -237,6 +275,40 @@ def test_openvino_names_an_operator_that_it_lacks(tmp_path):
     path = write_onnx(tmp_path / "model.onnx", "NoSuchOperator", "ai.example", metadata={})
     with pytest.raises(ExportError, match="it lacks the operator NoSuchOperator"):
         write_openvino(path, tmp_path / "model.xml", {})
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_weights_in_half_precision_halve_the_file(tmp_path, photo, suffix):
+    if suffix == ".xml":
+        pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+    model, cfg = resized_segmentor()
+    path = tmp_path / f"model{suffix}"
+    settings = ExportSettings(part="features", image=photo, dynamic=False, transform="fft")
+    export_model(model, cfg, path, settings)
+    half, count = export_half(path)
+    assert half.name == f"model.fp16{suffix}"
+    weights = sum(p.numel() for name, p in model.backbone.named_parameters() if p.ndim > 1)
+    assert weights * 0.9 < count < weights * 1.5  # and, of OpenVINO, scales
+    stored = [item.with_suffix(".bin") if suffix == ".xml" else item for item in (path, half)]
+    whole, small = (item.stat().st_size for item in stored)
+    assert small < whole - 1.9 * count * 0.9
+    assert open_exported(half).metadata == open_exported(path).metadata
+    image = read_image(model, photo)
+    want, got = open_exported(path)(image), open_exported(half)(image)
+    for name, value in want.items():
+        error = (got[name] - value).abs().max() / value.abs().max()
+        assert 0 < error < 5e-3, name  # half precision has three digits
+    if suffix == ".onnx":  # values beyond float16 stay as they are
+        stored = onnx.load(path)
+        for weight in stored.graph.initializer:
+            if weight.data_type == onnx.TensorProto.FLOAT:
+                large = np.full_like(onnx.numpy_helper.to_array(weight), 1e5)
+                weight.CopyFrom(onnx.numpy_helper.from_array(large, weight.name))
+        onnx.save(stored, path)
+        with pytest.raises(ExportError, match="no weight that fits into half precision"):
+            export_half(path)
+    with pytest.raises(ExportError, match=r"half precision needs an .onnx or .xml file"):
+        export_half(tmp_path / "model.pt2")
 
 
 @pytest.mark.slow

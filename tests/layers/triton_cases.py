@@ -55,18 +55,25 @@ def run(name, batch, height, width, dtype):
     return [differ(got, want) for want, got in zip(*found, strict=True)]
 
 
+class Watched:
+    """A kernel that notes its launches; the interpreter of Triton 3.2 has no method to replace."""
+
+    def __init__(self, name, kernel, launched):
+        self.name, self.kernel, self.launched = name, kernel, launched
+
+    def __getitem__(self, grid):
+        def launch(*args, **kwargs):
+            self.launched.append(self.name)
+            return self.kernel[grid](*args, **kwargs)
+
+        return launch
+
+
 def count_calls():
     """The kernels that one forward and backward pass launches."""
     launched = []
     for name in ("_convolve", "_sum_taps", "_multiply_gated"):
-        kernel = getattr(triton_gates, name)
-        real = kernel.run
-
-        def look(*args, name=name, real=real, **kwargs):
-            launched.append(name)
-            return real(*args, **kwargs)
-
-        kernel.run = look
+        setattr(triton_gates, name, Watched(name, getattr(triton_gates, name), launched))
     run("fusion", 1, 1, 2, "float32")
     return [*launched]
 

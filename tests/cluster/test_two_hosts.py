@@ -1,0 +1,195 @@
+"""Two hosts of one job, each a network namespace: they train together, and one is cut off."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+ADDRESSES = ("192.0.2.1", "192.0.2.2")  # for documentation: no host anywhere has them
+ITERATIONS = 24
+PATIENCE = 60  # seconds; the time-out of the config
+CONFIG = f"""
+_base_ = ["{ROOT}/configs/shapes/upernet_hornet-nano_horuperhead_1k.py"]
+train_dataloader = dict(batch_size=2, num_workers=1)
+val_dataloader = dict(dataset=dict(indices=4))
+train_cfg = dict(max_iters={ITERATIONS}, val_interval={ITERATIONS})
+default_hooks = dict(checkpoint=dict(interval=2))
+env_cfg = dict(dist_cfg=dict(timeout={PATIENCE}))
+"""
+SPLIT = """
+runner_type = "FlexibleRunner"
+strategy = dict(type="hordet.FullyShardedStrategy")
+"""
+
+
+class Hosts:
+    """Two network namespaces, joined by a cable of which each holds an end, `veth0`."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.names = [f"hordet-{os.getpid()}-{letter}" for letter in "ab"]
+        self.running = []
+
+    def lay_cable(self):
+        for name in self.names:
+            run("ip", "netns", "add", name)
+        first, second = self.names
+        cable = ["link", "add", "veth0", "type", "veth", "peer", "name", "veth0"]
+        run("ip", "-n", first, *cable, "netns", second)
+        for name, address in zip(self.names, ADDRESSES, strict=True):
+            run("ip", "-n", name, "address", "add", f"{address}/24", "dev", "veth0")
+            for device in ("lo", "veth0"):
+                run("ip", "-n", name, "link", "set", device, "up")
+
+    def switch(self, state):
+        """Set the first host's end of the cable up or down."""
+        run("ip", "-n", self.names[0], "link", "set", "veth0", state)
+
+    def train(self, *words):
+        """Start a training on both hosts."""
+        for rank, name in enumerate(self.names):
+            command = ["ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run"]
+            command += ["--nnodes", "2", "--node-rank", str(rank), "--nproc-per-node", "1"]
+            command += ["--master-addr", ADDRESSES[0], "--master-port", "29511"]
+            command += ["-m", "hordet", "train", "c.py", "--work-dir", "work", "--seed", "0"]
+            path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+            cache = self.folder.parent / f"cache_{rank}"  # each host draws its own
+            own = dict(GLOO_SOCKET_IFNAME="veth0", PYTHONPATH=path, HORDET_CACHE=str(cache))
+            with (self.folder / f"{rank}.log").open("w") as log:
+                self.running.append(
+                    subprocess.Popen(
+                        [*command, *words],
+                        cwd=self.folder,
+                        env={**os.environ, **own, "OMP_NUM_THREADS": "1"},
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        start_new_session=True,
+                    )
+                )
+
+    def read_logs(self):
+        return [(self.folder / f"{rank}.log").read_text() for rank in range(2)]
+
+    def wait(self, limit):
+        """Wait until both have ended; return their exit codes and what they said."""
+        until = time.monotonic() + limit
+        while any(process.poll() is None for process in self.running):
+            assert time.monotonic() < until, "\n---\n".join(self.read_logs())[-6000:]
+            time.sleep(0.2)
+        codes = [process.returncode for process in self.running]
+        self.running.clear()
+        return codes, self.read_logs()
+
+    def list_processes(self):
+        """The processes that are in the namespaces."""
+        return [
+            int(word) for name in self.names for word in run("ip", "netns", "pids", name).split()
+        ]
+
+    def remove(self):
+        for name in self.names:
+            listed = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True)
+            for process in listed.stdout.split():
+                os.kill(int(process), signal.SIGKILL)
+            subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+        for process in self.running:
+            process.wait()
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise OSError(f"{' '.join(command)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+@pytest.fixture
+def hosts(tmp_path):
+    if not shutil.which("ip"):
+        pytest.skip("no command ip: apt-get install iproute2")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    made = Hosts(folder)
+    try:
+        try:
+            made.lay_cable()
+        except OSError as error:
+            pytest.skip(f"no network namespaces here: {error}")
+        yield made
+    finally:
+        made.remove()
+
+
+def wait_for(path, hosts, limit=300):
+    until = time.monotonic() + limit
+    while not path.is_file():
+        ended = any(process.poll() is not None for process in hosts.running)
+        assert not ended and time.monotonic() < until, "\n---\n".join(hosts.read_logs())[-6000:]
+        time.sleep(0.05)
+
+
+def read_weights(folder):
+    saved = torch.load(folder / f"iter_{ITERATIONS}.pth", weights_only=False)
+    return saved["state_dict"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", [False, True], ids=["ddp", "fsdp"])
+def test_a_host_that_is_cut_off_ends_the_job_and_a_resume_ends_as_without(hosts, split):
+    (hosts.folder / "c.py").write_text(CONFIG + SPLIT * split)
+    work = hosts.folder / "work"
+    hosts.train()
+    codes, logs = hosts.wait(600)
+    assert codes == [0, 0], "\n---\n".join(logs)[-6000:]
+    assert "batches of 2 x 2 processes" in logs[0]
+    want = read_weights(work)
+    shutil.rmtree(work)
+
+    hosts.train()
+    wait_for(work / "iter_2.pth", hosts)
+    hosts.switch("down")
+    begin = time.monotonic()
+    codes, logs = hosts.wait(3 * PATIENCE)
+    assert 0 not in codes and not (work / f"iter_{ITERATIONS}.pth").exists()
+    assert time.monotonic() - begin < 2 * PATIENCE
+    for rank, log in enumerate(logs):
+        assert f"error: process {rank} stops, because nothing came from another process" in log, log
+    assert hosts.list_processes() == []
+
+    hosts.switch("up")
+    hosts.train("--resume")
+    codes, logs = hosts.wait(600)
+    assert codes == [0, 0] and "resumed at iteration " in logs[0], "\n---\n".join(logs)[-6000:]
+    got = read_weights(work)
+    assert want.keys() == got.keys()
+    for name, value in want.items():
+        assert torch.equal(got[name], value), name
+    assert hosts.list_processes() == []
+
+
+@pytest.mark.slow
+def test_packets_that_are_late_or_lost_change_nothing(hosts):
+    late = ["netem", "delay", "200ms", "loss", "5%"]
+    host = hosts.names[1]
+    try:
+        run("tc", "-n", host, "qdisc", "add", "dev", "veth0", "root", *late)
+    except OSError as error:
+        pytest.skip(f"this kernel cannot lose packets: {error}")
+    (hosts.folder / "c.py").write_text(CONFIG)
+    hosts.train()
+    codes, logs = hosts.wait(1200)
+    assert codes == [0, 0], "\n---\n".join(logs)[-6000:]
+    late_weights = read_weights(hosts.folder / "work")
+    shutil.rmtree(hosts.folder / "work")
+    run("tc", "-n", host, "qdisc", "del", "dev", "veth0", "root")
+    hosts.train()
+    assert hosts.wait(600)[0] == [0, 0]
+    for name, value in read_weights(hosts.folder / "work").items():
+        assert torch.equal(late_weights[name], value), name
