@@ -175,7 +175,8 @@ def read_truth(path: str | Path, iou_type: str = "bbox") -> dict[str, Any]:
     except DatasetError as error:
         raise EvaluationError(str(error)) from error
     tolerated = "Of no image or category of the file they are left out, else scored as they are."
-    found = check_file(file, sized=with_mask, tolerated=tolerated)
+    needed = ("height", "width") if with_mask else ()  # names are for whoever opens the images
+    found = check_file(file, needed=needed, tolerated=tolerated)
     if not found.errors and with_mask and file.annotations:
         check_masks(found, file)
     if found.errors:

@@ -69,12 +69,12 @@ class DetectionGraph(ModelGraph):
         )
         boxes, scores, ids = [], [], []
         for i, (logits, deltas) in enumerate(zip(all_logits, all_deltas, strict=True)):
-            logits = logits[0].permute(1, 2, 0).reshape(-1, head.cls_out_channels)
+            logits = _list_anchors(logits, head.cls_out_channels)
             score = logits.sigmoid() if head.use_sigmoid_cls else logits.softmax(-1)
             score, order = score[:, 0].sort(descending=True)
             if cfg.get("nms_pre", -1) > 0:
                 score, order = score[: cfg.nms_pre], order[: cfg.nms_pre]
-            deltas = deltas[0].permute(1, 2, 0).reshape(-1, 4)
+            deltas = _list_anchors(deltas, 4)
             boxes.append(_decode(head.bbox_coder, priors[i][order], deltas[order], size))
             scores.append(score)
             ids.append(torch.full_like(order, i))
@@ -103,6 +103,12 @@ class DetectionGraph(ModelGraph):
         boxes, scores, labels = boxes[likely], scores[likely], labels[likely]
         kept = _suppress(boxes, scores, labels, cfg.nms, size)[: cfg.max_per_img]
         return boxes[kept], scores[kept], labels[kept]
+
+
+def _list_anchors(level: Tensor, channels: int) -> Tensor:
+    """Return the values of a level's anchors, row by row: (1, A C, H, W) -> (H W A, C)."""
+    # Without a -1 over rows and columns: torch.export would look for the length in formulas.
+    return level[0].permute(1, 2, 0).contiguous().unflatten(2, (-1, channels)).flatten(0, 2)
 
 
 def _decode(coder: DeltaXYWHBBoxCoder, boxes: Tensor, deltas: Tensor, size: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def test_what_is_left_out_or_computed_is_said(truth, tmp_path, capsys):
     with pytest.warns(DatasetWarning, match="6 of 6 objects .* have no area"):
         assert evaluate(truth, results, "bbox", capsys)[0] == 0
     code, said = evaluate(truth, results, "segm", capsys)
-    assert code == 2 and "3 of 3 images" in said and "lack one of id, file_name, height" in said
+    assert code == 2 and "3 of 3 images" in said and "lack one of id, height, width, or" in said
     for image in content["images"]:
         image["width"] = 200
     truth.write_text(json.dumps(content))

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from hordet.datasets.checks.entries import (
+    IMAGE_KEYS,
     describe_absent,
     find_category_faults,
     find_cut_images,
@@ -159,17 +160,19 @@ def _check_objects(
         found.errors += _emptiness_faults(file.path, dataset, file.annotations, images, labels)
 
 
-def check_file(file: CocoFile, *, sized: bool = True, tolerated: str = _TOLERATED) -> Findings:
+def check_file(
+    file: CocoFile, *, needed: Collection[str] = IMAGE_KEYS, tolerated: str = _TOLERATED
+) -> Findings:
     """Check an annotation file by itself: without its images, and whatever it is read for.
 
     Args:
         file: The file.
-        sized: Whether each image must have a height and width.
+        needed: What of `IMAGE_KEYS` each image must have.
         tolerated: What is said of a few faulty objects that stop nothing.
     """
     found = Findings(
         [*find_category_faults(file.path, file.categories)]
-        + [*find_entry_faults(file.path, file.images, sized)],
+        + [*find_entry_faults(file.path, file.images, needed)],
         list(file.notes),
     )
     if not found.errors:

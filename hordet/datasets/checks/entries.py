@@ -1,6 +1,6 @@
 """Checks of what COCO's files of instances and of panoptic segments share: categories, images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from hordet.datasets.formats.coco import (
@@ -13,6 +13,13 @@ from hordet.datasets.formats.coco import (
 from hordet.datasets.formats.image_paths import propose_names
 from hordet.datasets.images import find_cut_files
 from hordet.errors import list_first
+
+# What an image must have beside its id, and what is true of a right value.
+IMAGE_KEYS: dict[str, Callable[[object], bool]] = {
+    "file_name": lambda value: isinstance(value, str) and bool(value),
+    "height": is_size,
+    "width": is_size,
+}
 
 
 def find_category_faults(path: Path, categories: list[dict]) -> Iterator[str]:
@@ -51,13 +58,15 @@ def find_image_faults(file: CocoFile, folder: Path, root: Path) -> Iterator[str]
         )
 
 
-def find_entry_faults(path: Path, images: list[dict], sized: bool = True) -> Iterator[str]:
+def find_entry_faults(
+    path: Path, images: list[dict], needed: Collection[str] = IMAGE_KEYS
+) -> Iterator[str]:
     """Each image must have keys of its own.
 
     Args:
         path: The annotation file.
         images: Its entries.
-        sized: Whether each must have a height and width; without it, those that have none may.
+        needed: What of `IMAGE_KEYS` each must have beside its id; the others may be absent.
     """
     if not images:
         yield f"{path} lists no image. Use another annotation file."
@@ -75,22 +84,21 @@ def find_entry_faults(path: Path, images: list[dict], sized: bool = True) -> Ite
     lacking = [
         image.get("id", f"number {index}")
         for index, image in enumerate(images)
-        if not isinstance(image.get("file_name"), str)
-        or not image["file_name"]
-        or not is_id(image.get("id"))
+        if not is_id(image.get("id"))
         or not all(
-            is_size(image.get(key)) or not sized and image.get(key) is None
-            for key in ("height", "width")
+            IMAGE_KEYS[key](image[key]) if image.get(key) is not None else key not in needed
+            for key in IMAGE_KEYS
         )
     ]
     if lacking:
         yield (
-            f"{len(lacking)} of {len(images)} images in {path} lack one of id, file_name, height, "
-            f"width, or hold no whole number of pixels: {list_first(lacking)}. Write these keys."
+            f"{len(lacking)} of {len(images)} images in {path} lack one of "
+            f"{', '.join(['id', *needed])}, or hold no whole number of pixels: "
+            f"{list_first(lacking)}. Write these keys."
         )
         return
     for key in ("id", "file_name"):
-        twice = find_repeated(image[key] for image in images)
+        twice = find_repeated(image[key] for image in images if image.get(key) is not None)
         if twice:
             yield (
                 f"Several images of {path} have the same {key}: {list_first(twice)}. "
