@@ -21,11 +21,11 @@ class Proposals(ModelGraph):
 
     def __init__(self, graph):
         super().__init__(graph.model)
-        self.graph = graph
+        self.propose = graph._propose  # not the graph itself: one model must have one name
 
     def forward(self, image):
         size = torch.stack([torch.scalar_tensor(side) for side in image.shape[2:]])
-        return {"proposals": self.graph._propose(self.model.extract_feat(image), size)}
+        return {"proposals": self.propose(self.model.extract_feat(image), size)}
 
 
 def make_model(iou_threshold):

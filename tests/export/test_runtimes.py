@@ -288,7 +288,8 @@ def test_weights_in_half_precision_halve_the_file(tmp_path, photo, suffix):
     half, count = export_half(path)
     assert half.name == f"model.fp16{suffix}"
     weights = sum(p.numel() for name, p in model.backbone.named_parameters() if p.ndim > 1)
-    assert weights * 0.9 < count < weights * 1.5  # and, of OpenVINO, scales
+    # Without the filters of global filters, which no convolution has; of OpenVINO, with scales.
+    assert weights * 0.85 < count < weights * 1.5
     stored = [item.with_suffix(".bin") if suffix == ".xml" else item for item in (path, half)]
     whole, small = (item.stat().st_size for item in stored)
     assert small < whole - 1.9 * count * 0.9
