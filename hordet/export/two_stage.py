@@ -73,7 +73,9 @@ class DetectionGraph(ModelGraph):
             score = logits.sigmoid() if head.use_sigmoid_cls else logits.softmax(-1)
             score, order = score[:, 0].sort(descending=True)
             if cfg.get("nms_pre", -1) > 0:
-                score, order = score[: cfg.nms_pre], order[: cfg.nms_pre]
+                # A slice would have the example's length in every size of image.
+                best = (torch.arange(score.shape[0]) < cfg.nms_pre).nonzero()[:, 0]
+                score, order = score[best], order[best]
             deltas = _list_anchors(deltas, 4)
             boxes.append(_decode(head.bbox_coder, priors[i][order], deltas[order], size))
             scores.append(score)
