@@ -47,18 +47,7 @@ DRY = ["train", "test", "infer", "check"]
 SMALLEST = {
     "necks": ["shapes/hornet-nano/FPN/3/0", "--tiny", "--repeats", "2"],
     "evaluation": ["--images", "20", "--detections", "5"],
-    "runtimes": [
-        "--tiny",
-        "--images",
-        "2",
-        "--threads",
-        "1",
-        "--int8",
-        "2",
-        "--forms",
-        "eager",
-        "onnx",
-    ],
+    "runtimes": "--images 2 --threads 1 --int8 2 --forms eager onnx onnx-int8".split(),
     "speed": ["--repeats", "2", "--threads", "1"],
 }
 

@@ -81,7 +81,7 @@ def load_weights(model: nn.Module, path: str | Path, minimum_share: float = 0.5)
     Raises:
         CheckpointError: The file cannot be opened, or less than `minimum_share` matches.
     """
-    coverage = fill_model(model, load_checkpoint(path))
+    coverage = fill_model(model, load_checkpoint(path), whole=minimum_share >= 1)
     require_coverage(coverage, minimum_share, str(path))
     return coverage
 
@@ -102,8 +102,15 @@ def require_coverage(coverage: Coverage, minimum_share: float, source: str) -> N
     )
 
 
-def fill_model(model: nn.Module, checkpoint: dict) -> Coverage:
-    """Copy every tensor of `checkpoint` that fits into `model`; it is no error if none fits."""
+def fill_model(model: nn.Module, checkpoint: dict, whole: bool = False) -> Coverage:
+    """Copy every tensor of `checkpoint` that fits into `model`; it is no error if none fits.
+
+    Args:
+        model: Any model.
+        checkpoint: As torch.load returns it.
+        whole: Count every tensor of the model, also if the file is one of a backbone alone. A model
+            that predicts needs that: its heads would be random.
+    """
     source = get_tensors(checkpoint)
     own = model.state_dict()
     # The file may be of the same model, of its backbone, or of a whole model for a backbone.
@@ -132,7 +139,8 @@ def fill_model(model: nn.Module, checkpoint: dict) -> Coverage:
             del best[key]
         result = model.load_state_dict(best, strict=False)
     # BatchNorm's counters do not affect predictions, and older files lack them.
-    relevant = {k for k in own if k.startswith(scope) and not k.endswith("num_batches_tracked")}
+    counted = "" if whole else scope
+    relevant = {k for k in own if k.startswith(counted) and not k.endswith("num_batches_tracked")}
     missing = tuple(k for k in result.missing_keys if k in relevant and k not in mismatched)
     wrong = tuple(key for key in own if key in mismatched)
     matched = len(relevant) - len(missing) - len(relevant & mismatched)
@@ -188,7 +196,7 @@ class CoverageHook(Hook):
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
             model = model.module
-        coverage = fill_model(model, checkpoint)
+        coverage = fill_model(model, checkpoint, whole=self.minimum_share >= 1)
         require_coverage(coverage, self.minimum_share, self.source)
         self.loaded = f"{self.source}: {coverage}"
         runner.logger.info(self.loaded)

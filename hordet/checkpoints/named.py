@@ -175,13 +175,13 @@ def _fetch(weights: Weights, kept: Path) -> None:
     for file in weights.files:
         try:
             place = _bring(weights, file, part)
-        except DownloadError as error:
+            with part.open("rb") as opened:  # once, so that what is checked is what is kept
+                digest, size = hash_open_file(opened), os.fstat(opened.fileno()).st_size
+                trusted = _require_trust(weights, file, part, digest, memory)
+                _keep(weights, opened, kept)
+        except CheckpointError as error:  # also a wrong file: the next source may have a right one
             problems.append(f"  {error}")
             continue
-        with part.open("rb") as opened:  # once, so that what is checked is what is kept
-            digest, size = hash_open_file(opened), os.fstat(opened.fileno()).st_size
-            trusted = _require_trust(weights, file, part, digest, memory)
-            _keep(weights, opened, kept)
         origin = Origin(place, digest, size, time.strftime("%Y-%m-%d"))
         write_whole(kept.with_name(kept.name + _MEMORY), json.dumps(origin.__dict__, indent=1))
         forget(part)

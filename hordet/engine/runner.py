@@ -169,7 +169,8 @@ def load_model(cfg: Config, checkpoint: str | Path) -> Any:
     saved = checkpoints.load_checkpoint(checkpoint)
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
         model = MODELS.build(copy.deepcopy(cfg.model)).eval()
-    checkpoints.require_coverage(checkpoints.fill_model(model, saved), 1.0, str(checkpoint))
+    coverage = checkpoints.fill_model(model, saved, whole=True)
+    checkpoints.require_coverage(coverage, 1.0, str(checkpoint))
     if cfg.get("channels_last"):
         use_channels_last(model)
     meta = saved.get("meta")

@@ -50,6 +50,11 @@ def test_backbone_file_into_a_whole_model_and_back(tmp_path):
     coverage = load_weights(target, path)
     assert (coverage.matched, coverage.total) == (BACKBONE, BACKBONE)
     assert torch.equal(target["backbone"][0].weight, source["backbone"][0].weight)
+    # To predict, all of the model is needed: a head would be random.
+    with pytest.raises(
+        CheckpointError, match=rf"{BACKBONE} of {TOTAL} tensors match; missing: head"
+    ):
+        load_weights(target, path, 1.0)
 
     backbone = network()["backbone"]
     coverage = load_weights(backbone, saved(tmp_path, source.state_dict()))

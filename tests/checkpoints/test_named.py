@@ -281,6 +281,23 @@ def test_redirects_are_followed_and_404_goes_to_the_next_source(source, monkeypa
     assert read_origin(locate(find_weights(NAME))).place == f"{source.address}/old"
 
 
+@pytest.mark.parametrize("wrong", [b"<!doctype html>", as_bytes({"x": torch.ones(1)}), b"PK\3\4"])
+def test_a_source_with_a_wrong_file_does_not_keep_the_next_from_being_asked(
+    source, monkeypatch, content, tmp_path, wrong
+):
+    source.files["/wrong.pth"] = wrong
+    row = set_table(
+        monkeypatch,
+        [
+            RemoteFile("one page", "MIT", url=f"{source.address}/wrong.pth"),
+            RemoteFile("a page", "MIT", url=f"{source.address}/toy.pth"),
+        ],
+    )
+    assert torch.equal(load_checkpoint(NAME)["head.bias"], torch.ones(9))
+    assert (source.count("/wrong.pth"), source.count("/toy.pth")) == (1, 1)
+    assert locate(row).with_name("toy.safetensors.bad").read_bytes() == wrong
+
+
 def test_no_step_down_from_https():
     handler = fetching._StaySecure()
     request = fetching.Request("https://example.org/a")
