@@ -73,7 +73,8 @@ def load_weights(model: nn.Module, path: str | Path, minimum_share: float = 0.5)
     Args:
         model: The model, changed in place.
         path: A `.pth` or `.safetensors` file.
-        minimum_share: The least share of the model's tensors that must match, 0 to 1.
+        minimum_share: The least share of the model's tensors that must match, 0 to 1. Below 1, a
+            file of a backbone alone is compared with the model's backbone alone.
 
     Returns:
         The coverage.

@@ -133,6 +133,13 @@ def add_offline(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_data_root(parser: argparse.ArgumentParser) -> None:
+    """Describe where the data of a config are."""
+    parser.add_argument(
+        "--data-root", help="where the data are, in place of the config's data_root"
+    )
+
+
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Describe where a model runs."""
     parser.add_argument(
@@ -145,7 +152,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add_config(parser)
     add = parser.add_argument
     add("--work-dir", help="where logs and checkpoints go (default: work_dirs/NAME_OF_CONFIG)")
-    add("--data-root", help="where the data are, in place of the config's data_root")
+    add_data_root(parser)
     add(
         "--launcher",
         choices=["none", "pytorch", "slurm", "mpi"],

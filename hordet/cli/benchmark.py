@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hordet.benchmark.forms import FORMS
-from hordet.cli.arguments import add_config, number_from, read_run_config
+from hordet.cli.arguments import add_config, add_data_root, number_from, read_run_config
 from hordet.config.names import CONFIGS, find_config, find_configs
 from hordet.ops.files import write_whole
 
@@ -164,8 +164,8 @@ def run_communication(arguments: argparse.Namespace) -> None:
 def runtimes_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what `hordet benchmark runtimes` exports, predicts and scores."""
     add_config(parser)
+    add_data_root(parser)
     add = parser.add_argument
-    add("--data-root", help="where the data are, in place of the config's data_root")
     add("checkpoint", help="weights (.pth or .safetensors; or hordet://NAME); no code in it is run")
     add(
         "--forms",

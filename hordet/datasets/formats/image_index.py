@@ -2,11 +2,13 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from hordet.datasets.formats.coco import read_size, spell_path
+from hordet.datasets.formats.coco import read_json, read_size, spell_path
 from hordet.datasets.formats.record import Account, AnnotatedImage
+from hordet.errors import DatasetError
 
 SUFFIXES = {
     *(".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".pgm", ".ppm"),
@@ -51,6 +53,37 @@ def _list_names(root: Path) -> list[str]:
         place = Path(parent).relative_to(root)
         names += [(place / name).as_posix() for name in files if not name.startswith(".")]
     return names
+
+
+def read_files_of_images(
+    root: Path, names: Sequence[str], key: str, account: Account
+) -> Iterator[tuple[str, dict[str, Any], list[Any]]]:
+    """Read JSON files of one image each; one that is no such file is left out and noted.
+
+    Args:
+        root: The folder of the data.
+        names: The files, relative to the root.
+        key: Under which a file has the list of its objects.
+        account: Takes the number of objects, and what is left out.
+
+    Yields:
+        Name, content and objects of a file.
+    """
+    for name in names:
+        try:
+            content, _ = read_json(root / name)
+        except DatasetError as error:
+            words = str(error).removeprefix(f"{root / name} ")
+            account.note("JSON files are left out", words, name)
+            continue
+        objects = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(objects, list):
+            account.note(
+                f"JSON files are left out, having no list of {key}", "Export them again.", name
+            )
+            continue
+        account.found += len(objects)
+        yield name, content, objects
 
 
 class ImageIndex:

@@ -18,8 +18,13 @@ import numpy as np
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from hordet.datasets.formats.coco import read_json
-from hordet.datasets.formats.image_index import Files, ImageIndex, read_number, split_of
+from hordet.datasets.formats.image_index import (
+    Files,
+    ImageIndex,
+    read_files_of_images,
+    read_number,
+    split_of,
+)
 from hordet.datasets.formats.record import (
     Account,
     AnnotatedData,
@@ -33,7 +38,6 @@ from hordet.datasets.formats.rings import (
     find_mask_bounds,
     outline_ellipse,
 )
-from hordet.errors import DatasetError
 from hordet.ops.files import write_whole
 
 FOLDERS = ("images", "imgs", "img", "JPEGImages")
@@ -53,20 +57,7 @@ def read_labelme(files: Files, names: Sequence[str]) -> AnnotatedData:
     images: list[AnnotatedImage] = []
     classes: dict[str, None] = {}
     owners: dict[str, str] = {}
-    for name in names:
-        try:
-            content, _ = read_json(root / name)
-        except DatasetError as error:
-            words = str(error).removeprefix(f"{root / name} ")
-            account.note("JSON files are left out", words, name)
-            continue
-        if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-            account.note(
-                "JSON files are left out, having no list of shapes", "Export them again.", name
-            )
-            continue
-        shapes = content["shapes"]
-        account.found += len(shapes)
+    for name, content, shapes in read_files_of_images(root, names, "shapes", account):
         stated = content.get("imagePath")
         stated = stated if isinstance(stated, str) and stated.strip() else ""
         place, why = index.find(stated, name, FOLDERS) if stated else (None, "no image is named")

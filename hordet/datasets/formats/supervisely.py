@@ -16,6 +16,7 @@ from hordet.datasets.formats.image_index import (
     Files,
     ImageIndex,
     name_split,
+    read_files_of_images,
     read_number,
     split_of,
 )
@@ -28,7 +29,6 @@ from hordet.datasets.formats.record import (
     Ring,
 )
 from hordet.datasets.formats.rings import find_bounds, find_mask_bounds
-from hordet.errors import DatasetError
 
 FOLDERS = ("img", "images")
 _MOST_BYTES = 1 << 28  # of an unpacked bitmap
@@ -60,20 +60,7 @@ def read_supervisely(files: Files, names: Sequence[str]) -> AnnotatedData:
                 classes.update((str(each["title"]), None) for each in content["classes"])
     declared = {*classes}
     images: list[AnnotatedImage] = []
-    for name in names:
-        try:
-            content, _ = read_json(root / name)
-        except DatasetError as error:
-            words = str(error).removeprefix(f"{root / name} ")
-            account.note("JSON files are left out", words, name)
-            continue
-        objects = content.get("objects") if isinstance(content, dict) else None
-        if not isinstance(objects, list):
-            account.note(
-                "JSON files are left out, having no list of objects", "Export them again.", name
-            )
-            continue
-        account.found += len(objects)
+    for name, content, objects in read_files_of_images(root, names, "objects", account):
         stem = PurePosixPath(name).stem
         place, why = index.find(stem, name, FOLDERS)
         if place is None:  # older exports leave out the suffix of the image
