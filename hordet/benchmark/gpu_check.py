@@ -7,6 +7,8 @@ The part after a failure gets a new process. A dry run goes through what a CPU c
 small sizes; the rest is then "not run".
 """
 
+import os
+import sys
 import tempfile
 import time
 import warnings
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import MMLogger
 
 from hordet.benchmark import gpu_parts
 from hordet.benchmark.gpu_parts import CheckRow, GpuCheck
@@ -76,18 +79,21 @@ def run_check(
     names = list(parts or PARTS)
     with tempfile.TemporaryDirectory() as folder:
         worker = None
-        for number, name in enumerate(names, 1):
-            function, seconds = PARTS[name]
-            limit = "" if dry else f", at most {seconds} s"
-            tell(f"[{number}/{len(names)}] {name}{limit}")
-            worker = worker or Worker(_serve, "cpu" if dry else "cuda", folder)
-            found = _run_part(worker, name, function, None if dry else seconds)
-            rows += found
-            if any(row.verdict == "FAIL" for row in found):
+        try:
+            for number, name in enumerate(names, 1):
+                function, seconds = PARTS[name]
+                limit = "" if dry else f", at most {seconds} s"
+                tell(f"[{number}/{len(names)}] {name}{limit}")
+                # The part of speed has processes of its own.
+                worker = worker or Worker(_serve, "cpu" if dry else "cuda", folder, daemon=False)
+                found = _run_part(worker, name, function, None if dry else seconds)
+                rows += found
+                if any(row.verdict == "FAIL" for row in found):
+                    worker.stop()
+                    worker = None
+        finally:
+            if worker:
                 worker.stop()
-                worker = None
-        if worker:
-            worker.stop()
     return CheckReport(_describe_machine(dry), rows)
 
 
@@ -115,6 +121,8 @@ def _run_part(
 def _serve(connection: Connection, device: str, folder: str) -> None:
     """Run the parts that are asked for: send each row as it is found, and None at the end."""
     warnings.simplefilter("ignore")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the table alone is on standard output
+    MMLogger.get_instance("hordet", log_level="ERROR")
     check = GpuCheck(device, Path(folder), connection.send)
     while True:
         check.part, function = connection.recv()

@@ -14,13 +14,14 @@ class Worker:
             send an answer when it is ready, then answers each question; an exception that it
             sends, or its end, is an error of the next `answer`.
         arguments: Further arguments of `serve`.
+        daemon: Whether the process ends with this one in any case; it may then have no children.
     """
 
-    def __init__(self, serve: Callable[..., None], *arguments: Any) -> None:
+    def __init__(self, serve: Callable[..., None], *arguments: Any, daemon: bool = True) -> None:
         """Start it."""
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, *arguments), daemon=True)
+        self.process = context.Process(target=serve, args=(theirs, *arguments), daemon=daemon)
         self.process.start()
         theirs.close()  # else the end of the process would not be seen
 
