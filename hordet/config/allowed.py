@@ -12,6 +12,7 @@ rule foresaw.
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ REFUSED = {
 }
 # File suffixes that mmengine reads by unpickling, or by a YAML loader that may call Python.
 CODE_SUFFIXES = ("pickle", "pkl", "yaml", "yml")
+MAX_PATH = 4096  # characters; file systems take no more
 # What may stand before `://`: files of the web, of which no pickle is run, and fixed lists of them.
 # hordet:// names data that hordet draws.
 SCHEMES = (
@@ -99,10 +101,11 @@ def find_dangers(cfg: dict) -> Iterator[str]:
     Args:
         cfg: The merged config, of plain data.
     """
-    yield from _walk(cfg, "", "")
+    yield from _walk(cfg, "", "", {})
 
 
-def _walk(value: Any, path: str, key: str) -> Iterator[str]:
+def _walk(value: Any, path: str, key: str, texts: dict[str, tuple[str, ...]]) -> Iterator[str]:
+    """Yield what is wrong with a value and all in it; each text is looked at once (`texts`)."""
     if rule := _RULES.get(key):
         allowed = rule(value)
         if allowed:
@@ -110,13 +113,15 @@ def _walk(value: Any, path: str, key: str) -> Iterator[str]:
             return
     if isinstance(value, dict):
         for name, item in dict.items(value):
-            yield from _walk(item, f"{path}.{name}" if path else str(name), str(name))
+            yield from _walk(item, f"{path}.{name}" if path else str(name), str(name), texts)
     elif isinstance(value, (list, tuple, set)):
         for index, item in enumerate(value):
             # A list of types is checked as one of them is; other rules see the whole list.
-            yield from _walk(item, f"{path}.{index}", key if rule is _check_type else "")
+            yield from _walk(item, f"{path}.{index}", key if rule is _check_type else "", texts)
     elif isinstance(value, str):
-        yield from (f"{path}={_shorten(value)}: {words}" for words in _check_text(value))
+        if value not in texts:
+            texts[value] = tuple(islice(_check_text(value), 3))
+        yield from (f"{path}={_shorten(value)}: {words}" for words in texts[value])
 
 
 def _shorten(value: Any) -> str:
@@ -128,13 +133,14 @@ def _check_text(text: str) -> Iterator[str]:
     """Yield what is wrong with a text, wherever it stands."""
     if text.rpartition(".")[2].strip().lower() in CODE_SUFFIXES:
         yield "a pickle, or YAML that may call Python, is not read; convert it to JSON"
-    # Bounded repeats, for a text may be long and made to be slow.
-    for scheme in re.findall(r"([^\s/:]{0,20}):/", text):
+    # A text may be long and made to be slow: each part is looked at once.
+    for part in text.split(":/")[:-1]:
+        scheme = re.split(r"[\s/:]", part[-20:])[-1]
         if scheme.lower() not in SCHEMES:
             yield f"{scheme}:// is not read; allowed are {', '.join(SCHEMES)}, and local files"
     if re.search(r"__\w{1,100}__", text):
         yield "a name with two underscores on both sides is Python's own"
-    if re.search(r"\blambda\b[^:]{0,200}:", text):
+    if any(re.search(r"\blambda\b", part[-207:]) for part in text.split(":")[:-1]):
         yield "a function is no data"
     name = text.rpartition(".")[2]
     if name in REFUSED:
@@ -205,7 +211,8 @@ def _one_of(*allowed: Any) -> Callable[[Any], str | None]:
 def _check_path(value: Any) -> str | None:
     """A place that is written to lies below the folder one works in."""
     if isinstance(value, str) and (
-        value.startswith(("/", "~", "\\"))
+        len(value) > MAX_PATH
+        or value.startswith(("/", "~", "\\"))
         or ".." in re.split(r"[/\\]", value)
         or re.match(r"\w+:", value)
         or not value.isprintable()

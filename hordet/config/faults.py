@@ -10,6 +10,7 @@ import importlib.util
 import inspect
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import chain, islice
 from typing import Any
 
 import mmengine.registry
@@ -18,6 +19,7 @@ from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
+from hordet.config.safe import NAMES_ARE, is_name
 from hordet.config.signature import get_keywords
 from hordet.config.values import find_bad_values, find_odd_forms
 from hordet.errors import did_you_mean
@@ -48,6 +50,7 @@ _FURTHER_KEYS = {
     "tta_pipeline",
     "vis_backends",
 }
+MAX_FAULTS = 100  # that are told at once
 _DATALOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 _ALWAYS = {"type", "_scope_", "_delete_"}
 # By a part of the path: keys that the code which builds the object takes out of its dict before.
@@ -86,28 +89,29 @@ def list_known_keys() -> set[str]:
 
 
 def find_faults(cfg: dict, asked: Iterable[str] = ()) -> list[str]:
-    """Return every fault of a config as one line each, with its dotted path.
+    """Return the faults of a config as one line each, with its dotted path.
 
     Args:
         cfg: The merged config; its scope's modules and `custom_imports` can be imported.
         asked: Top-level keys that were given by hand, beside the file; these must be known.
 
     Returns:
-        The faults; empty if there is none.
+        The faults, the first `MAX_FAULTS` of many; empty if there is none.
     """
     known = list_known_keys()
     read = {key: value for key, value in cfg.items() if key in known or not isinstance(key, str)}
-    faults = list(find_odd_forms(read))
+    faults = list(islice(chain(_find_odd_names(cfg), find_odd_forms(read)), MAX_FAULTS))
     if faults:
         return faults
-    faults += _find_unknown_keys(cfg, set(asked))
-    faults += _check_untyped(cfg)
-    faults += find_bad_values(cfg)
     scope = cfg.get("default_scope") or "mmengine"
-    # A file's own variables are merged into the keys that use them, and are checked there.
-    for key, value in read.items():
-        faults += _check_nested(value, key, scope)
-    return faults
+    found = chain(
+        _find_unknown_keys(cfg, set(asked)),
+        _check_untyped(cfg),
+        find_bad_values(cfg),
+        # A file's own variables are merged into the keys that use them, and are checked there.
+        *(_check_nested(value, key, scope) for key, value in read.items()),
+    )
+    return list(islice(found, MAX_FAULTS))
 
 
 def walk_dicts(value: Any) -> Iterator[dict]:
@@ -118,6 +122,13 @@ def walk_dicts(value: Any) -> Iterator[dict]:
     if isinstance(value, (list, tuple)):
         for item in value:
             yield from walk_dicts(item)
+
+
+def _find_odd_names(cfg: dict) -> Iterator[str]:
+    """Yield a line for each setting that the run's own config.py could not hold."""
+    for key in cfg:
+        if isinstance(key, str) and not is_name(key):
+            yield f"{key[:50]}: it cannot name a setting; {NAMES_ARE}. Rename it"
 
 
 def _find_unknown_keys(cfg: dict, asked: set[str]) -> Iterator[str]:
@@ -187,7 +198,7 @@ def _check_typed(value: dict, path: str, scope: str) -> Iterator[str]:
         allowed = get_keywords(meaning)
         if allowed is None or value.keys() <= allowed | extra:
             return
-        for name in sorted(value.keys() - allowed - extra):
+        for name in islice(sorted(value.keys() - allowed - extra), MAX_FAULTS):
             hint = did_you_mean(name, allowed)
             faults[f"{path}.{name}: {meaning.__name__} has no such parameter{hint}"] = None
     yield from faults

@@ -11,7 +11,7 @@ from mmengine.utils import import_modules_from_strings
 
 from hordet.config.allowed import close_doors, find_dangers
 from hordet.config.channels import fill_in_channels
-from hordet.config.faults import find_faults, walk_dicts
+from hordet.config.faults import MAX_FAULTS, find_faults, walk_dicts
 from hordet.config.names import find_config
 from hordet.config.safe import read_data
 from hordet.errors import ConfigError, DatasetError
@@ -79,6 +79,7 @@ def load_config(
     faults = find_faults(cfg, asked)
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        count += " or more" if len(faults) == MAX_FAULTS else ""
         raise ConfigError("\n  ".join([f"{path} has {count}:", *faults]))
     try:
         fill_in_channels(cfg)

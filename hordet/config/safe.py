@@ -4,18 +4,23 @@ A config of OpenMMLab is a Python file that mmengine hands to `exec`. Here its s
 evaluated by a small interpreter that knows numbers, text, containers of them, names that the file
 gave before and values of its bases, as measured over the packaged configs of hordet, mmdet and
 mmseg; whatever it does not know is refused. JSON and YAML are parsed as data. Merging is mmengine's
-own `Config._merge_a_into_b` with `_dict_to_config_dict` and `_substitute_base_vars`: all three copy
-and compare containers alone, and what they are given holds no other objects (`_Reader.measure`).
+own `Config._merge_a_into_b` with `_dict_to_config_dict`: both copy and compare containers alone,
+and what they are given holds no other objects (`_Reader.measure`).
+Reading is bounded: files, bytes, steps, items, lengths of texts, sizes of numbers (`MAX_...`).
 
 What a config may *name* (types, files) is checked by `hordet.config.allowed`.
 """
 
 import ast
+import copy
 import importlib.util
 import json
+import keyword
 import os
 import re
+import unicodedata
 import uuid
+from collections import ChainMap
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,12 +35,22 @@ WITH_CONFIGS = ("hordet", "mmdet", "mmseg")
 SUFFIXES = (".py", ".json", ".yaml", ".yml")
 # Environment variables whose value may stand in a text, as `{{$NAME:default}}`: where data are.
 VARIABLES = ("HORDET_DATA",)
-# Bounds; the largest packaged config needs at most a tenth of each.
-MAX_BYTES = 2_000_000  # of a file
+# Bounds; the largest packaged config needs at most a tenth of each, and a third of the depth.
+MAX_READS = 200  # of files: one that is a base twice counts twice
+MAX_BYTES = 500_000  # of a file and its bases
+MAX_FORMATTED = 100_000  # bytes of those with f-strings: Python 3.11 parses one in quadratic time
 MAX_STEPS = 200_000  # nodes evaluated in a file and its bases
-MAX_ITEMS = 100_000  # values in a container, with all in it; characters of a made text
+MAX_ITEMS = 100_000  # values in a container, with all in it; parts of a YAML file
+MAX_TEXT = 100_000  # characters of a text
+MAX_ALL_TEXT = 1_000_000  # characters of all texts in a value, each as often as it stands there
+MAX_KEY = 1000  # characters of a key
+MAX_NAMES = 2000  # settings of a config: keys of the outermost dict
 MAX_DEPTH = 50  # containers in containers, bases of bases
 MAX_BITS = 256  # of a whole number
+MAX_DIGITS = 100  # characters of a number in JSON and YAML
+
+# Said of keys that cannot be settings.
+NAMES_ARE = "settings have names of Python: letters, digits and _, no word of the language"
 
 _SCALARS = (bool, int, float, str, type(None))
 _CONTAINERS = (dict, ConfigDict, list, tuple, set)
@@ -44,6 +59,7 @@ _FUNCTIONS = ("dict", "enumerate", "float", "int", "len", "list", "range", "set"
 _SUBSTITUTION = re.compile(
     r"\{\{['\"]?\s{0,9}\$(\w{1,99})\s{0,9}:\s{0,9}([^\s{}]{0,999}?)\s{0,9}['\"]?\}\}"
 )
+_FORMATTED = re.compile(rb"(?i)(?<!['\"\w])(?:f|fr|rf)['\"]")
 _BASE_VALUE = re.compile(r"\{\{\s*_base_\.([\w.]+)\s*\}\}")
 # Faults of a file that make an ordinary Python raise.
 _FAULTS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -89,7 +105,7 @@ class _Reader:
     """
 
     def __init__(self, path: Path) -> None:
-        self.steps = 0
+        self.steps = self.reads = self.bytes = self.formatted = 0
         folders = [path.parent, *path.parent.parents]
         self.roots = [next((f for f in folders if (f / "_base_").is_dir()), path.parent).resolve()]
         self.roots += filter(None, map(_find_configs, WITH_CONFIGS))
@@ -105,7 +121,7 @@ class _Reader:
             raise _Refused(f"{file}: it is a base of itself")
         if file.suffix not in SUFFIXES:
             raise _Refused(f"{file}: got {file.suffix or 'no suffix'}; read are {SUFFIXES}")
-        text = _read_text(file)
+        text = self.read_text(file)
         markers: dict[str, str] = {}
         if file.suffix == ".py":
             module = _Module(self, file, text, markers)
@@ -124,19 +140,22 @@ class _Reader:
             texts.append(part_text)
         if file.suffix == ".py":
             values = module.evaluate(base)
+        if len(values) > MAX_NAMES:
+            raise _Refused(f"{file}: it has more than {MAX_NAMES:,} settings")
         for key in values:
-            if type(key) is not str:
-                raise _Refused(f"{file}: the key {key!r} is no text")
+            _check_name(key, str(file))
         values.pop("_deprecation_", None)
         self.measure(values, str(file))
         try:
-            values = Config._substitute_base_vars(values, markers, base)
+            values = _substitute(values, markers, base)
             values.pop("_base_", None)
             merged = Config._merge_a_into_b(values, base)
         except _FAULTS as error:
             raise _Refused(f"{file}: {type(error).__name__}: {error}") from error
         merged = {key: value for key, value in merged.items() if not key.startswith("__")}
         self.measure(merged, str(file))
+        if len(merged) > MAX_NAMES:
+            raise _Refused(f"{file}: it has more than {MAX_NAMES:,} settings")
         return merged, "\n".join([*texts, f"{file}\n{text}"])
 
     def parse(self, file: Path, text: str, markers: dict[str, str]) -> dict:
@@ -147,7 +166,9 @@ class _Reader:
 
         text = _BASE_VALUE.sub(mark, text)
         try:
-            content = json.loads(text) if file.suffix == ".json" else yaml.safe_load(text)
+            content = _load_json(text) if file.suffix == ".json" else _load_yaml(text)
+        except _Refused as error:
+            raise _Refused(f"{file}: {error}") from error
         except (*_FAULTS, yaml.YAMLError) as error:  # also tags of YAML that call Python
             raise _Refused(f"{file}: {' '.join(str(error).split())}") from error
         self.measure(content, str(file))
@@ -183,6 +204,35 @@ class _Reader:
         # The configs of hordet say in whose scope they are; a package's own types need no scope.
         return target, None if not mark or package == "hordet" else package
 
+    def read_text(self, file: Path) -> str:
+        """Return the text of a file.
+
+        Raises:
+            _Refused: It is large or no UTF-8 text, or many files were read before.
+        """
+        self.reads += 1
+        if self.reads > MAX_READS:
+            raise _Refused(
+                f"{file}: it is one of more than {MAX_READS} files to read; each base counts as "
+                "often as it is named"
+            )
+        with file.open("rb") as stream:
+            content = stream.read(MAX_BYTES + 1)
+        self.bytes += len(content)
+        if self.bytes > MAX_BYTES:
+            raise _Refused(f"{file}: with all bases it has more than {MAX_BYTES:,} bytes")
+        if file.suffix == ".py" and _FORMATTED.search(content):
+            self.formatted += len(content)
+            if self.formatted > MAX_FORMATTED:
+                raise _Refused(
+                    f"{file}: it has f-strings, and files with f-strings have more than "
+                    f"{MAX_FORMATTED:,} bytes"
+                )
+        try:
+            return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+        except UnicodeDecodeError as error:
+            raise _Refused(f"{file}: it is no UTF-8 text ({error.reason})") from error
+
     def count(self, where: str, steps: int = 1) -> None:
         """Spend some steps."""
         self.steps += steps
@@ -192,26 +242,38 @@ class _Reader:
     def measure(self, value: Any, where: str) -> None:
         """Refuse a value that is large, deep or holds anything but plain data."""
         left, size = [(value, 0)], 0  # one after another, so that shared parts count each time
+        letters = nested = 0
         while left:
             item, depth = left.pop()
             size += 1
             if type(item) in _SCALARS:
                 if type(item) is str:
-                    size += len(item) // 1000
+                    letters += len(item)
+                    _check_length(item, where)
+                elif type(item) is int and item.bit_length() > MAX_BITS:
+                    raise _Refused(f"{where}: a number of more than {MAX_BITS} bits")
             elif type(item) not in _CONTAINERS:
                 raise _Refused(f"{where}: a value of type {type(item).__name__} is no plain data")
             elif isinstance(item, dict):
+                nested += depth
                 for key in item:
                     _check_key(key, where)
+                    letters += len(key) if type(key) is str else 0
                 left += [(part, depth + 1) for part in dict.values(item)]
             else:
+                nested += depth
                 left += [(part, depth + 1) for part in item]
             if size + len(left) > MAX_ITEMS or depth > MAX_DEPTH:
                 raise _Refused(
                     f"{where}: a value holds more than {MAX_ITEMS:,} items, or is more than "
                     f"{MAX_DEPTH} deep"
                 )
-        self.count(where, size // 10)
+            if letters > MAX_ALL_TEXT:
+                raise _Refused(
+                    f"{where}: the texts in a value have more than {MAX_ALL_TEXT:,} characters"
+                )
+        # mmengine copies a container once for each container that it lies in.
+        self.count(where, (size + nested) // 10)
 
 
 class _Module:
@@ -230,7 +292,8 @@ class _Module:
             self.body = ast.parse(text).body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise _Refused(f"{file}: {type(error).__name__}: {error}") from error
-        self.names: dict[str, Any] = {}
+        self.names: ChainMap[str, Any] = ChainMap()
+        self.lines: list[bytes] = []  # of the text, once they are asked for
 
     def list_bases(self) -> list[str]:
         """Return the words of `_base_`."""
@@ -255,7 +318,7 @@ class _Module:
 
     def evaluate(self, base: ConfigDict) -> dict:
         """Return the names that the file gives, with their values."""
-        self.names = {"_base_": base}
+        self.names = ChainMap({"_base_": base})
         for node in self.body:
             try:
                 self.run(node)
@@ -271,6 +334,7 @@ class _Module:
 
     def run(self, node: ast.stmt) -> None:
         """Carry out a statement."""
+        self.reader.count(f"{self.file}, line {node.lineno}")
         match node:
             case ast.Assign(targets=[ast.Name(id="_base_")]):
                 pass
@@ -291,12 +355,14 @@ class _Module:
             case _:
                 raise self.refuse(node, f"{_describe(node)}, which is not data")
 
-    def assign(self, target: ast.expr, value: Any, names: dict[str, Any]) -> None:
+    def assign(self, target: ast.expr, value: Any, names: ChainMap[str, Any]) -> None:
         """Give a value to a name, several names, a key or an item."""
         match target:
             case ast.Name(id=name):
-                if name in _FUNCTIONS or name == "_base_" or name.startswith("__"):
+                if name in ("_base_", "dict") or name.startswith("__"):
                     raise self.refuse(target, f"an assignment to the name {name}")
+                if names is self.names and len(names.maps[0]) > MAX_NAMES:
+                    raise self.refuse(target, f"more than {MAX_NAMES:,} names")
                 names[name] = value
             case ast.Tuple(elts=targets) | ast.List(elts=targets):
                 if type(value) not in (list, tuple) or len(value) != len(targets):
@@ -337,13 +403,14 @@ class _Module:
             type(owner).update(owner, dict(arguments[0]))
             self.reader.measure(owner, f"{self.file}, line {call.lineno}")
 
-    def value(self, node: ast.expr, names: dict[str, Any]) -> Any:
+    def value(self, node: ast.expr, names: ChainMap[str, Any]) -> Any:
         """Return the value of an expression."""
         self.reader.count(f"{self.file}, line {getattr(node, 'lineno', '?')}")
         match node:
             case ast.Constant(value=value):
                 return self.constant(node, value)
             case ast.Name(id=name):
+                self.reader.count(f"{self.file}, line {node.lineno}", len(names.maps) // 10)
                 if name not in names:
                     raise self.refuse(node, f"the name {name}, which the file does not give before")
                 return names[name]
@@ -370,8 +437,7 @@ class _Module:
             case ast.Subscript(value=owner, slice=index):
                 return self.item(node, self.value(owner, names), index, names)
             case ast.JoinedStr(values=parts):
-                text = "".join(self.format(part, names) for part in parts)
-                return self.bounded(node, text)
+                return self.bounded(node, self.join(node, parts, names))
             case ast.ListComp(elt=item) | ast.GeneratorExp(elt=item):
                 return [self.value(item, given) for given in self.loop(node, 0, names)]
             case ast.DictComp(key=key, value=value):
@@ -391,12 +457,25 @@ class _Module:
         if type(value) not in _SCALARS:
             raise self.refuse(node, f"a value of type {type(value).__name__}")
         if type(value) is str:
+            _check_length(value, f"{self.file}, line {getattr(node, 'lineno', '?')}")
             # mmengine substitutes in the text of the file, where an escaped brace is none.
-            written = ast.get_source_segment(self.text, node) if "{{" in value else None
-            if written and "{{" not in written:
+            if "{{" in value and not self.is_written(node, "{{"):
                 return value
             return _fill(value, f"{self.file}, line {getattr(node, 'lineno', '?')}")
         return self.number(node, value) if type(value) is int else value
+
+    def is_written(self, node: ast.AST, words: str) -> bool:
+        """Tell whether the lines of a literal hold some text; True where that is unknown."""
+        if not self.lines:
+            self.lines = self.text.encode().split(b"\n")
+        begin, end = getattr(node, "lineno", 0), getattr(node, "end_lineno", 0)
+        if not begin or not end:
+            return True
+        lines = self.lines[begin - 1 : end]
+        self.reader.count(f"{self.file}, line {begin}", sum(map(len, lines)) // 1000)
+        lines[-1] = lines[-1][: node.end_col_offset]  # type: ignore[attr-defined]
+        lines[0] = lines[0][node.col_offset :]  # type: ignore[attr-defined]
+        return words.encode() in b"\n".join(lines)
 
     def number(self, node: ast.AST, value: Any) -> Any:
         """Return a number, refused where it is none or huge."""
@@ -413,7 +492,7 @@ class _Module:
         self.reader.count(f"{self.file}, line {getattr(node, 'lineno', '?')}", len(value) // 100)
         return value
 
-    def items(self, nodes: list[ast.expr], names: dict[str, Any]) -> list:
+    def items(self, nodes: list[ast.expr], names: ChainMap[str, Any]) -> list:
         """Return the values of several expressions, starred ones unpacked."""
         values: list = []
         for node in nodes:
@@ -421,7 +500,8 @@ class _Module:
                 values += self.sequence(node, self.value(node.value, names))
             else:
                 values.append(self.value(node, names))
-            self.bounded(node, values)
+            if len(values) > MAX_ITEMS:
+                raise self.refuse(node, f"a value of more than {MAX_ITEMS:,} items")
         return values
 
     def sequence(self, node: ast.AST, value: Any) -> list:
@@ -440,7 +520,7 @@ class _Module:
         node: ast.expr,
         keys: list[ast.expr | None],
         values: list[ast.expr],
-        names: dict[str, Any],
+        names: ChainMap[str, Any],
     ) -> dict:
         result: dict = {}
         for key_node, value_node in zip(keys, values, strict=True):
@@ -503,7 +583,9 @@ class _Module:
             raise self.refuse(node, f"the substitution {{{{{ast.unparse(node)[:50]}}}}}")
         return _add_marker(self.markers, ".".join(keys))
 
-    def item(self, node: ast.Subscript, owner: Any, index: ast.expr, names: dict[str, Any]) -> Any:
+    def item(
+        self, node: ast.Subscript, owner: Any, index: ast.expr, names: ChainMap[str, Any]
+    ) -> Any:
         """Return an item or a slice."""
         if type(owner) not in (dict, ConfigDict, list, tuple, str):
             raise self.refuse(node, f"an item of a {type(owner).__name__}")
@@ -520,7 +602,7 @@ class _Module:
             raise self.refuse(node, f"an item by a {type(key).__name__}")
         return owner[key]
 
-    def format(self, part: ast.expr, names: dict[str, Any]) -> str:
+    def format(self, part: ast.expr, names: ChainMap[str, Any]) -> str:
         """Return a part of an f-string."""
         match part:
             case ast.Constant(value=str() as text):
@@ -531,21 +613,35 @@ class _Module:
                     return str(value)
         raise self.refuse(part, "a part of an f-string that is no plain value")
 
-    def loop(self, node: Any, depth: int, names: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield the names of each turn of a comprehension."""
+    def join(self, node: ast.AST, parts: list[ast.expr], names: ChainMap[str, Any]) -> str:
+        """Return the text of an f-string, refused before it is joined where it is too long."""
+        texts, length = [], 0
+        for part in parts:
+            texts.append(self.format(part, names))
+            length += len(texts[-1])
+            if length > MAX_TEXT:
+                raise self.refuse(node, f"a text of more than {MAX_TEXT:,} characters")
+        return "".join(texts)
+
+    def loop(
+        self, node: Any, depth: int, names: ChainMap[str, Any]
+    ) -> Iterator[ChainMap[str, Any]]:
+        """Yield the names of each turn of a comprehension: those around it, and its own."""
         if depth == len(node.generators):
             yield names
             return
         part = node.generators[depth]
         if part.ifs or part.is_async:
             raise self.refuse(node, "a condition in a comprehension")
+        given = names if depth else names.new_child()
         for item in self.sequence(node, self.value(part.iter, names)):
-            given = dict(names)
             self.assign(part.target, item, given)
             yield from self.loop(node, depth + 1, given)
 
-    def call(self, node: ast.Call, names: dict[str, Any]) -> Any:
+    def call(self, node: ast.Call, names: ChainMap[str, Any]) -> Any:
         """Return the result of one of the few functions; the name's value is never looked up."""
+        if isinstance(node.func, ast.Name) and node.func.id in names:
+            raise self.refuse(node, f"a call of {node.func.id}, to which the file gives a value")
         match node:
             case ast.Call(func=ast.Name(id="dict"), args=args, keywords=keywords) if (
                 not args or keywords and len(args) == 1
@@ -605,17 +701,6 @@ def _find_configs(package: str) -> Path | None:
     return (Path(spec.origin).parent / ".mim" / "configs").resolve()
 
 
-def _read_text(file: Path) -> str:
-    with file.open("rb") as stream:
-        content = stream.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise _Refused(f"{file}: it is larger than {MAX_BYTES:,} bytes")
-    try:
-        return content.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
-    except UnicodeDecodeError as error:
-        raise _Refused(f"{file}: it is no UTF-8 text ({error.reason})") from error
-
-
 def _describe(node: ast.AST) -> str:
     """Say what a part of a syntax tree is."""
     line = ast.unparse(node).partition("\n")[0]
@@ -627,8 +712,128 @@ def _check_key(key: Any, where: str) -> None:
     if type(key) not in (bool, int, float, str, type(None)):
         raise _Refused(f"{where}: a key of type {type(key).__name__}")
     # mmengine dumps a key between quotes without escaping any in it.
+    if type(key) is str and len(key) > MAX_KEY:
+        raise _Refused(f"{where}: a key of more than {MAX_KEY:,} characters")
     if type(key) is str and (not key.isprintable() or re.search(r"['\"\\]|__\w+__", key)):
         raise _Refused(f"{where}: the key {key[:50]!r}, which holds quotes or the like")
+    if type(key) is int and key.bit_length() > MAX_BITS:
+        raise _Refused(f"{where}: a number of more than {MAX_BITS} bits")
+
+
+def _check_name(key: Any, where: str) -> None:
+    """Refuse a setting that no Python config could give by an assignment, as a dumped one does."""
+    if type(key) is not str:
+        raise _Refused(f"{where}: the key {key!r} is no text")
+    if not is_name(key):
+        raise _Refused(f"{where}: the key {key[:50]!r} cannot name a setting; {NAMES_ARE}")
+
+
+def is_name(key: str) -> bool:
+    """Tell whether a dumped config can give a setting of this name.
+
+    Args:
+        key: A key of the outermost dict of a config.
+    """
+    same = unicodedata.normalize("NFKC", key) == key  # or Python reads another name
+    return same and key.isidentifier() and not keyword.iskeyword(key) and key != "dict"
+
+
+def _check_length(text: str, where: str) -> None:
+    if len(text) > MAX_TEXT:
+        raise _Refused(f"{where}: a text of more than {MAX_TEXT:,} characters")
+
+
+def _load_json(text: str) -> Any:
+    """Return the values of a JSON file, whose numbers are short and finite."""
+
+    def refuse(word: str) -> Any:
+        raise _Refused(f"{word} is no number of JSON; write a large number such as 1e30")
+
+    def read_float(word: str) -> float:
+        number = _check_digits(word, float)
+        if abs(number) == float("inf"):
+            refuse(word[:20])
+        return number
+
+    return json.loads(
+        text,
+        parse_constant=refuse,
+        parse_float=read_float,
+        parse_int=lambda word: _check_digits(word, int),
+    )
+
+
+def _check_digits(word: str, kind: Any) -> Any:
+    if len(word) > MAX_DIGITS:
+        raise _Refused(f"the number {word[:20]}... has more than {MAX_DIGITS} characters")
+    return kind(word)
+
+
+class _YamlLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML's safe loader for short and finite numbers and few merged keys.
+
+    libyaml's part splits the text; what values are made of is PyYAML's SafeConstructor either way.
+    """
+
+    merged = 0
+
+    def construct_yaml_int(self, node: Any) -> int:
+        """Return a whole number; PyYAML's time grows with the square of 1:00:00..."""
+        _check_digits(str(node.value), str)
+        return super().construct_yaml_int(node)
+
+    def construct_yaml_float(self, node: Any) -> float:
+        """Return a finite number."""
+        _check_digits(str(node.value), str)
+        number = super().construct_yaml_float(node)
+        if number - number != 0:
+            raise _Refused(f"{node.value} is no finite number; write a large one such as 1.0e+30")
+        return number
+
+    def flatten_mapping(self, node: Any) -> None:
+        """Put in what `<<` merges; merged dicts of merged dicts grow by powers."""
+        super().flatten_mapping(node)
+        self.merged += len(node.value)
+        if self.merged > MAX_ITEMS:
+            raise _Refused(f"its << merge more than {MAX_ITEMS:,} keys")
+
+
+for _kind in ("int", "float"):
+    _YamlLoader.add_constructor(
+        f"tag:yaml.org,2002:{_kind}", getattr(_YamlLoader, f"construct_yaml_{_kind}")
+    )
+
+
+def _load_yaml(text: str) -> Any:
+    """Return the values of a YAML file, whose parts are counted before any is made."""
+    depth = 0
+    for number, event in enumerate(yaml.parse(text, Loader=_YamlLoader)):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if number > MAX_ITEMS or depth > MAX_DEPTH:
+            raise _Refused(
+                f"it has more than {MAX_ITEMS:,} parts, or is more than {MAX_DEPTH} deep"
+            )
+    return yaml.load(text, Loader=_YamlLoader)
+
+
+def _substitute(value: Any, markers: dict[str, str], base: ConfigDict) -> Any:
+    """Return a copy with the values of a base in the places of their markers, as mmengine does.
+
+    mmengine's own function copies everything anew at each level.
+    """
+    if isinstance(value, dict):
+        value = copy.copy(value)
+        for key, item in list(dict.items(value)):
+            value[key] = _substitute(item, markers, base)
+    elif isinstance(value, list | tuple):
+        return type(value)([_substitute(item, markers, base) for item in value])
+    elif isinstance(value, str) and value in markers:
+        found: Any = base
+        for key in markers[value].split("."):
+            found = found[key]
+        return found
+    return value
 
 
 def _add_marker(markers: dict[str, str], keys: str) -> str:
@@ -653,6 +858,7 @@ def _fill(value: Any, where: str) -> Any:
         return os.environ.get(name) or default
 
     filled = _SUBSTITUTION.sub(look_up, value)
+    _check_length(filled, where)
     if "{{" in filled:
         raise _Refused(
             f"{where}: the substitution {value[:80]!r}; allowed are {{{{_base_.KEY}}}} and "

@@ -452,13 +452,114 @@ def test_full_names_of_dumped_configs():
     assert allowed.resolve("MaskRCNN") is None
 
 
-@pytest.mark.parametrize("part", ["lambda ", "a", "__", "_a", "{{$a:", "{{ ", "x:/", "['", "\\\\"])
-def test_a_text_of_a_megabyte_is_no_work(tmp_path, part):
-    """Each regular expression is linear: a quadratic one would take hours."""
+@pytest.mark.parametrize(
+    "part", ["lambda ", "a", "__", "_a", "{{$a:", "{{ ", "x:/", "['", "\\\\", "http:/"]
+)
+def test_long_texts_are_no_work(tmp_path, part):
+    """Each regular expression is linear: a quadratic one would take hours for this one text."""
     config, _ = plant(tmp_path, "")
-    config.write_text(f"x = {part * (1_000_000 // len(part))!r}")
+    config.write_text(f"x = {part * (90_000 // len(part))!r}\ny = [x + str(i) for i in range(9)]")
     with contextlib.suppress(ConfigError):
         load_config(config, safe=True)
+
+
+DEEP = "{'a': " * 30 + "1" + "}" * 30
+# By what is too much: a name, a text, and what is said of it. Without bounds each of these takes
+# minutes, gigabytes or for ever.
+BOUNDS = [
+    ("c.py", "_base_ = ['t1.py', 't1.py']", "one of more than 200 files to read"),
+    ("c.py", f"_base_ = {['empty.py'] * 400!r}", "one of more than 200 files to read"),
+    ("c.json", '{"_base_": ["t1.json", "t1.json"]}', "one of more than 200 files to read"),
+    ("c.yaml", "_base_: [t1.yaml, t1.yaml]", "one of more than 200 files to read"),
+    ("c.py", "_base_ = ['large.py', 'large.py']", "with all bases it has more than 500,000 bytes"),
+    ("c.py", "x = 1\n" * 90_000, "with all bases it has more than 500,000 bytes"),
+    ("c.py", "x = f'" + "{a}" * 40_000 + "'", "files with f-strings have more than 100,000 bytes"),
+    ("c.py", "a = 'a' * 90000\nx = f'{a}b{a}'", "line 2: a text of more than 100,000 characters"),
+    ("c.py", f"x = '{'a' * 100_001}'", "line 1: a text of more than 100,000 characters"),
+    ("c.yaml", f"x: {'a' * 100_001}", "a text of more than 100,000 characters"),
+    ("c.py", "x = 'a' * 90000\ny = [x] * 12", "texts in a value have more than 1,000,000 chara"),
+    ("c.json", json.dumps({"x": {"k" * 1001: 1}}), "a key of more than 1,000 characters"),
+    ("c.py", "\n".join(f"a{i} = 1" for i in range(2100)), "more than 2,000 names"),
+    ("c.json", json.dumps({f"a{i}": 1 for i in range(2100)}), "more than 2,000 settings"),
+    ("c.py", "\n".join(["x = 1"] * 50_000 + ["x = [0 for i in range(99999)]"] * 3),
+     "more than 200,000 steps of work"),
+    ("c.py", f"x = [{', '.join([DEEP] * 1500)}]", "more than 200,000 steps of work"),
+    ("c.yaml", f"x: [{'1,' * 200_000}]", "more than 100,000 parts"),
+    ("c.yaml", "x: " + "[" * 900 + "]" * 900, "more than 50 deep"),
+    ("c.yaml", "x: 1" + ":00" * 60, "the number 1:00:00:00:00:00:00:... has more than 100 char"),
+    ("c.yaml", "x: 1" + ":00" * 60 + ".5", "the number 1:00:00:00:00:00:00:... has more than 100"),
+    ("c.yaml", "x: 0x" + "f" * 6000, "the number 0xffffffffffffffffff... has more than 100"),
+    ("c.yaml", "x: 0b" + "1" * 300_000, "has more than 100 characters"),
+    ("c.yaml", "x: 0x" + "f" * 90, "a number of more than 256 bits"),
+    ("c.json", json.dumps({"x": 10**90}), "a number of more than 256 bits"),
+    ("c.json", json.dumps({"x": [10**120]}), "the number 10000000000000000000... has more than"),
+    ("c.json", '{"x": 1.' + "0" * 300 + "}", "the number 1.000000000000000000... has more than"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(BOUNDS)))
+def test_the_work_of_reading_is_bounded(tmp_path, number):
+    """Each bound is told, whatever kind of file asks for more."""
+    name, text, words = BOUNDS[number]
+    for index in range(1, 50):  # 2 ** 49 readings
+        pair = [f"t{index + 1}"] * 2 if index < 49 else []
+        for suffix in ("py", "json", "yaml"):
+            bases = json.dumps([f"{each}.{suffix}" for each in pair])
+            form = {"py": "_base_ = {}", "json": '{{"_base_": {}}}', "yaml": "_base_: {}"}[suffix]
+            (tmp_path / f"t{index}.{suffix}").write_text(form.format(bases))
+    (tmp_path / "empty.py").write_text("")
+    (tmp_path / "large.py").write_text("#" * 300_000)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=REFUSED) as caught:  # as reports and resumes read, too
+        read_data(tmp_path / name)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        (f"optim_wrapper = {dict.fromkeys(map(str, range(20000)), 1)}", "unknown key"),
+        ("model = [" + "dict(type='ResNet', a=1)," * 9000 + "]", "is not registered"),
+    ],
+)
+def test_many_faults_are_told_in_part(tmp_path, text, kind):
+    """The nearest name of each would take minutes."""
+    (tmp_path / "a.py").write_text(text)
+    with pytest.raises(ConfigError, match="has 100 faults or more") as caught:
+        load_config(tmp_path / "a.py", safe=True)
+    assert str(caught.value).count(kind) == 100
+
+
+@pytest.mark.parametrize("value", ["Infinity", "-Infinity", "NaN", "1e400"])
+def test_json_has_finite_numbers(tmp_path, value):
+    (tmp_path / "c.json").write_text(f'{{"x": [{value}]}}')
+    with pytest.raises(ConfigError, match="write a large number such as 1e30"):
+        read_data(tmp_path / "c.json")
+
+
+@pytest.mark.parametrize("value", [".inf", "-.Inf", ".nan", "!!float inf"])
+def test_yaml_has_finite_numbers(tmp_path, value):
+    (tmp_path / "c.yaml").write_text(f"x: [{value}]")
+    with pytest.raises(ConfigError, match="write a large one such as"):
+        read_data(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize("key", ["=", "dict", "import", "a b", "1", "ｄict", "a.b", "None", ""])
+@pytest.mark.parametrize("safely", [True, False])
+def test_a_setting_has_a_name_of_python(tmp_path, key, safely):
+    """A run writes its config as Python, and could not read it again."""
+    (tmp_path / "c.json").write_text(json.dumps({"x": 1, key: 2}))
+    with pytest.raises(ConfigError, match="cannot name a setting"):
+        load_config(tmp_path / "c.json", safe=safely)
+
+
+def test_names_of_functions_may_be_settings(tmp_path):
+    """Such as `set = 'val'`; then no function has that name."""
+    (tmp_path / "c.py").write_text("set = 'val'\nx = dict(a=set)")
+    assert read_data(tmp_path / "c.py").x.a == "val"
+    (tmp_path / "c.py").write_text("set = 'val'\nx = set([1])")
+    with pytest.raises(ConfigError, match="a call of set, to which the file gives a value"):
+        read_data(tmp_path / "c.py")
 
 
 @pytest.mark.parametrize(
