@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from hordet.config.safe import NAMES_ARE, is_name
 from hordet.config.signature import get_keywords
-from hordet.config.values import find_bad_values, find_odd_forms
+from hordet.config.values import find_bad_values, find_odd_forms, look_up
 from hordet.errors import did_you_mean
 from hordet.registry import RoomRegistry
 
@@ -79,6 +79,26 @@ _LOOKED_UP: dict[str, tuple[Registry, ...]] = {
     "vis": (mmengine.registry.VISUALIZERS, mmengine.registry.VISBACKENDS),
     "_cfg": (mmengine.registry.LOOPS,),
 }
+# By a dotted key that mmengine builds: the registries that hold what may stand there.
+_BUILT: dict[str, tuple[Registry, ...]] = {
+    "model": (mmengine.registry.MODELS,),
+    **{
+        f"model.{part}": (mmengine.registry.MODELS,)
+        for part in ("auxiliary_head", "backbone", "bbox_head", "data_preprocessor", "decode_head",
+                     "mask_head", "neck", "roi_head", "rpn_head")
+    },
+    **dict.fromkeys(("train_cfg", "val_cfg", "test_cfg"), (mmengine.registry.LOOPS,)),
+    **{f"{loader}.dataset": (mmengine.registry.DATASETS,) for loader in _DATALOADERS},
+    **dict.fromkeys(
+        ("val_evaluator", "test_evaluator"),
+        (mmengine.registry.METRICS, mmengine.registry.EVALUATOR),
+    ),
+    "optim_wrapper": (mmengine.registry.OPTIM_WRAPPERS,),
+    "optim_wrapper.optimizer": (mmengine.registry.OPTIMIZERS,),
+    "param_scheduler": (mmengine.registry.PARAM_SCHEDULERS,),
+    "custom_hooks": (mmengine.registry.HOOKS,),
+    "visualizer": (mmengine.registry.VISUALIZERS,),
+}  # fmt: skip
 _ROOTS = [value for value in vars(mmengine.registry).values() if isinstance(value, Registry)]
 
 
@@ -107,6 +127,7 @@ def find_faults(cfg: dict, asked: Iterable[str] = ()) -> list[str]:
     found = chain(
         _find_unknown_keys(cfg, set(asked)),
         _check_untyped(cfg),
+        _check_kinds(read, scope),
         find_bad_values(cfg),
         # A file's own variables are merged into the keys that use them, and are checked there.
         *(_check_nested(value, key, scope) for key, value in read.items()),
@@ -168,6 +189,37 @@ def _check_untyped(cfg: dict) -> Iterator[str]:
         if isinstance(value, dict) and "type" not in value:
             for name in value.keys() - allowed - _ALWAYS:
                 yield f"{key}.{name}: unknown key{did_you_mean(str(name), allowed)}"
+
+
+def _check_kinds(cfg: dict, scope: str) -> Iterator[str]:
+    """Yield a line for each component of another kind than its place is for.
+
+    mmengine builds what a full name means, whatever that is.
+    """
+    for key, roots in _BUILT.items():
+        found = look_up(cfg, key)
+        for part in found if isinstance(found, list | tuple) else [found]:
+            kind = part.get("type") if isinstance(part, dict) else None
+            if not isinstance(kind, str):
+                continue
+            kinds: list[str] = []
+            for meaning in find_meanings(kind, key, part.get("_scope_") or scope):
+                held = [root for root in _ROOTS if _holds(root, meaning)]
+                kinds += [root.name for root in held]
+                # A class of the user's own need not be in a registry.
+                if not held or any(root in roots for root in held):
+                    kinds = []
+                    break
+            if kinds:
+                here = f"allowed here: {roots[0].name!r}"
+                yield f"{key}.type: {kind} is of the kind {kinds[0]!r}; {here}"
+
+
+def _holds(registry: Registry, component: Any) -> bool:
+    """Tell whether a registry or one of those below it has a class."""
+    return any(each is component for each in registry.module_dict.values()) or any(
+        _holds(child, component) for child in registry.children.values()
+    )
 
 
 def _check_nested(value: Any, path: str, scope: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 
 from hordet import checkpoints
+from hordet.config.dump import write_configs_readably
 from hordet.config.load import load_config
 from hordet.config.names import find_config
 from hordet.datasets.detection_limits import set_detection_limit
@@ -220,6 +221,7 @@ def _build_runner(cfg: Config, minimum_share: float, verbose: bool) -> Runner:
         checkpoints.load_checkpoint(source)  # before minutes go into building
     runner_class: type[Any] = choose_runner_class(cfg)
     runner_class = explain_settings(runner_class if verbose else make_quiet(runner_class))
+    write_configs_readably()
     runner = runner_class.from_cfg(cfg)
     allow_unordered_kernels()
     grow_log_buffers()

@@ -75,3 +75,30 @@ def test_no_odd_value_is_raised_on(part):
 def test_the_key_and_what_is_allowed_are_named(options, words):
     with pytest.raises(ConfigError, match=words):
         load_config("shapes/mask-rcnn_hornet-nano_horfpn_7e", options)
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "got", "allowed"),
+    [
+        ("model", "mmengine.hooks.logger_hook.LoggerHook", "hook", "model"),
+        ("model", "LoggerHook", "hook", "model"),
+        ("model.neck", "mmdet.datasets.coco.CocoDataset", "dataset", "model"),
+        ("optim_wrapper", "torch.optim.SGD", "optimizer", "optim_wrapper"),
+        ("optim_wrapper.optimizer", "mmengine.optim.OptimWrapper", "optim_wrapper", "optimizer"),
+        ("train_cfg", "mmengine.dataset.DefaultSampler", "data sampler", "loop"),
+        ("val_evaluator", "mmdet.FPN", "model", "metric"),
+        ("custom_hooks", "mmengine.runner.EpochBasedTrainLoop", "loop", "hook"),
+        ("train_dataloader.dataset", "mmdet.models.necks.fpn.FPN", "model", "dataset"),
+    ],
+)
+def test_a_component_of_another_kind_is_named(key, kind, got, allowed):
+    cfg = Config(dict(default_scope="mmdet"))
+    part = [dict(type=kind)] if key == "custom_hooks" else {"type": kind}
+    cfg.merge_from_dict({key: part})
+    told = [line for line in find_faults(cfg) if "allowed here" in line]
+    assert told == [f"{key}.type: {kind} is of the kind {got!r}; allowed here: {allowed!r}"]
+
+
+def test_classes_that_no_registry_has_are_left_to_whoever_builds_them():
+    cfg = Config(dict(model=dict(type="torch.nn.Identity"), train_cfg=dict(type="collections.abc")))
+    assert not [line for line in find_faults(cfg) if "allowed here" in line]
