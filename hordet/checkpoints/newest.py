@@ -25,7 +25,7 @@ def find_newest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
         CheckpointError: None of the checkpoints can be used; the message says why.
     """
     skipped = []
-    for path in _list_newest_first(Path(folder)):
+    for path in list_newest_first(Path(folder)):
         try:
             require_resumable(path)
         except CheckpointError as error:
@@ -38,6 +38,22 @@ def find_newest_checkpoint(folder: str | Path) -> tuple[Path | None, list[str]]:
             "To start anew, name another --work-dir or move these files away"
         )
     return None, []
+
+
+def list_newest_first(folder: Path) -> Iterator[Path]:
+    """Yield the checkpoints of a folder: the one of `last_checkpoint`, then the newest first.
+
+    Args:
+        folder: A work folder. Its best checkpoints (`best_*`) are left out.
+    """
+    pointed = _read_pointer(folder)
+    folders = {folder, pointed.parent} if pointed else {folder}  # `out_dir` may lie elsewhere
+    files = [file for each in folders for file in each.glob("*.pth")]
+    files = [file for file in files if not file.name.startswith("best_")]
+    written = {file: file.stat().st_mtime_ns for file in files if file != pointed}
+    if pointed is not None:
+        yield pointed
+    yield from sorted(written, key=written.__getitem__, reverse=True)
 
 
 def require_resumable(path: Path) -> None:
@@ -65,18 +81,6 @@ def require_resumable(path: Path) -> None:
             wrong = archive.testzip()
         if wrong:
             raise CheckpointError(f"{path} is damaged: its part {wrong} fails its CRC-32")
-
-
-def _list_newest_first(folder: Path) -> Iterator[Path]:
-    """Yield the checkpoints of a folder: the one of `last_checkpoint`, then the newest first."""
-    pointed = _read_pointer(folder)
-    folders = {folder, pointed.parent} if pointed else {folder}  # `out_dir` may lie elsewhere
-    files = [file for each in folders for file in each.glob("*.pth")]
-    files = [file for file in files if not file.name.startswith("best_")]
-    written = {file: file.stat().st_mtime_ns for file in files if file != pointed}
-    if pointed is not None:
-        yield pointed
-    yield from sorted(written, key=written.__getitem__, reverse=True)
 
 
 def _read_pointer(folder: Path) -> Path | None:

@@ -9,10 +9,12 @@ import argparse
 import atexit
 import os
 import signal
+import warnings
+from pathlib import Path
 from types import FrameType
 
 from hordet.cli.arguments import add_run, add_verbose, number_from, read_run_config
-from hordet.errors import RESUME_ME
+from hordet.errors import RESUME_ME, CheckpointWarning
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="auto",
         metavar="auto|PATH",
-        help="go on from the newest whole checkpoint of the work folder, or from this one",
+        help="go on from the newest whole checkpoint of the work folder or of this folder, or from "
+        "this file",
     )
     add(
         "--new-schedule",
@@ -77,6 +80,8 @@ def run(arguments: argparse.Namespace) -> int:
             new_schedule=arguments.new_schedule,
             verbose=arguments.verbose,
         )
+        if is_main_process() and not (arguments.resume or arguments.tiny):
+            tell_of_earlier_run(cfg.work_dir)
         runner.train()
     if is_main_process():
         nothing = runner.message_hub.get_info("nothing_detected")
@@ -85,6 +90,24 @@ def run(arguments: argparse.Namespace) -> int:
         if end := find_end(runner):
             print(end)
     return 0
+
+
+def tell_of_earlier_run(work_dir: str) -> None:
+    """Say in a line that a work folder has checkpoints of a run that is not resumed.
+
+    Args:
+        work_dir: The work folder.
+    """
+    from hordet.checkpoints.newest import list_newest_first
+
+    if newest := next(list_newest_first(Path(work_dir)), None):
+        warnings.warn(
+            f"{work_dir} has checkpoints of an earlier run ({newest.name}). This one begins anew "
+            "and writes over files of the same names; --resume goes on from that one, another "
+            "--work-dir keeps both",
+            CheckpointWarning,
+            stacklevel=2,
+        )
 
 
 def listen_between_steps() -> None:

@@ -25,6 +25,24 @@ from hordet.errors import DatasetError
 from hordet.registry import LOOPS
 
 
+def count_left(runner: Runner, batch_idx: int | None = None) -> int:
+    """Return the number of iterations that a training has still to do.
+
+    Not `max_iters - iter`: those done may have been of another batch size, so that an epoch has
+    another number of iterations now.
+
+    Args:
+        runner: Of a training.
+        batch_idx: Within an iteration (of a hook's `after_train_iter`) its number in the epoch;
+            None between two iterations.
+    """
+    loop = runner.train_loop
+    if isinstance(loop, MMEngineIterBasedTrainLoop):
+        return loop.max_iters - loop.iter - (batch_idx is not None)
+    done = getattr(loop, "_batches", 0) if batch_idx is None else batch_idx + 1
+    return (loop.max_epochs - loop.epoch) * len(loop.dataloader) - done
+
+
 class _ResumableLoop(BaseLoop):
     """What both loops share: the position in the data, and resuming from it.
 

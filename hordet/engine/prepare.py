@@ -21,7 +21,7 @@ from hordet.datasets.shapes.cache import SHAPES, locate_shapes
 from hordet.engine.determinism import prepare_determinism
 from hordet.engine.shared_memory import limit_waiting
 from hordet.engine.trackers import add_trackers
-from hordet.errors import CheckpointWarning, ConfigError
+from hordet.errors import CheckpointError, CheckpointWarning, ConfigError
 from hordet.registry import MODELS
 
 # mmdet's types that hordet has with the same results, without reading values of the device.
@@ -113,7 +113,8 @@ def prepare_training(
 
     Args:
         cfg: From `hordet.engine.runner.read_config`; changed in place.
-        resume: 'auto' for the latest checkpoint of the work folder, or a checkpoint file.
+        resume: 'auto' for the latest checkpoint of the work folder, a checkpoint file, or a folder
+            whose latest checkpoint is meant.
         amp: Mixed precision: 'bfloat16', or 'float16' with a scaled loss (CUDA alone). True or
             'auto': bfloat16 unless the GPU has none.
         seed: Seed of weights, data order and augmentation.
@@ -122,7 +123,7 @@ def prepare_training(
 
     Raises:
         ConfigError: There is no such base or precision, or a tracker is missing.
-        CheckpointError: A file to resume from is missing.
+        CheckpointError: What to resume from is missing.
     """
     if amp:
         _mix_precision(cfg.optim_wrapper, amp)
@@ -178,10 +179,16 @@ def _mix_precision(wrapper: ConfigDict, amp: bool | str) -> None:
 def _resume(cfg: Config, source: str) -> None:
     """Find what to resume from, and say which newer checkpoints were skipped and why."""
     found: Path | None
-    if source == "auto":
-        found, skipped = checkpoints.find_newest_checkpoint(cfg.work_dir)
+    folder = cfg.work_dir if source == "auto" else source
+    if source == "auto" or Path(source).is_dir():
+        found, skipped = checkpoints.find_newest_checkpoint(folder)
         for line in skipped:
             warnings.warn(line, CheckpointWarning, stacklevel=2)
+        if found is None and source != "auto":
+            raise CheckpointError(
+                f"{source} is a folder without checkpoints (*.pth). Name a checkpoint, the work "
+                "folder of a run, or leave out --resume to start anew"
+            )
     else:
         found = Path(source)
         checkpoints.require_resumable(found)

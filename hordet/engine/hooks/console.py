@@ -12,6 +12,7 @@ from mmengine.hooks import Hook, LoggerHook
 from mmengine.runner import IterBasedTrainLoop, Runner
 from tqdm import tqdm
 
+from hordet.engine.loops import count_left
 from hordet.engine.summary import describe_run, format_rate, shorten_path
 from hordet.evaluation.headline import describe_metrics
 from hordet.registry import HOOKS
@@ -65,13 +66,14 @@ class ConsoleHook(Hook):
         self._since += 1
         if not self._speaks:
             return
-        if not self._is_due(runner, batch_idx):
+        steps = count_left(runner, batch_idx)
+        if not self._is_due(runner, batch_idx, steps):
             return
         now = time.perf_counter()
         step = (now - self._line) / self._since
-        parts = [_moment(runner, 1), *self._describe_step(runner), f"{_short(step, 2)} s/it"]
-        left = (now - self._began) / self._done * (runner.max_iters - runner.iter - 1)
-        if runner.iter + 1 < runner.max_iters:
+        parts = [_moment(runner, 1, steps), *self._describe_step(runner), f"{_short(step, 2)} s/it"]
+        left = (now - self._began) / self._done * steps
+        if steps > 0:
             parts.append(f"{_describe_duration(left)} left")
         self._print("  ".join(parts))
         self._line, self._since = now, 0
@@ -130,8 +132,8 @@ class ConsoleHook(Hook):
             self._print("\n".join(describe_run(runner, mode)))
         self._told = True
 
-    def _is_due(self, runner: Runner, batch_idx: int) -> bool:
-        if runner.iter + 1 == runner.max_iters:
+    def _is_due(self, runner: Runner, batch_idx: int, left: int) -> bool:
+        if not left:
             return True
         if self.every_n_inner_iters(batch_idx, self._interval):
             return True
@@ -166,15 +168,18 @@ class ConsoleHook(Hook):
             sys.stdout.flush()  # into a pipe or a file, too, while the run goes on
 
 
-def _moment(runner: Runner, ahead: int) -> str:
-    """Name the point of training; '' if there is none. `ahead`: 1 within an iteration, else 0."""
+def _moment(runner: Runner, ahead: int, left: int = 0) -> str:
+    """Name the point of training; '' if there is none.
+
+    `ahead`: 1 within an iteration, else 0; `left`: iterations after that one.
+    """
     # Runner.epoch would build the training loop, data included, of a run that only validates.
     loop = runner._train_loop
     if loop is None or isinstance(loop, dict):
         return ""
-    iteration = f"iteration {runner.iter + ahead}/{runner.max_iters}"
     if isinstance(loop, IterBasedTrainLoop):
-        return iteration
+        return f"iteration {runner.iter + ahead}/{runner.max_iters}"
+    iteration = f"iteration {runner.iter + ahead}/{runner.iter + ahead + left}"
     epoch = f"epoch {runner.epoch + ahead}/{runner.max_epochs}"
     return f"{epoch}  {iteration}" if ahead else epoch
 

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from tqdm import tqdm
 
+from hordet.engine.loops import count_left
 from hordet.registry import HOOKS
 
 LINE = "{desc} {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} {elapsed}, {remaining} left{postfix}"
@@ -73,7 +74,8 @@ class ProgressHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Open the bar of the whole training, where a resumed run stands already."""
         if self._watched():
-            self._train_bar = self._open("train", runner.max_iters, runner.iter, leave=True)
+            total = runner.iter + count_left(runner)
+            self._train_bar = self._open("train", total, runner.iter, leave=True)
 
     def after_train_iter(
         self,

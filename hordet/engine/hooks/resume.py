@@ -14,10 +14,12 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook, Hook
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from hordet.checkpoints.load import compute_sha256
+from hordet.config.faults import list_known_keys
 from hordet.config.safe import read_data
-from hordet.config.values import look_up
 from hordet.datasets.roots import walk_datasets
 from hordet.engine.hooks.checkpoint import keep_own_files
+from hordet.engine.loops import count_left
 from hordet.errors import ConfigError, list_first
 from hordet.ops.files import write_whole
 from hordet.registry import HOOKS
@@ -26,16 +28,31 @@ from hordet.registry import HOOKS
 STOPPED = "stopped_early.json"
 # What a scheduler of mmengine calls an end that never comes.
 _ENDLESS = 10**9 - 1
-_RATES = ("lr", "initial_lr", "momentum", "initial_momentum", "betas", "initial_betas")
+# Settings that change no training, and the seed, of which mmengine itself says that it differs.
+_APART = {
+    *("custom_imports", "default_scope", "env_cfg", "experiment_name", "launcher", "load_from"),
+    *("log_level", "log_processor", "model_wrapper_cfg", "randomness", "resume", "sliced_model"),
+    *("sync_bn", "tracker", "tta_model", "tta_pipeline", "vis_backends", "visualizer", "work_dir"),
+    *("test_cfg", "test_dataloader", "test_evaluator"),
+}
+# Those of a data loader that belong to the machine, and a hook that writes lines.
+_OF_MACHINES = {
+    *("multiprocessing_context", "num_workers", "persistent_workers", "pin_memory"),
+    *("prefetch_factor", "timeout", "default_hooks.logger"),
+}
+_FIRST = ("train_cfg", "train_dataloader", "optim_wrapper", "param_scheduler", "model")
+_MAX_TOLD = 8  # differences
+_ANNOTATIONS = "annotations"  # in a checkpoint's meta: by data loader, names and SHA-256
 
 
 @HOOKS.register_module()
 class ResumeHook(Hook):
     """Say what holds where a resumed run's config differs from the one in its checkpoint.
 
-    mmengine takes length, batches and data from the config, and learning rate and schedule from the
-    checkpoint, without a word. A run that EarlyStoppingHook has stopped says so at its end, and is
-    not trained on by a resume with the same rule.
+    mmengine takes the optimizer's numbers and the schedule from the checkpoint, and all else from
+    the config, without a word. Checkpoints hold the SHA-256 of the annotation files, so that
+    another content is said, too. A run that EarlyStoppingHook has stopped says so at its end, and
+    is not trained on by a resume with the same rule.
 
     Args:
         new_schedule: Take learning rate and schedule from the config, at the iteration reached: as
@@ -50,6 +67,7 @@ class ResumeHook(Hook):
         self._rates: list[dict] = []
         self._states: list[dict] = []
         self._begun = 0
+        self._annotations: dict[str, list[list[str]]] | None = None
         self._stopped: str | None = None
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
@@ -58,16 +76,44 @@ class ResumeHook(Hook):
             return
         saved = _read_saved_config(checkpoint)
         changes = list(_compare(saved, checkpoint, runner)) if saved else []
-        if changes:
-            runner.logger.warning(_explain_changes(changes, checkpoint, self.new_schedule))
+        changed = list(self._compare_annotations(runner, checkpoint))
+        if changes or changed:
+            text = _explain_changes(changes, changed, checkpoint, self.new_schedule)
+            runner.logger.warning(text)
         _require_same_groups(runner, checkpoint)
         if self.new_schedule:
             # Before the state of the checkpoint is loaded into them.
             self._rates = [
-                {key: copy.deepcopy(group[key]) for key in _RATES if key in group}
+                {key: copy.deepcopy(value) for key, value in group.items() if key != "params"}
                 for group in _list_groups(runner.optim_wrapper)
             ]
             self._states = [copy.deepcopy(each.state_dict()) for each in _list_schedulers(runner)]
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Add the SHA-256 of the annotation files that the run has read."""
+        checkpoint["meta"][_ANNOTATIONS] = self._hash_annotations(runner)
+
+    def _hash_annotations(self, runner: Runner) -> dict[str, list[list[str]]]:
+        """Return names and SHA-256 of the annotation files by data loader, computed once."""
+        if self._annotations is None:
+            self._annotations = {
+                loader: [[file.name, compute_sha256(file)] for file in _list_files(runner, loader)]
+                for loader in ("train_dataloader", "val_dataloader")
+                if is_main_process()
+            }
+        return self._annotations
+
+    def _compare_annotations(self, runner: Runner, checkpoint: dict) -> Iterator[str]:
+        """Yield the names of annotation files whose content is another than the checkpoint's."""
+        saved = checkpoint["meta"].get(_ANNOTATIONS)
+        if not isinstance(saved, dict):
+            return
+        for loader, files in self._hash_annotations(runner).items():
+            before = saved.get(loader)
+            if isinstance(before, list) and len(before) == len(files):
+                for (name, digits), old in zip(files, before, strict=True):
+                    if [digits] != old[1:]:
+                        yield f"{name} ({loader})"
 
     def before_train(self, runner: Runner) -> None:
         """Move a new schedule to the iteration reached; see whether anything is left to train.
@@ -79,6 +125,7 @@ class ResumeHook(Hook):
             if isinstance(hook, CheckpointHook):
                 keep_own_files(hook, runner)
         self._begun = runner.iter
+        self._hash_annotations(runner)  # before the first checkpoint, for which the run waits
         if self._states:
             self._move_schedule(runner)
         if runner._resume:
@@ -133,10 +180,10 @@ class ResumeHook(Hook):
 
 
 def _require_same_groups(runner: Runner, checkpoint: dict) -> None:
-    """Check that the optimizer's state fits the groups of parameters that the config makes.
+    """Check that the optimizer's state fits the optimizer and the groups that the config makes.
 
     Raises:
-        ConfigError: It does not, as after a change of `custom_keys`.
+        ConfigError: It does not, as after a change of `custom_keys`, or from AdamW to SGD.
     """
     state = checkpoint.get("optimizer")
     if not isinstance(state, dict) or isinstance(runner.optim_wrapper, OptimWrapperDict):
@@ -151,6 +198,19 @@ def _require_same_groups(runner: Runner, checkpoint: dict) -> None:
             "work folder; or start anew from these weights by --cfg-options "
             "load_from=CHECKPOINT and another --work-dir in place of --resume"
         )
+    optimizer = runner.optim_wrapper.optimizer
+    numbers = {key for key, value in optimizer.defaults.items() if _is_number(value)}
+    if saved and (lacking := sorted(numbers - state["param_groups"][0].keys())):
+        raise ConfigError(
+            f"the checkpoint's optimizer is of another type: it has no {', '.join(lacking)}, which "
+            f"{type(optimizer).__name__} of the config needs. Resume with the run's own config, "
+            "which lies in its work folder; or start anew from these weights by --cfg-options "
+            "load_from=CHECKPOINT and another --work-dir in place of --resume"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int | tuple) and not isinstance(value, bool)
 
 
 def find_end(runner: Runner) -> str:
@@ -173,22 +233,17 @@ def _read_saved_config(checkpoint: dict) -> Config | None:
             return None
 
 
-def _compare(
-    saved: Config, checkpoint: dict, runner: Runner
-) -> Iterator[tuple[str, str, Any, Any]]:
-    """Yield what differs: its kind, its key, what the checkpoint has and what the config has."""
-    pairs = [
-        ("length", "train_cfg.max_epochs"),
-        ("length", "train_cfg.max_iters"),
-        ("batches", "train_dataloader.batch_size"),
-        ("learning rate", "optim_wrapper.optimizer.lr"),
-        ("learning rate", "optim_wrapper.optimizer.weight_decay"),
-        ("learning rate", "param_scheduler"),
-    ]
-    for kind, key in pairs:
-        before, now = _make_plain(look_up(saved, key)), _make_plain(look_up(runner.cfg, key))
-        if before != now:
-            yield kind, key, before, now
+def _list_files(runner: Runner, loader: str) -> list[Path]:
+    """Return the annotation files of a data loader that are there."""
+    dataset = (runner.cfg.get(loader) or {}).get("dataset")
+    parts = walk_datasets(dataset) if isinstance(dataset, dict) else ()
+    names = [(part.get("data_root"), part.get("ann_file")) for part in parts]
+    files = [Path(str(root or ""), str(name)) for root, name in names if name]
+    return [file for file in files if file.is_file()]
+
+
+def _compare(saved: Config, checkpoint: dict, runner: Runner) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what differs: its key, what the checkpoint has and what the config has."""
     classes = [
         list((meta or {}).get("classes") or ())
         for meta in (
@@ -197,11 +252,23 @@ def _compare(
         )
     ]
     if classes[0] != classes[1]:
-        yield "classes", "classes", list_first(classes[0]), list_first(classes[1])
-    for key in ("data_root", "ann_file"):
-        before, now = (_list_values(cfg, key) for cfg in (saved, runner.cfg))
-        if before != now:
-            yield "data", f"{key} of training", list_first(before), list_first(now)
+        yield "classes", list_first(classes[0]), list_first(classes[1])
+    known = list_known_keys() - _APART
+    for key in [*_FIRST, *sorted(known - set(_FIRST))]:
+        for found, before, now in _find_differences(key, saved.get(key), runner.cfg.get(key)):
+            if ".metainfo." not in found or classes[0] == classes[1]:
+                yield found, before, now
+
+
+def _find_differences(key: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the innermost keys under which two values differ, with both values."""
+    if key in _OF_MACHINES or key.rpartition(".")[2] in _OF_MACHINES:
+        return
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in dict.fromkeys([*before, *now]):
+            yield from _find_differences(f"{key}.{name}", before.get(name), now.get(name))
+    elif _make_plain(before) != _make_plain(now):
+        yield key, before, now
 
 
 def _make_plain(value: Any) -> Any:
@@ -213,42 +280,43 @@ def _make_plain(value: Any) -> Any:
     return value
 
 
-def _list_values(cfg: Config, key: str) -> list[str]:
-    loader = cfg.get("train_dataloader") or {}
-    dataset = loader.get("dataset") if isinstance(loader, dict) else None
-    parts = walk_datasets(dataset) if isinstance(dataset, dict) else ()
-    return [str(part.get(key)) for part in parts]
-
-
 def _explain_changes(
-    changes: list[tuple[str, str, Any, Any]], checkpoint: dict, new_schedule: bool
+    changes: list[tuple[str, Any, Any]], files: list[str], checkpoint: dict, new_schedule: bool
 ) -> str:
     """Say what differs, and what holds."""
-    told = "; ".join(
-        f"{key} has changed"
-        if isinstance(before, dict | list) or isinstance(now, dict | list)
-        else f"{key} was {before}, is {now}"
-        for _, key, before, now in changes
-    )
-    text = f"the config differs from that of the checkpoint: {told}. "
-    kinds = {kind for kind, *_ in changes}
-    if "classes" in kinds:
+    told = [_describe_change(*change) for change in changes[:_MAX_TOLD]]
+    if len(changes) > _MAX_TOLD:
+        told.append(f"{len(changes) - _MAX_TOLD} more")
+    text = ""
+    if told:
+        text = f"the config differs from that of the checkpoint: {'; '.join(told)}. "
+    if files:
+        text += f"Changed since the checkpoint are the annotations in {list_first(files)}. "
+    keys = [key for key, *_ in changes]
+    if "classes" in keys:
         text += (
             "The heads go on with labels in the order of the checkpoint: correct the classes, or "
             "fine-tune by load_from in place of --resume. "
         )
     if new_schedule:
         return text + "The config holds, its schedule as if from the start (--new-schedule)"
-    end = _find_schedule_end(checkpoint)
-    text += "Length, batches and data are the config's; learning rate and schedule are the "
-    text += f"checkpoint's{end}"
-    if {"length", "learning rate"} & kinds:
+    text += "The optimizer's numbers (learning rate, betas, weight decay ...) and the schedule are "
+    text += f"the checkpoint's{_find_schedule_end(checkpoint)}; all else is the config's"
+    begins = ("optim_wrapper.optimizer", "param_scheduler", "train_cfg.max_")
+    if any(key.startswith(begins) for key in keys):
         text += (
             ". With --new-schedule they are the config's, stretched over its length; to start a "
             "schedule over from these weights, give --cfg-options load_from=CHECKPOINT and another "
             "--work-dir in place of --resume"
         )
     return text
+
+
+def _describe_change(key: str, before: Any, now: Any) -> str:
+    texts = [str(_make_plain(value)) for value in (before, now)]
+    if max(map(len, texts)) > 60:
+        return f"{key} has changed"
+    return f"{key} was {texts[0]}, is {texts[1]}"
 
 
 def _find_schedule_end(checkpoint: dict) -> str:
@@ -280,9 +348,7 @@ def _list_schedulers(runner: Runner) -> list[Any]:
 
 def _is_stopped(runner: Runner) -> bool:
     """Tell whether a hook has ended the training before its length."""
-    return bool(getattr(runner.train_loop, "stop_training", False)) and (
-        runner.iter < runner.max_iters
-    )
+    return bool(getattr(runner.train_loop, "stop_training", False)) and (count_left(runner) > 0)
 
 
 def _explain_stop(runner: Runner) -> str:
