@@ -119,6 +119,12 @@ def run_folder(folder):
     return [str(DETECTION), "--tiny", "--work-dir", "work", "--resume"]
 
 
+def empty_base(folder):
+    """Write a config that holds nothing, to be a base."""
+    (folder / "none.json").write_text("{}")
+    return ["--safe-config"]
+
+
 def results(content):
     """Write an annotation file and a result file beside it."""
 
@@ -616,6 +622,42 @@ CASES = [
         "convert-data",
         labels(YOLO, "data", "data"),
         "folder of the data, which are never changed",
+    ),
+    (
+        "a base that is named many times, with --safe-config",
+        TRAIN,
+        lambda f: [*config(f"_base_ = {['none.json'] * 300}")(f), *empty_base(f)],
+        "is one of more than 200 files to read",
+    ),
+    (
+        "a number without end, with --safe-config",
+        TRAIN,
+        lambda f: [*config("a: 1" + ":00" * 99, "c.yaml")(f), "--safe-config"],
+        "has more than 100 characters",
+    ),
+    (
+        "a number that is not finite, with --safe-config",
+        TRAIN,
+        lambda f: [*config('{"a": Infinity}', "c.json")(f), "--safe-config"],
+        "is no number of JSON",
+    ),
+    (
+        "a setting that is a word of Python",
+        TRAIN,
+        config('{"import": 1}', "c.json"),
+        "cannot name a setting",
+    ),
+    (
+        "a hook in place of a model",
+        TRAIN,
+        config("model = dict(type='mmengine.hooks.logger_hook.LoggerHook')"),
+        "is of the kind 'hook'; allowed here: 'model'",
+    ),
+    (
+        "a folder without checkpoints to resume from",
+        TRAIN,
+        lambda _: [str(DETECTION), "--tiny", "--work-dir", "work", "--resume", "."],
+        "is a folder without checkpoints",
     ),
 ]
 

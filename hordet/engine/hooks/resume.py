@@ -305,9 +305,9 @@ def _explain_changes(
     begins = ("optim_wrapper.optimizer", "param_scheduler", "train_cfg.max_")
     if any(key.startswith(begins) for key in keys):
         text += (
-            ". With --new-schedule numbers and schedule are the config's, stretched over its length; "
-            "to start a schedule over from these weights, give --cfg-options load_from=CHECKPOINT and another "
-            "--work-dir in place of --resume"
+            ". With --new-schedule numbers and schedule are the config's, stretched over its "
+            "length; to start a schedule over from these weights, give --cfg-options "
+            "load_from=CHECKPOINT and another --work-dir in place of --resume"
         )
     return text
 

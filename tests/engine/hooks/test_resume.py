@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,6 +15,7 @@ from mmengine.optim import OptimWrapper
 from torch import nn
 
 from hordet.checkpoints import use_safe_loading
+from hordet.cli.train import tell_of_earlier_run
 from hordet.engine.hooks.console import ConsoleHook
 from hordet.engine.hooks.resume import (
     STOPPED,
@@ -22,7 +24,8 @@ from hordet.engine.hooks.resume import (
     _describe_change,
     _require_same_groups,
 )
-from hordet.errors import ConfigError
+from hordet.engine.prepare import _resume
+from hordet.errors import CheckpointError, CheckpointWarning, ConfigError
 
 COSINE = [dict(type="CosineAnnealingLR", by_epoch=True, convert_to_iter_based=True)]
 SAVES = dict(type="hordet.CheckpointHook", interval=1)
@@ -238,3 +241,21 @@ def test_an_epoch_of_another_length_is_counted_right(train, tmp_path, capsys):
         ["epoch 2/2", "iteration 6/6"],
     ]
     assert "left" in lines[0] and "left" not in lines[1]
+
+
+def test_a_folder_is_resumed_from_by_its_newest_checkpoint(train, tmp_path):
+    train(2)
+    cfg = Config(dict(work_dir="elsewhere"))
+    _resume(cfg, str(tmp_path / "run"))
+    assert cfg.resume and Path(cfg.load_from) == tmp_path / "run/epoch_2.pth"
+    (tmp_path / "none").mkdir()
+    with pytest.raises(CheckpointError, match="none is a folder without checkpoints.*Name a"):
+        _resume(cfg, str(tmp_path / "none"))
+
+
+def test_checkpoints_of_an_earlier_run_are_told(train, tmp_path, recwarn):
+    tell_of_earlier_run(str(tmp_path / "run"))
+    assert not recwarn
+    train(1)
+    with pytest.warns(CheckpointWarning, match=r"an earlier run \(epoch_1.pth\).*--resume goes on"):
+        tell_of_earlier_run(str(tmp_path / "run"))
