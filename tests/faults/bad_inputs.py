@@ -424,6 +424,12 @@ CASES = [
     ("a SHA-256 that is none", TEST, checkpoint({}, option=["a.pth#sha256=1"]), "64 hexadecimal"),
     ("the weights of another model", TEST, checkpoint(WEIGHTS), "is of another model"),
     (
+        "weights that are NaN",
+        TEST,
+        checkpoint({"backbone.norm0.weight": torch.full((16,), torch.nan)}),
+        "1 of 1 tensors hold NaN or infinite values, first backbone.norm0.weight",
+    ),
+    (
         "detection into a folder",
         TEST,
         checkpoint(WEIGHTS, option=["a.pth", "--out", "maps"]),
