@@ -1,28 +1,33 @@
 """One check of a GPU: is hordet right there, in every precision, and how fast is it.
 
 `run_check` runs the parts of `hordet.benchmark.gpu_parts`, each within seconds of its own, so that
-the whole ends in eight minutes; what fails in one stops no other. A dry run goes through what
-a CPU can run of it, at small sizes; the rest is then "not run".
+the whole ends in eight minutes. They run in a process beside this one: CUDA refuses all further
+work of a process after a fault in a kernel, and a call that hangs in a driver can only be killed.
+The part after a failure gets a new process. A dry run goes through what a CPU can run of it, at
+small sizes; the rest is then "not run".
 """
 
-import signal
+import os
+import sys
 import tempfile
-import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.logging import MMLogger
 
 from hordet.benchmark import gpu_parts
 from hordet.benchmark.gpu_parts import CheckRow, GpuCheck
 from hordet.benchmark.table import format_table
+from hordet.benchmark.worker import Worker
 
-# Each part and its seconds on a GPU; together less than eight minutes. A dry run has no limit.
+# Each part and its seconds on a GPU, with the start of its process; together less than eight
+# minutes. A dry run has no limit.
 PARTS: dict[str, tuple[Callable[[GpuCheck], None], int]] = {
     "faults": (gpu_parts.probe_faults, 35),
     "precisions": (gpu_parts.compare_precisions, 50),
@@ -68,44 +73,64 @@ def run_check(
         tell: Gets a line as each part begins, for minutes pass without one.
 
     Returns:
-        The report. A part that fails as a whole, or whose seconds are used up, is a row.
+        The report. A part that fails as a whole, ends its process or uses up its seconds is a row.
     """
-    device = "cpu" if dry else "cuda"
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        check = GpuCheck(device, Path(folder))
-        names = list(parts or PARTS)
-        for number, name in enumerate(names, 1):
-            function, seconds = PARTS[name]
-            limit = "" if dry else f", at most {seconds} s"
-            tell(f"[{number}/{len(names)}] {name}{limit}")
-            check.part, start = name, time.perf_counter()
-            try:
-                with _limit(0 if dry else seconds):
-                    function(check)
-            except Exception as error:
-                check.add("the whole part", False, error=f"{type(error).__name__}: {error}")
-            check.add("seconds", None, s=time.perf_counter() - start)
-        return CheckReport(_describe_machine(dry), check.rows)
+    rows: list[CheckRow] = []
+    names = list(parts or PARTS)
+    with tempfile.TemporaryDirectory() as folder:
+        worker = None
+        try:
+            for number, name in enumerate(names, 1):
+                function, seconds = PARTS[name]
+                limit = "" if dry else f", at most {seconds} s"
+                tell(f"[{number}/{len(names)}] {name}{limit}")
+                # The part of speed has processes of its own.
+                worker = worker or Worker(_serve, "cpu" if dry else "cuda", folder, daemon=False)
+                found = _run_part(worker, name, function, None if dry else seconds)
+                rows += found
+                if any(row.verdict == "FAIL" for row in found):
+                    worker.stop()
+                    worker = None
+        finally:
+            if worker:
+                worker.stop()
+    return CheckReport(_describe_machine(dry), rows)
 
 
-@contextmanager
-def _limit(seconds: int) -> Iterator[None]:
-    """Raise TimeoutError inside after some seconds; 0, or outside the main thread: never."""
-    if not seconds or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(*_: Any) -> None:
-        raise TimeoutError(f"the {seconds} seconds of this part are used up")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
+def _run_part(
+    worker: Worker, name: str, function: Callable[[GpuCheck], None], seconds: int | None
+) -> list[CheckRow]:
+    """Return the rows of a part; what it found before it was lost is among them."""
+    rows: list[CheckRow] = []
+    check = GpuCheck("", Path(), rows.append)
+    check.part, start = name, time.perf_counter()
     try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        row = worker.ask((name, function), seconds)
+        while row is not None:
+            rows.append(row)
+            left = None if seconds is None else start + seconds - time.perf_counter()
+            row = worker.answer(left)
+    except TimeoutError:
+        check.add("the whole part", False, error=f"the {seconds} seconds of it are used up")
+    except RuntimeError as error:
+        check.add("the whole part", False, error=str(error))
+    check.add("seconds", None, s=time.perf_counter() - start)
+    return rows
+
+
+def _serve(connection: Connection, device: str, folder: str) -> None:
+    """Run the parts that are asked for: send each row as it is found, and None at the end."""
+    warnings.simplefilter("ignore")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # the table alone is on standard output
+    MMLogger.get_instance("hordet", log_level="ERROR")
+    check = GpuCheck(device, Path(folder), connection.send)
+    while True:
+        check.part, function = connection.recv()
+        try:
+            function(check)
+        except Exception as error:
+            check.add("the whole part", False, error=f"{type(error).__name__}: {error}")
+        connection.send(None)
 
 
 def _describe_machine(dry: bool) -> str:

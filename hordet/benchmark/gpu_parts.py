@@ -70,23 +70,23 @@ class GpuCheck:
     Args:
         device: 'cuda', or 'cpu' for a dry run.
         folder: Where trainings write.
+        report: Gets each row as it is added.
     """
 
-    def __init__(self, device: str, folder: Path) -> None:
-        """Start without rows."""
-        self.device, self.folder = device, folder
+    def __init__(self, device: str, folder: Path, report: Callable[[CheckRow], None]) -> None:
+        """Start without a part."""
+        self.device, self.folder, self.report = device, folder, report
         self.dry = device == "cpu"
         self.part = ""
-        self.rows: list[CheckRow] = []
 
     def add(self, name: str, right: bool | None, **numbers: Any) -> None:
         """Add a row; `right` None is a number without a verdict."""
         verdict = {True: "ok", False: "FAIL", None: "measured"}[right]
-        self.rows.append(CheckRow(self.part, name, verdict, numbers))
+        self.report(CheckRow(self.part, name, verdict, numbers))
 
     def skip(self, name: str, why: str) -> None:
         """Add a row of what was not run."""
-        self.rows.append(CheckRow(self.part, name, "not run", {"why": why}))
+        self.report(CheckRow(self.part, name, "not run", {"why": why}))
 
     def attempt(self, name: str, function: Callable[[], dict[str, Any] | None]) -> None:
         """Add whether a function runs, with the numbers that it returns."""
@@ -94,8 +94,6 @@ class GpuCheck:
             self.add(name, True, **(function() or {}))
         except CompilerError as error:
             self.skip(name, str(error))
-        except TimeoutError:
-            raise
         except Exception as error:
             self.add(name, False, error=f"{type(error).__name__}: {str(error)[-300:]}")
 
@@ -358,7 +356,7 @@ class _StopHook(Hook):
 
 def _train(
     check: GpuCheck,
-    leaf: str,
+    config: str,
     name: str,
     amp: str | bool = False,
     compiled: bool = False,
@@ -368,7 +366,7 @@ def _train(
     """Run a dry training, with a checkpoint each iteration; return its Runner."""
     work_dir = str(check.folder / name)
     options = {"compile_regions": compiled, "log_level": "ERROR"}
-    cfg = read_config(find_config(leaf), tiny=True, work_dir=work_dir, options=options)
+    cfg = read_config(find_config(config), tiny=True, work_dir=work_dir, options=options)
     cfg.default_hooks.checkpoint.update(by_epoch=False, interval=1)
     cfg.experiment_name = f"{name}_{time.time()}"
     # By mmengine's log, of which errors alone are shown: the check prints one table.
@@ -390,15 +388,15 @@ def train_tasks(check: GpuCheck) -> None:
         runs = [(False, False), ("bfloat16", False), ("float16", False), ("bfloat16", True)]
     # Compiled ones come last: compilers take long, and the part has its seconds.
     for amp, compiled in runs:
-        for leaf in (DETECTOR, SEGMENTOR):
+        for config in (DETECTOR, SEGMENTOR):
             kind = f"{amp or 'float32'}{', compiled' if compiled else ''}"
-            settings = dict(amp=amp, compiled=compiled)
-            train = partial(_train_once, check, leaf, f"train{len(check.rows)}", **settings)
-            check.attempt(f"{leaf.split('_')[0]}, {kind}", train)
+            name = f"{config.split('/')[1]}, {kind}"
+            train = partial(_train_once, check, config, name, amp=amp, compiled=compiled)
+            check.attempt(f"{config.split('_')[0]}, {kind}", train)
 
 
-def _train_once(check: GpuCheck, leaf: str, name: str, **settings: Any) -> dict[str, Any]:
-    runner = _train(check, leaf, name, **settings)
+def _train_once(check: GpuCheck, config: str, name: str, **settings: Any) -> dict[str, Any]:
+    runner = _train(check, config, name, **settings)
     loss = float(runner.message_hub.get_scalar("train/loss").current())
     if not math.isfinite(loss):
         raise RuntimeError(f"the loss is {loss}")
@@ -407,12 +405,12 @@ def _train_once(check: GpuCheck, leaf: str, name: str, **settings: Any) -> dict[
 
 def resume_training(check: GpuCheck) -> None:
     """Compare a run in one go, the same run again, and one that is stopped and resumed."""
-    for leaf in (SEGMENTOR,) if check.dry else (DETECTOR, SEGMENTOR):
-        start = leaf.replace("/", "_")
+    for config in (SEGMENTOR,) if check.dry else (DETECTOR, SEGMENTOR):
+        start = config.replace("/", "_")
         names = [f"{start}_one", f"{start}_two", f"{start}_resumed"]
-        runners = [_train(check, leaf, name) for name in names[:2]]
-        _train(check, leaf, names[2], stop=2)
-        runners.append(_train(check, leaf, names[2], resume="auto"))
+        runners = [_train(check, config, name) for name in names[:2]]
+        _train(check, config, names[2], stop=2)
+        runners.append(_train(check, config, names[2], resume="auto"))
         states = [
             torch.cat([value.double().flatten().cpu() for value in r.model.state_dict().values()])
             for r in runners
@@ -420,7 +418,7 @@ def resume_training(check: GpuCheck) -> None:
         again, resumed = ((state - states[0]).abs().max().item() for state in states[1:])
         # Atomics let two equal runs differ on a GPU; resuming may add no more than that.
         allowed = 0.0 if check.dry else 10 * max(again, 1e-6)
-        check.add(leaf.split("_")[0], resumed <= allowed, again=again, resumed=resumed)
+        check.add(config.split("_")[0], resumed <= allowed, again=again, resumed=resumed)
 
 
 def compare_kernels(check: GpuCheck) -> None:
@@ -459,8 +457,8 @@ def profile_step(check: GpuCheck) -> None:
     from mmengine.optim import build_optim_wrapper
     from mmengine.registry import DefaultScope
 
-    leaf = DETECTOR if check.dry else "coco/mask-rcnn_hornet-small-7x7_horfpn-7x7_1x"
-    cfg = read_config(find_config(leaf))
+    config = DETECTOR if check.dry else "coco/mask-rcnn_hornet-small-7x7_horfpn-7x7_1x"
+    cfg = read_config(find_config(config))
     cfg.model.backbone.pop("init_cfg", None)
     cfg.optim_wrapper.type = "hordet.Bfloat16OptimWrapper"
     use_equal_parts(cfg)

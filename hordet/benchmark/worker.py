@@ -1,6 +1,7 @@
-"""Processes that take turns: each measures one candidate on request, with memory of its own."""
+"""Processes that measure or check one thing each on request, with memory of their own."""
 
 import multiprocessing
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -9,49 +10,59 @@ class Worker:
     """A process that answers questions.
 
     Args:
-        serve: Runs in the process, with its end of a connection before `arguments`. It sends one
-            answer when it is ready, then one to each question; an exception that it sends, or its
-            end, is an error of the next `answer`.
+        serve: Runs in the process, with its end of a connection before `arguments`. It may
+            send an answer when it is ready, then answers each question; an exception that it
+            sends, or its end, is an error of the next `answer`.
         arguments: Further arguments of `serve`.
+        daemon: Whether the process ends with this one in any case; it may then have no children.
     """
 
-    def __init__(self, serve: Callable[..., None], *arguments: Any) -> None:
+    def __init__(self, serve: Callable[..., None], *arguments: Any, daemon: bool = True) -> None:
         """Start it."""
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, *arguments), daemon=True)
+        self.process = context.Process(target=serve, args=(theirs, *arguments), daemon=daemon)
         self.process.start()
         theirs.close()  # else the end of the process would not be seen
 
-    def ask(self, question: Any) -> Any:
-        """Send a question and wait for its answer.
-
-        Raises:
-            RuntimeError: As `answer`.
-        """
+    def ask(self, question: Any, seconds: float | None = None) -> Any:
+        """Send a question and wait for its answer; arguments and errors as of `answer`."""
         try:
             self.connection.send(question)
         except BrokenPipeError:
             pass  # it has ended; what it said before is still to be read
-        return self.answer()
+        return self.answer(seconds)
 
-    def answer(self) -> Any:
+    def answer(self, seconds: float | None = None) -> Any:
         """Wait for an answer.
 
+        Args:
+            seconds: How long, at most.
+
         Raises:
-            RuntimeError: The process failed; with its error.
+            RuntimeError: The process failed; with its error, or how it ended.
+            TimeoutError: The seconds are used up; the process still runs.
         """
         try:
+            if not self.connection.poll(seconds):
+                raise TimeoutError
             answer = self.connection.recv()
         except (EOFError, ConnectionResetError) as error:
-            raise RuntimeError(
-                "the process of a candidate ended, perhaps because memory was short"
-            ) from error
+            self.process.join()
+            raise RuntimeError(f"the process ended by itself{self._say_how()}") from error
         if isinstance(answer, Exception):
-            raise RuntimeError(f"a candidate failed: {answer}") from answer
+            raise RuntimeError(str(answer)) from answer
         return answer
 
+    def _say_how(self) -> str:
+        code = self.process.exitcode or 0
+        if code >= 0:
+            return f" with exit code {code}"
+        name = signal.Signals(-code).name
+        short = ", as where memory is short" if name == "SIGKILL" else ""
+        return f" with {name}{short}"
+
     def stop(self) -> None:
-        """End the process."""
-        self.process.terminate()
+        """End the process, whatever it does."""
+        self.process.kill()
         self.process.join()

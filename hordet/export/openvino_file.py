@@ -1,5 +1,6 @@
 """OpenVINO's files: made from ONNX, and run on the CPU."""
 
+import functools
 import json
 import math
 from pathlib import Path
@@ -24,6 +25,17 @@ def _import_openvino() -> Any:
     return openvino
 
 
+@functools.cache
+def _get_core() -> Any:
+    """Return the core of this process, which lives as long as the process.
+
+    OpenVINO's CPU plugin gives the thread that starts it a stack for signals. When the last user
+    of the plugin goes in another thread, the stack is unmapped but stays the thread's own, and the
+    next signal that Python handles (SIGCHLD, SIGTERM) ends the process with SIGSEGV.
+    """
+    return _import_openvino().Core()
+
+
 def _name(openvino: Any) -> str:
     """Return the runtime's name with its version, without the number of the build."""
     return f"OpenVINO {openvino.__version__.partition('-')[0]}"
@@ -42,7 +54,7 @@ def write_openvino(source: Path, path: Path, metadata: dict[str, Any]) -> None:
     """
     openvino = _import_openvino()
     try:
-        model = openvino.Core().read_model(source)
+        model = _get_core().read_model(source)
     except Exception as error:  # its exceptions have no common class
         raise ExportError(
             f"{_name(openvino)} cannot convert this model: {describe_runtime_error(error)}"
@@ -65,7 +77,7 @@ def compress_openvino(source: Path, destination: Path) -> int:
         ExportError: OpenVINO is not installed.
     """
     openvino = _import_openvino()
-    core = openvino.Core()
+    core = _get_core()
     with replace_whole(destination.with_suffix(".bin")), replace_whole(destination) as unfinished:
         openvino.save_model(core.read_model(source), unfinished, compress_to_fp16=True)
     constants = [
@@ -81,17 +93,17 @@ class OpenVinoFile(ExportedFile):
     """An OpenVINO file (`.xml`, with its `.bin` beside it) that hordet wrote, run by OpenVINO."""
 
     def _import_runtime(self) -> None:
-        self._openvino = _import_openvino()
-        self.runtime = _name(self._openvino)
+        self.runtime = _name(_import_openvino())
 
     def _open(self, path: Path) -> str | None:
-        model = self._openvino.Core().read_model(path)
+        core = _get_core()
+        model = core.read_model(path)
         # On CPUs that have bfloat16, OpenVINO would otherwise compute in it.
         options = {
             "INFERENCE_PRECISION_HINT": "f32",
             "INFERENCE_NUM_THREADS": str(torch.get_num_threads()),
         }
-        self._compiled = self._openvino.compile_model(model, "CPU", options)
+        self._compiled = core.compile_model(model, "CPU", options)
         self.inputs = [item.any_name for item in model.inputs]
         self.outputs = [item.any_name for item in model.outputs]
         return str(model.get_rt_info([METADATA]).value) if model.has_rt_info([METADATA]) else None

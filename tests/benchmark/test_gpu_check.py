@@ -1,8 +1,8 @@
 """The dry run of the check of a GPU: the same code on a CPU, its report and its exit code."""
 
 import json
-import time
 
+import gpu_faults
 import pytest
 import torch
 
@@ -79,43 +79,45 @@ def test_what_a_profile_says_of_the_host():
     assert counts == dict(host_reads=4, waits=6, launches=8)
 
 
-def test_a_part_that_fails_or_takes_too_long_stops_no_other(monkeypatch, capsys):
-    def fail(check):
-        check.attempt("half", lambda: 1 / 0)
-        raise ValueError("broken")
-
-    def wait(check):
-        while True:
-            time.sleep(0.01)
-
-    def measure(check):
-        check.add("speed", None, ms=12.34567)
-
-    parts = dict(first=(fail, 9), slow=(wait, 1), last=(measure, 9))
+def test_a_part_that_fails_hangs_or_crashes_stops_no_other(monkeypatch):
+    parts = dict(
+        first=(gpu_faults.fail, 60),
+        slow=(gpu_faults.wait, 20),
+        crash=(gpu_faults.crash, 60),
+        last=(gpu_faults.measure, 60),
+        again=(gpu_faults.measure, 60),
+    )
     monkeypatch.setattr(gpu_check, "PARTS", parts)
     monkeypatch.setattr(gpu_check, "_describe_machine", lambda dry: "A card")
     told = []
     report = run_check(dry=False, tell=told.append)
-    assert told[0] == "[1/3] first, at most 9 s" and len(told) == 3
+    assert told[0] == "[1/5] first, at most 60 s" and len(told) == 5
     assert [(row.part, row.name) for row in report.failed] == [
         ("first", "half"),
         ("first", "the whole part"),
         ("slow", "the whole part"),
+        ("crash", "the whole part"),
     ]
-    assert "1 seconds of this part are used up" in report.failed[2].describe()
+    assert "the 20 seconds of it are used up" in report.failed[2].describe()
+    assert "the process ended by itself with SIGSEGV" in report.failed[3].describe()
+    kept = [row.part for row in report.rows if row.name == "before"]
+    assert kept == ["slow", "crash"]  # what was found before is not lost
+    last, again = (row.numbers["id"] for row in report.rows if row.name == "process")
+    assert last == again  # a part that passed leaves its process to the next
     table = format_check_table(report)
     assert "| last | speed | measured | ms 12.35 |" in table
-    assert "3 FAIL, 0 ok, 4 measured, 0 not run" in table
+    assert "4 FAIL, 2 ok, 9 measured, 0 not run" in table
     assert "FAIL first: half: error ZeroDivisionError" in table
 
 
 def test_a_wrong_result_of_an_operator_fails(monkeypatch):
-    check = gpu_parts.GpuCheck("cpu", None)
+    rows = []
+    check = gpu_parts.GpuCheck("cpu", None, rows.append)
     found = iter([1.0, 1.1])
     check.attempt(
         "it",
         lambda: gpu_parts._compare_on_devices(check, lambda x: x * next(found), [torch.ones(3)]),
     )
-    assert check.rows[0].verdict == "FAIL" and "differs from the CPU's" in check.rows[0].describe()
-    assert CheckReport("m", check.rows).as_dict()["rows"][0]["verdict"] == "FAIL"
-    assert isinstance(check.rows[0], CheckRow)
+    assert rows[0].verdict == "FAIL" and "differs from the CPU's" in rows[0].describe()
+    assert CheckReport("m", rows).as_dict()["rows"][0]["verdict"] == "FAIL"
+    assert isinstance(rows[0], CheckRow)

@@ -1,6 +1,7 @@
 """OpenVINO beside the model, the script without torch, and what files and runtimes are refused."""
 
 import json
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -275,6 +276,32 @@ def test_openvino_names_an_operator_that_it_lacks(tmp_path):
     path = write_onnx(tmp_path / "model.onnx", "NoSuchOperator", "ai.example", metadata={})
     with pytest.raises(ExportError, match="it lacks the operator NoSuchOperator"):
         write_openvino(path, tmp_path / "model.xml", {})
+
+
+DROP_IN_A_THREAD = """
+import faulthandler, os, signal, sys, threading
+from hordet.export.runtime import open_exported
+
+faulthandler.enable()  # as pytest does: from then on, Python's handlers have a stack of their own
+files = [open_exported(sys.argv[1])]
+thread = threading.Thread(target=files.clear)
+thread.start()
+thread.join()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this system has no such signals")
+def test_a_signal_after_another_thread_dropped_the_model_is_handled(tmp_path):
+    pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+    from hordet.export.openvino_file import write_openvino
+
+    path = write_onnx(tmp_path / "model.onnx", "Relu", "", metadata={})
+    write_openvino(path, tmp_path / "model.xml", dict(format=FORMAT))
+    command = [sys.executable, "-c", DROP_IN_A_THREAD, str(tmp_path / "model.xml")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])

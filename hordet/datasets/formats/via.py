@@ -50,17 +50,18 @@ def read_via(files: Files, names: Sequence[str]) -> AnnotatedData:
     """
     root, account = files.root, Account()
     index = ImageIndex(files)
-    read: list[tuple[str, dict[str, Any], list[dict[str, Any]]]] = []
+    read: list[tuple[str, dict[str, Any], list[Any]]] = []
     for name in names:
-        entries = list_entries(read_json(root / name)[0])
-        for entry in entries or []:
-            regions = entry["regions"]
+        for entry in list_entries(read_json(root / name)[0]) or []:
+            regions = entry["regions"] or []
             regions = [*regions.values()] if isinstance(regions, dict) else regions
-            regions = (
-                [r for r in regions if isinstance(r, dict)] if isinstance(regions, list) else []
-            )
+            if not isinstance(regions, list):
+                what = f"entries' regions are {type(regions).__name__}, no list"
+                account.note(what, "Export the project again.", f"{name}: {entry['filename']}")
+                regions = []
             read.append((name, entry, regions))
-    attribute = _find_attribute([r for *_, regions in read for r in regions], ", ".join(names))
+    whole = [r for *_, regions in read for r in regions if isinstance(r, dict)]
+    attribute = _find_attribute(whole, ", ".join(names))
     if attribute is None and any(regions for *_, regions in read):
         for name in names:
             account.note(
@@ -89,6 +90,9 @@ def read_via(files: Files, names: Sequence[str]) -> AnnotatedData:
             images.append(image)
         for number, region in enumerate(regions):
             where = f"{name}: {stated}, region {number}"
+            if not isinstance(region, dict):
+                account.drop("the region is no object of JSON", "Correct it.", where)
+                continue
             label = _read_label(region, attribute)
             if not label:
                 account.drop(f"no value of the attribute {attribute}", "Choose one.", where)

@@ -292,6 +292,23 @@ def test_a_project_of_via_with_circles_and_one_class(tmp_path):
     assert "regions of type point" in "\n".join(data.summarize()) and add_up(data)
 
 
+def test_regions_of_via_that_are_none_are_counted(tmp_path):
+    root = drawn.draw_via(tmp_path)
+    whole = read(root)
+    file = root / "train" / "via_region_data.json"
+    content = json.loads(file.read_text())
+    first, second = list(content.values())[:2]
+    lost = len(second["regions"])
+    first["regions"] = [*first["regions"], "x", None, 3]
+    second["regions"] = 7
+    file.write_text(json.dumps(content))
+    data = read(root)
+    assert data.account.found == whole.account.found + 3 - lost and add_up(data)
+    printed = "\n".join(data.summarize())
+    assert "3 objects dropped: the region is no object of JSON" in printed
+    assert "1 entries' regions are int, no list" in printed and second["filename"] in printed
+
+
 def test_a_file_of_a_folder_is_read_alone(tmp_path):
     root = drawn.draw_coco(tmp_path)
     data = read(root / "annotations" / "instances_val.json")
