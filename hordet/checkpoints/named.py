@@ -146,7 +146,9 @@ def check_kept(weights: Weights) -> str:
     """
     path = find_here(weights)
     if path is None:
-        raise CheckpointError(f"{weights.name} is not here; hordet weights get {weights.name}")
+        raise CheckpointError(
+            f"{weights.name} is not on this machine; hordet weights get {weights.name} fetches it"
+        )
     checkpoint, digest = load_and_hash(path)
     if weights.is_shipped:
         return f"{path} is whole, as it came with hordet"
@@ -444,9 +446,10 @@ def _require_trust(
 ) -> str:
     """Check what was fetched against what is stated or remembered; say in words what is trusted."""
     if text := recognize_text(opened):
+        advice = "Open that URL in a browser: the file may have moved, or need a sign-in"
         raise CheckpointError(
-            f"{offer.place} gave {text} in place of the weights; look at it in a browser: the file "
-            "may have moved, or need a sign-in"
+            f"{offer.place} gave {text} in place of the weights. "
+            + (advice if offer.url else "Put the file itself there")
         )
     if file := _find_stated(weights.files, digest):
         return _describe_match(file, digest)

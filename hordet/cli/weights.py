@@ -136,11 +136,12 @@ def _do_each(names: list[str], action: Callable[[Weights], str]) -> int:
 
 def _get(row: Weights) -> str:
     from hordet.checkpoints.named import check_kept, ensure_file
-    from hordet.checkpoints.places import BY_HAND
+    from hordet.checkpoints.places import BY_HAND, find_here
 
-    path = ensure_file(f"hordet://{row.name}")
-    # What was fetched has been checked.
-    return f"{row.name}  {check_kept(row) if path.parent == BY_HAND else path}"
+    here = find_here(row)
+    if here is not None and here.parent == BY_HAND:  # what was fetched has been checked
+        return f"{row.name}  {check_kept(row)}"
+    return f"{row.name}  {ensure_file(f'hordet://{row.name}')}"
 
 
 def _remove(row: Weights, forget: bool) -> str:

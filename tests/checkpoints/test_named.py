@@ -228,7 +228,7 @@ def test_wrong_bytes_are_kept_aside(source, monkeypatch, content, tmp_path):
     [
         (
             b"<!DOCTYPE html><html><title>Sign in</title></html>",
-            r"http://127.*/toy.pth gave a web page \(Sign in\) in place of the weights",
+            r"http://127.*/toy.pth gave a web page \(Sign in\) in place of the weights. Open that",
         ),
         (b'{"error": "quota"}', "gave a JSON text in place of the weights"),
         (b"version https://git-lfs.github.com/spec/v1", "gave a pointer of Git LFS"),
@@ -545,6 +545,14 @@ def test_an_empty_mirror_is_none(source, monkeypatch):
         ensure_file(NAME)
     assert "secret" not in str(caught.value)
     assert not is_at_hand(NAME)
+
+
+def test_an_empty_file_in_a_mirrors_folder_is_told(source, monkeypatch, tmp_path):
+    (tmp_path / "toy.pth").touch()
+    monkeypatch.setenv("HORDET_MIRROR", str(tmp_path))
+    words = f"{tmp_path}/toy.pth gave an empty file in place of the weights. Put the file itself"
+    with pytest.raises(CheckpointError, match=words):
+        ensure_file(NAME)
 
 
 def test_a_mirror_is_asked_once_for_a_name_of_two_sources(source, monkeypatch, content):
