@@ -408,7 +408,7 @@ CASES = [
         detector("hordet://hornet-tiny-7x7", "--tiny", "--offline"),
         "nothing may be fetched",
     ),
-    ("a web page", TEST, checkpoint({}, damage=overwrite(b"<html>")), "is not a checkpoint"),
+    ("a web page", TEST, checkpoint({}, damage=overwrite(b"<html>")), "is a web page"),
     ("a checkpoint cut off", TEST, checkpoint(WEIGHTS, damage=truncate), "truncated or damaged"),
     ("a checkpoint that runs code", TEST, checkpoint({"a": Calls()}), "holds pickled code"),
     ("a whole pickled model", TEST, checkpoint(torch.nn.Linear(2, 2)), "holds pickled code"),
