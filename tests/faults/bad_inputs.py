@@ -414,7 +414,7 @@ CASES = [
         detector("hordet://hornet-tiny-7x7", "--tiny", "--offline"),
         "nothing may be fetched",
     ),
-    ("a web page", TEST, checkpoint({}, damage=overwrite(b"<html>")), "is not a checkpoint"),
+    ("a web page", TEST, checkpoint({}, damage=overwrite(b"<html>")), "is a web page"),
     ("a checkpoint cut off", TEST, checkpoint(WEIGHTS, damage=truncate), "truncated or damaged"),
     ("a checkpoint that runs code", TEST, checkpoint({"a": Calls()}), "holds pickled code"),
     ("a whole pickled model", TEST, checkpoint(torch.nn.Linear(2, 2)), "holds pickled code"),
@@ -429,6 +429,12 @@ CASES = [
     ),
     ("a SHA-256 that is none", TEST, checkpoint({}, option=["a.pth#sha256=1"]), "64 hexadecimal"),
     ("the weights of another model", TEST, checkpoint(WEIGHTS), "is of another model"),
+    (
+        "weights that are NaN",
+        TEST,
+        checkpoint({"backbone.norm0.weight": torch.full((16,), torch.nan)}),
+        "1 of 1 tensors hold NaN or infinite values, first backbone.norm0.weight",
+    ),
     (
         "detection into a folder",
         TEST,
