@@ -74,7 +74,12 @@ class ResumeHook(Hook):
         """Compare the config with the checkpoint's; keep the schedule that the config has."""
         if not runner._resume:
             return
-        saved = _read_saved_config(checkpoint)
+        try:
+            saved = _read_saved_config(checkpoint)
+        except (ConfigError, UnicodeError) as error:
+            saved = None
+            why = str(error).partition("\n")[2].partition("\n")[0].strip() or str(error)
+            runner.logger.warning(f"the checkpoint's config is not compared with this one: {why}")
         changes = list(_compare(saved, checkpoint, runner)) if saved else []
         changed = list(self._compare_annotations(runner, checkpoint))
         if changes or changed:
@@ -220,17 +225,19 @@ def find_end(runner: Runner) -> str:
 
 
 def _read_saved_config(checkpoint: dict) -> Config | None:
-    """Read the config in a checkpoint as data; None if there is none, or it is more than data."""
+    """Read the config in a checkpoint as data; None if there is none.
+
+    Raises:
+        ConfigError: It is more than data, or larger than a safe config may be.
+        UnicodeError: It holds half of a pair of UTF-16.
+    """
     text = checkpoint["meta"].get("cfg")
     if not isinstance(text, str):
         return None
     with TemporaryDirectory() as folder:
         file = Path(folder) / "saved.py"
-        try:
-            file.write_text(text, encoding="utf-8")
-            return read_data(file)
-        except (ConfigError, UnicodeError):
-            return None
+        file.write_text(text, encoding="utf-8")
+        return read_data(file)
 
 
 def _list_files(runner: Runner, loader: str) -> list[Path]:

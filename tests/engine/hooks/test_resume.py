@@ -259,3 +259,13 @@ def test_checkpoints_of_an_earlier_run_are_told(train, tmp_path, recwarn):
     train(1)
     with pytest.warns(CheckpointWarning, match=r"an earlier run \(epoch_1.pth\).*--resume goes on"):
         tell_of_earlier_run(str(tmp_path / "run"))
+
+
+def test_a_config_that_cannot_be_read_again_is_said(train, tmp_path, caplog):
+    """As one of an older version, or of another program."""
+    train(1)
+    checkpoint = torch.load(tmp_path / "run/epoch_1.pth", weights_only=False)
+    checkpoint["meta"]["cfg"] = "x = open('made', 'w')"
+    torch.save(checkpoint, tmp_path / "last.pth")
+    train(2, resume=tmp_path / "last.pth")
+    assert "not compared with this one" in caplog.text and "line 1: a call of open" in caplog.text
