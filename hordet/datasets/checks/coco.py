@@ -94,7 +94,8 @@ def check_coco(
         list(file.notes),
     )
     if not found.errors:
-        found.errors += _class_faults(file, classes, needed)
+        names = [item["name"] for item in file.categories]
+        found.errors += find_class_faults(path, names, classes or (), needed)
     if not found.errors:
         found.errors += find_narrow_images(path, file.images, dataset.get("pipeline") or [])
     if not found.errors and dataset.get("test_mode"):
@@ -113,19 +114,25 @@ def check_coco(
     return found
 
 
-def _class_faults(
-    file: CocoFile, classes: Sequence[str] | None, needed: Collection[str] | None
+def find_class_faults(
+    path: Path, names: Sequence[str], classes: Sequence[str], needed: Collection[str] | None
 ) -> Iterator[str]:
-    """Classes are found by their names; one that is spelled another way must not get lost."""
-    names = [item["name"] for item in file.categories]
-    absent = [name for name in classes or () if name not in names]
+    """Classes are found by their names; one that is spelled another way must not get lost.
+
+    Args:
+        path: The annotation file.
+        names: Of its categories.
+        classes: Names that are wanted.
+        needed: Those without which the file is of no use; None: all.
+    """
+    absent = [name for name in classes if name not in names]
     if not absent:
         return
-    strange = {fold_name(name) for name in names if name not in (classes or ())}
+    strange = {fold_name(name) for name in names if name not in classes}
     misspelled = [name for name in absent if fold_name(name) in strange]
     lost = [name for name in absent if needed is None or name in needed]
-    if len(absent) == len(classes or ()) or misspelled or lost:
-        yield describe_absent(file.path, names, classes or (), absent)
+    if len(absent) == len(classes) or misspelled or lost:
+        yield describe_absent(path, names, classes, absent)
 
 
 def fold_name(name: str) -> str:

@@ -23,14 +23,12 @@ from hordet.datasets.checks.entries import find_category_faults
 from hordet.datasets.checks.findings import Fault, Findings
 from hordet.datasets.checks.systematic import find_systematic_fault
 from hordet.datasets.classes import read_metainfo, resolve_dataset_class
-from hordet.datasets.formats.coco import has_mask, is_id, is_size, read_coco
+from hordet.datasets.formats.coco import has_mask, is_id, is_size, read_coco, read_stored_size
 from hordet.datasets.images import decode_image
 from hordet.datasets.roots import LOADERS, list_metrics, walk_datasets
 from hordet.datasets.transforms import IGNORED, LoadSegAnnotations
 from hordet.errors import DatasetError, list_first
 from hordet.registry import DATASETS, is_kind_of
-
-_EXIF_ORIENTATION = 274
 
 
 @dataclass
@@ -244,7 +242,8 @@ def _read_header(content: bytes, size: tuple[int, int]) -> tuple[int, tuple[int,
     """Return the EXIF orientation and the (height, width) as stored."""
     try:
         with Image.open(BytesIO(content)) as image:
-            return image.getexif().get(_EXIF_ORIENTATION, 1), (image.height, image.width)
+            (width, height), orientation = read_stored_size(image)
+            return orientation, (height, width)
     except Exception:  # a format that OpenCV alone knows; Pillow's share no type of error
         return 1, size
 
