@@ -99,7 +99,7 @@ OTHERS = {
         "without the marks|with another ending",
     ),
     "Label Studio": (lambda name: f"/data/upload/3/0f3a99bc-{name}", "without the marks"),
-    "Label Studio's files": (lambda name: f"/data/local-files/?d=x/{name}", "by their base names alone"),
+    "Label Studio's files": (lambda name: f"/data/local-files/?d=x/{name}", "by their base names"),
 }
 
 
