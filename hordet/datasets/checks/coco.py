@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from hordet.datasets.checks.box_forms import BORDER, gather_objects
+from hordet.datasets.checks.coco_masks import find_mask_faults
 from hordet.datasets.checks.entries import (
     IMAGE_KEYS,
     describe_absent,
@@ -34,8 +36,6 @@ from hordet.errors import DatasetError, list_first
 # train2017 itself has a box without area among its 860,001.
 TOLERATED_SHARE = 0.001
 _TOLERATED = "They are skipped or clipped; better correct them."
-# Annotators click on the border of an image, which may come out just beyond it.
-BORDER = 1.0
 # Of objects that are crowds; COCO itself has 1 %. More come from a brush whose exporter knows no
 # other way to write run lengths.
 CROWD_SHARE = 0.1
@@ -103,11 +103,7 @@ def check_coco(
     if with_mask is None:
         with_mask = loads_masks(dataset.get("pipeline") or [])
     if not found.errors and scored:
-        fault = find_systematic_fault(file)
-        if fault:
-            found.errors.append(fault)
-        else:
-            _check_objects(found, file, dataset, classes, with_mask, limit)
+        _check_objects(found, file, dataset, classes, with_mask, limit)
     if not found.errors:
         content, plain = fit_annotations(file, classes, with_mask and scored)
         found.copy = None if plain else str(write_copy(path, content, "plain"))
@@ -149,13 +145,11 @@ def _check_objects(
     limit: tuple[str, int] | None,
 ) -> None:
     """Look at every object, and at what is left of them; add what is found."""
-    categories = {item["id"]: item["name"] for item in file.categories}
-    images = {item["id"]: item for item in file.images}
-    objects = _object_findings(file, images, categories)
-    found.errors += objects.errors
-    found.warnings += objects.warnings
+    _judge_objects(found, file, _TOLERATED)
     if found.errors:
         return
+    categories = {item["id"]: item["name"] for item in file.categories}
+    images = {item["id"]: item for item in file.images}
     labels = {key for key, name in categories.items() if classes is None or name in classes}
     if with_mask:
         check_masks(found, file)
@@ -183,14 +177,22 @@ def check_file(
         list(file.notes),
     )
     if not found.errors:
-        found.errors += filter(None, [find_systematic_fault(file)])
-    if not found.errors:
-        images = {image["id"]: image for image in file.images}
-        categories = {item["id"]: item["name"] for item in file.categories}
-        objects = _object_findings(file, images, categories, tolerated)
-        found.errors += objects.errors
-        found.warnings += objects.warnings
+        _judge_objects(found, file, tolerated)
     return found
+
+
+def _judge_objects(found: Findings, file: CocoFile, tolerated: str) -> None:
+    """Judge the objects of a file by themselves, as every command does; add what is found."""
+    objects = gather_objects(file)
+    if fault := find_systematic_fault(file, objects):
+        found.errors.append(fault)  # one by one they would be said as often as there are objects
+        return
+    images = {image["id"]: image for image in file.images}
+    categories = {item["id"]: item["name"] for item in file.categories}
+    single = _object_findings(file, images, categories, tolerated)
+    compared = find_mask_faults(file, objects)
+    found.errors += single.errors + compared.errors
+    found.warnings += single.warnings + compared.warnings
 
 
 def _object_findings(

@@ -399,7 +399,7 @@ def _complete_annotations(file: CocoFile) -> None:
             continue  # words in place of a number are refused, not passed over
         lacks_area = not is_number(annotation.get("area")) or annotation["area"] <= 0
         if annotation.get("bbox") is None or lacks_area:
-            box, area = _measure_mask(annotation, sizes)
+            box, area = measure_mask(annotation, sizes)
             if annotation.get("bbox") is None and box is not None:
                 annotation["bbox"] = box
                 made["bbox"] += 1
@@ -427,7 +427,7 @@ def _read_run_lengths(file: CocoFile, segmentation: dict[str, Any]) -> None:
                 file.plain = False
 
 
-def _measure_mask(
+def measure_mask(
     annotation: dict[str, Any], sizes: dict[Any, tuple[int, int]]
 ) -> tuple[list[float] | None, float | None]:
     """Return the box (x, y, width, height) and the area of an object's mask, None without one."""
