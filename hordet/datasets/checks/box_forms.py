@@ -5,14 +5,23 @@ per mille of the image's sides. A form is recognized where most boxes are the bo
 if they are read in it; without masks, where most lie in their images in it and not as COCO's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hordet.datasets.formats.coco import CocoFile, is_box, is_id, is_number, is_size, measure_mask
+from hordet.datasets.formats.coco import (
+    FARTHEST,
+    CocoFile,
+    is_box,
+    is_id,
+    is_number,
+    is_polygon,
+    is_size,
+    measure_mask,
+)
 
 # The share of the objects that shows a habit, not a slip; what is more than slips.
 MOST, SOME = 0.9, 0.1
@@ -21,6 +30,7 @@ MOST, SOME = 0.9, 0.1
 LOOSE, NEAR = (4.0, 0.2), (2.0, 0.1)
 BORDER = 1.0  # annotators click on the border of an image, which may come out just beyond it
 _SLACK = 1.01  # what rounding adds to 1
+_AT_ONCE = 50_000  # polygons that are measured together
 
 Array = NDArray[np.float64]
 
@@ -74,28 +84,79 @@ def gather_objects(file: CocoFile) -> Objects:
         if is_id(image.get("id")) and all(map(is_size, (image.get("height"), image.get("width"))))
     }
     rows: list[tuple[Any, ...]] = []
+    outlines: list[tuple[int, list[Any]]] = []
+    runs: list[tuple[int, dict[str, Any]]] = []
     for place, annotation in enumerate(file.annotations):
         image_id, box = annotation.get("image_id"), annotation.get("bbox")
         if not is_id(image_id) or image_id not in sizes or not is_box(box):
             continue
-        bounds, mask_area = None, None
-        if not annotation.get("iscrowd"):
-            bounds, mask_area = measure_mask(annotation, sizes)
+        segmentation = annotation.get("segmentation")
+        if isinstance(segmentation, list) and not annotation.get("iscrowd"):
+            outlines += [(len(rows), polygon) for polygon in segmentation]
+        elif isinstance(segmentation, dict) and not annotation.get("iscrowd"):
+            runs.append((len(rows), annotation))
         area = annotation.get("area")
-        left, top, width, height = bounds or [np.nan] * 4
-        rows.append(
-            (
-                *(place, *box, *sizes[image_id][::-1]),  # type: ignore[misc]
-                *(left, top, left + width, top + height),
-                np.nan if mask_area is None else mask_area,
-                area if is_number(area) else np.nan,
-            )
-        )
-    table = np.array(rows, np.float64).reshape(-1, 13)
-    return Objects(
-        *(table[:, 0].astype(np.intp), table[:, 1:5], table[:, 5:7]),
-        *(table[:, 7:11], table[:, 11], table[:, 12]),
-    )
+        height, width = sizes[image_id]
+        rows.append((place, *box, width, height, area if is_number(area) else np.nan))  # type: ignore[misc]
+    table = np.array(rows, np.float64).reshape(-1, 8)
+    masks, areas = _measure_polygons(outlines, len(rows))
+    for row, annotation in runs:
+        bounds, area = measure_mask(annotation, sizes)
+        if bounds is not None and area is not None:
+            left, top, width, height = bounds
+            masks[row], areas[row] = (left, top, left + width, top + height), area
+    places = table[:, 0].astype(np.intp)
+    return Objects(places, table[:, 1:5], table[:, 5:7], masks, areas, table[:, 7])
+
+
+def _measure_polygons(
+    outlines: Sequence[tuple[int, list[Any]]], number: int
+) -> tuple[Array, Array]:
+    """Measure the polygons of a file together: one by one takes minutes for a million.
+
+    Args:
+        outlines: Number of the object, and a polygon of it; those that are none are passed over.
+        number: Of the objects.
+
+    Returns:
+        Left, top, right, bottom (number, 4) and area (number,); NaN without a polygon.
+    """
+    masks = np.tile(np.array([np.inf, np.inf, -np.inf, -np.inf]), (number, 1))
+    areas = np.zeros(number)
+    taken = np.zeros(number, np.bool_)
+    for start in range(0, len(outlines), _AT_ONCE):
+        part = [
+            (row, polygon)
+            for row, polygon in outlines[start : start + _AT_ONCE]
+            if isinstance(polygon, list) and len(polygon) >= 6 and not len(polygon) % 2
+        ]
+        try:
+            values = np.array([value for _, polygon in part for value in polygon])
+        except ValueError:  # lists among numbers
+            values = np.array([None])
+        if values.dtype.kind not in "fiu":
+            part = [(row, polygon) for row, polygon in part if is_polygon(polygon)]
+            values = np.array([value for _, polygon in part for value in polygon])
+        if not part:
+            continue
+        x, y = values.astype(np.float64).reshape(-1, 2).T
+        rows = np.array([row for row, _ in part])
+        ends = np.cumsum([len(polygon) // 2 for _, polygon in part])
+        starts = np.concatenate([[0], ends[:-1]])
+        known = np.logical_and.reduceat((np.abs(x) < FARTHEST) & (np.abs(y) < FARTHEST), starts)
+        after = np.arange(1, len(x) + 1)
+        after[ends - 1] = starts
+        with np.errstate(invalid="ignore", over="ignore"):
+            cross = np.add.reduceat(x * y[after] - x[after] * y, starts)
+        rows = rows[known]
+        for column, side in enumerate((x, y, x, y)):
+            reduce = np.minimum if column < 2 else np.maximum
+            reduce.at(masks[:, column], rows, reduce.reduceat(side, starts)[known])
+        np.add.at(areas, rows, np.abs(cross[known]) / 2)
+        taken[rows] = True
+    masks[~taken] = np.nan
+    areas[~taken] = np.nan
+    return masks, areas
 
 
 def _from_corners(b: Array) -> Array:
