@@ -159,7 +159,6 @@ def _read_label_colors(file: Path, changed: int) -> dict[str, tuple[int, int, in
 
 def list_values(values: NDArray) -> str:
     """Return 'value 7' or 'values 7, 8, ...' for up to eight of the values."""
-    shown = ", ".join(
-        f"{value:g}" if values.dtype.kind == "f" else str(value) for value in values[:8]
-    )
+    # Every digit of a float: 1.0000001 is no class.
+    shown = ", ".join(str(value).removesuffix(".0") for value in values[:8])
     return f"value{'s' if len(values) > 1 else ''} {shown}{', ...' if len(values) > 8 else ''}"

@@ -4,8 +4,10 @@ import json
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from hordet.datasets.checks.before_training import check_datasets
 from hordet.datasets.shapes.files import DEFAULT_CLASSES, write_shapes
@@ -285,3 +287,20 @@ def test_classes_of_the_loading_and_of_the_data_set_agree(root):
     pipeline = [dict(type="hordet.LoadSegAnnotations", num_classes=6)]
     text = faults(segmentation(root, pipeline=pipeline))
     assert "num_classes=6" in text and "7 classes" in text
+
+
+@pytest.mark.parametrize(("value", "reduce"), [(255, False), (0, True)])
+def test_label_maps_without_any_class_are_refused(root, value, reduce):
+    """One with a class is enough, wherever it is."""
+    folder = root / "labels" / "train"
+    cfg = segmentation(root, reduce_zero_label=reduce)
+    paths = sorted(folder.iterdir())
+    for path in paths:
+        Image.fromarray(np.full((64, 64), value, np.uint8)).save(path)
+    text = faults(cfg)
+    assert f"Every pixel of the 4 label maps in {folder} is 255" in text
+    assert ("or 0 (reduce_zero_label)" in text) == reduce
+    labeled = np.full((64, 64), value, np.uint8)
+    labeled[5, 7] = 1
+    Image.fromarray(labeled).save(paths[2])
+    check_datasets(cfg)
