@@ -33,7 +33,8 @@ def decode_label_map(content: bytes, path: str | Path) -> NDArray[np.int64]:
     """
     try:
         # Pillow keeps the indices of a PNG with a palette, where OpenCV turns them to colors.
-        values = np.array(Image.open(BytesIO(content)))
+        image = Image.open(BytesIO(content))
+        values = np.array(image)
     except Exception as error:  # Pillow's formats share no type of error
         reason = "it is no image" if isinstance(error, UnidentifiedImageError) else error
         raise DatasetError(
@@ -42,6 +43,10 @@ def decode_label_map(content: bytes, path: str | Path) -> NDArray[np.int64]:
         ) from error
     if values.ndim == 3:
         return _read_colors(values, Path(path))
+    if image.format == "JPEG":
+        raise DatasetError(
+            "is a JPEG, whose compression changes class indices at every border. Export it as PNG."
+        )
     if values.dtype.kind == "f":
         _require_whole(values)
     low = values.min(initial=0)

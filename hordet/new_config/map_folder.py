@@ -250,7 +250,8 @@ def _count_pixels(
             raise DatasetError(
                 f"Cannot decode the image {image}: {error}. Fetch it again or remove it."
             ) from error
-        values = load.transform(dict(seg_map_path=str(path), img_path=str(image)))["gt_seg_map"]
+        sample = dict(seg_map_path=str(path), img_path=str(image), ori_shape=sizes[-1][::-1])
+        values = load.transform(sample)["gt_seg_map"]
         numbers = np.bincount(values.ravel(), minlength=IGNORED + 1)
         pixels.update({value: int(number) for value, number in enumerate(numbers) if number})
     return pixels, np.array(sizes, float)

@@ -281,10 +281,18 @@ def _copy_list(path: Path) -> str | None:
 
 
 def _names_below(folder: Path, suffix: str) -> set[str]:
-    """Files below a folder that end in `suffix`, relative to it and without the suffix."""
-    return {
-        (Path(parent).relative_to(folder) / name).as_posix()[: -len(suffix)]
-        for parent, _, files in os.walk(folder, followlinks=True)
-        for name in files
-        if name.endswith(suffix)
-    }
+    """Files below a folder that end in `suffix`, relative to it and without the suffix.
+
+    A link to nothing is no file.
+    """
+    names = set()
+    folders = [str(folder)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(entry.path)
+                elif entry.name.endswith(suffix) and entry.is_file():
+                    path = Path(entry.path).relative_to(folder).as_posix()
+                    names.add(path[: len(path) - len(suffix)])
+    return names

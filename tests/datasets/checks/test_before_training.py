@@ -266,6 +266,8 @@ def test_missing_label_maps_and_folders(root):
     (root / "labels" / "train" / "000003.png").unlink()
     text = faults(segmentation(root))
     assert "1 of 4 images" in text and "have no label map" in text and "000003" in text
+    (root / "labels" / "train" / "000003.png").symlink_to("nothing.png")
+    assert "1 of 4 images" in faults(segmentation(root))
     prefix = dict(img_path="images", seg_map_path="labels/train")
     text = faults(segmentation(root, data_prefix=prefix))
     assert "There is no folder" in text and "holds annotations, labels, train, val" in text
