@@ -132,9 +132,9 @@ def _measure_polygons(
         ]
         try:
             values = np.array([value for _, polygon in part for value in polygon])
-        except ValueError:  # lists among numbers
+        except ValueError:  # lists among numbers, of several lengths
             values = np.array([None])
-        if values.dtype.kind not in "fiu":
+        if values.dtype.kind not in "fiu" or values.ndim > 1:
             part = [(row, polygon) for row, polygon in part if is_polygon(polygon)]
             values = np.array([value for _, polygon in part for value in polygon])
         if not part:

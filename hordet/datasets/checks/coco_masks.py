@@ -59,7 +59,7 @@ def _look(objects: Objects) -> Iterator[tuple[str, str, NDArray[np.bool_], float
     small = np.any(boxes[:, 2:] < LEAST_SIDE, axis=1)
     yield (
         "have a box of less than one pixel, which training leaves out",
-        "Take them out; if most are such, boxes are not in pixels.",
+        "Correct them or take them out; if most are such, boxes are not in pixels.",
         small,
         SOME,
     )
@@ -71,7 +71,7 @@ def _look(objects: Objects) -> Iterator[tuple[str, str, NDArray[np.bool_], float
         yield (
             "have a box that reaches over the border as x, y, width, height, and lies in the image "
             "as x1, y1, x2, y2",
-            "Look which objects of the file have corners, and write sizes.",
+            "Write sizes for those of the file that are corners.",
             over,
             0.0,
         )
@@ -79,9 +79,9 @@ def _look(objects: Objects) -> Iterator[tuple[str, str, NDArray[np.bool_], float
         cure = "It is clipped for training; clip it in the file."
         yield "have a box that reaches over the border", cure, over, 1.0
     strange = find_strange_boxes(objects) & ~small
-    cure = "Look which of the two is right: write the mask's box, or draw the mask again."
+    cure = "Write the mask's box, or draw the mask again, whichever is wrong."
     yield "have a box that is not the box of its mask", cure, strange, HALF
-    yield "have a mask without area", "Take it out or draw it again.", areas <= 0, SOME
+    yield "have a mask without area", "Correct them or take them out.", areas <= 0, SOME
     larger = np.maximum(objects.areas, areas)
     off = np.abs(objects.areas - areas) > AREA_PIXELS + AREA_SHARE * larger
     off &= objects.has_mask
@@ -92,4 +92,4 @@ def _look(objects: Objects) -> Iterator[tuple[str, str, NDArray[np.bool_], float
 
 def find_crowded_images(annotations: Sequence[dict]) -> bool:
     """Tell whether an image has crowds alone, which training leaves out."""
-    return bool(annotations) and all(annotation.get("iscrowd") for annotation in annotations)
+    return bool(annotations) and all(annotation.get("iscrowd") == 1 for annotation in annotations)

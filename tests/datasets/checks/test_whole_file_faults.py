@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from mmengine.config import ConfigDict
 
+from hordet.datasets.checks.box_forms import gather_objects
 from hordet.datasets.checks.coco import check_coco
 from hordet.datasets.formats.coco import count_objects, read_coco
 from hordet.datasets.shapes.files import DEFAULT_CLASSES, write_shapes
@@ -185,6 +186,23 @@ def test_the_sizes_of_the_images_show_the_form_of_boxes_without_masks(root, name
     copy, after = follow(root, found)
     assert not after.errors
     np.testing.assert_allclose(boxes_of(copy), boxes, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "odd", [[[[1, 2], [9, 2], [9, 8]]] * 2, [[1, 2, 9, [2], 9, 8]], [["1", 2, 9, 2, 9, 8]], [[]], 5]
+)
+def test_odd_segmentations_are_measured_beside_right_ones(root, odd):
+    """Other objects keep their masks, and the odd one is named."""
+    file = read_coco(root / FILE, root)
+    before = gather_objects(file)
+    file.annotations[3]["segmentation"] = odd
+    after = gather_objects(file)
+    assert np.isnan(after.masks[3]).all() and not np.isnan(before.masks).any()
+    for name in ("masks", "mask_areas", "boxes"):
+        old, new = (np.delete(getattr(o, name), 3, axis=0) for o in (before, after))
+        np.testing.assert_array_equal(old, new)
+    edit(root, lambda c: c["annotations"][3].update(segmentation=odd))
+    assert "ids 4." in " ".join((found := check(root)).errors + found.warnings)
 
 
 def drop_run_lengths(content):
