@@ -37,7 +37,7 @@ def test_a_release_holds_what_it_needs(repository, tmp_path):
     assert "hordet = hordet.cli:main" in commands
     assert "Requires-Python: >=3.10\n" in about and "License-Expression: Apache-2.0\n" in about
     for path in (repository / "hordet").rglob("*"):
-        if path.suffix in (".py", ".html", ".typed") and "__pycache__" not in path.parts:
+        if path.suffix in (".py", ".html", ".typed", ".gz") and "__pycache__" not in path.parts:
             assert path.relative_to(repository).as_posix() in names
     for kind in ("configs", "tools"):
         for path in (repository / kind).rglob("*.py"):

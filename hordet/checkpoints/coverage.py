@@ -7,7 +7,7 @@ and a checkpoint of another model is an error.
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmengine.hooks import Hook
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from hordet.checkpoints.load import load_checkpoint
 from hordet.checkpoints.shards import shard_like
 from hordet.errors import CheckpointError, list_first
+
+NOT_FINITE = "NaN or infinite values"
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Coverage:
         reshaped: Tensors of another shape that the model accepted, such as global filters, which
             it resizes; they count as matched.
         state_dict: The tensors that were filled.
+        unusable: Tensors whose values no weights can have, by what is the matter with them: 'NaN
+            or infinite values', or a type of whole numbers.
     """
 
     matched: int
@@ -44,6 +48,7 @@ class Coverage:
     mismatched: tuple[str, ...]
     reshaped: tuple[str, ...]
     state_dict: OrderedDict[str, Tensor]
+    unusable: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def share(self) -> float:
@@ -91,8 +96,17 @@ def require_coverage(coverage: Coverage, minimum_share: float, source: str) -> N
     """Raise unless `coverage` reaches `minimum_share`.
 
     Raises:
-        CheckpointError: It does not; the message says how many tensors matched.
+        CheckpointError: It does not; the message says how many tensors matched. Or its values are
+            no weights.
     """
+    for what, names in coverage.unusable.items():
+        cure = "write them as floating-point numbers"
+        if what == NOT_FINITE:
+            cure = "the training that wrote them has diverged: take an earlier checkpoint"
+        raise CheckpointError(
+            f"{source}: {len(names)} of {len(coverage.state_dict)} tensors hold {what}, first "
+            f"{names[0]}; {cure}"
+        )
     if coverage.matched and coverage.share >= minimum_share:
         return
     need = "all are needed" if minimum_share >= 1 else f"at least {minimum_share:.0%} are needed"
@@ -125,6 +139,7 @@ def fill_model(model: nn.Module, checkpoint: dict, whole: bool = False) -> Cover
     chosen = scores.index(max(scores))
     best, scope = readings[chosen], (*prefixes, "")[chosen]
 
+    unusable = _find_unusable(model, best)
     for key in best:
         best[key] = shard_like(best[key], own.get(key))
     try:
@@ -147,7 +162,24 @@ def fill_model(model: nn.Module, checkpoint: dict, whole: bool = False) -> Cover
     matched = len(relevant) - len(missing) - len(relevant & mismatched)
     unexpected = tuple(key.removeprefix(scope) for key in result.unexpected_keys)
     reshaped = tuple(key for key in own if key in best and best[key].shape != own[key].shape)
-    return Coverage(matched, len(relevant), missing, unexpected, wrong, reshaped, best)
+    return Coverage(matched, len(relevant), missing, unexpected, wrong, reshaped, best, unusable)
+
+
+def _find_unusable(model: nn.Module, source: dict[str, Tensor]) -> dict[str, list[str]]:
+    """Return the names of tensors that cannot be a model's weights, by what they hold."""
+    found: dict[str, list[str]] = {}
+    learned = {name for name, _ in model.named_parameters()}
+    for name, own in model.state_dict().items():
+        value = source.get(name)
+        if value is None or not own.is_floating_point():
+            continue
+        if not value.is_floating_point():
+            kind = str(value.dtype).removeprefix("torch.")
+            found.setdefault(f"{kind} in place of floating-point numbers", []).append(name)
+        # Other buffers, such as masks of attention, may be infinite.
+        elif (name in learned or "running_" in name) and not value.float().isfinite().all():
+            found.setdefault(NOT_FINITE, []).append(name)
+    return found
 
 
 def get_tensors(checkpoint: dict) -> OrderedDict[str, Tensor]:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -59,19 +59,41 @@ class _State:
     total: int | None
     validator: str | None
 
+    @property
+    def is_enough(self) -> bool:
+        """Tell whether it can be seen that a later part is of the same file."""
+        return self.total is not None or bool(self.validator)
 
-def download(url: str, part: Path, *, label: str, size: int | None = None, extra: int = 0) -> None:
-    """Fetch a file into `part`, which may hold the beginning of it from an earlier attempt.
+
+def locate_part(kept: Path, url: str) -> Path:
+    """Return where the unfinished file of a URL lies beside the file that it becomes.
+
+    Each URL has its own, so that of two sources neither ends what the other has begun.
+    """
+    return kept.with_name(f".{kept.name}.{_digest(url)[:8]}.part")
+
+
+def find_parts(kept: Path) -> list[Path]:
+    """Return the unfinished files of any URL for a file, and what is known of them."""
+    return [*kept.parent.glob(f".{kept.name}.*.part"), *kept.parent.glob(f".{kept.name}.*.json")]
+
+
+def download(url: str, kept: Path, *, label: str, size: int | None = None, extra: int = 0) -> Path:
+    """Fetch a file, and go on from what an earlier attempt at the same URL has left.
 
     The environment's proxies are used (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`). What has come is
-    kept whenever this fails for now, so that the next call goes on from there.
+    kept whenever this fails for now, so that the next call asks for the rest alone. So is the whole
+    file, until `forget` is called.
 
     Args:
         url: An http(s) address; redirects are followed.
-        part: The file; its folder is there. When this returns, it is whole and on the disk.
+        kept: The file that it becomes, for its folder, which is there, and for messages.
         label: What the progress bar calls it.
         size: Bytes that the whole must have, if known.
         extra: Bytes that must stay free beside the file.
+
+    Returns:
+        `locate_part(kept, url)`, whole and on the disk.
 
     Raises:
         DownloadError: There is no such file, or no connection; it is empty, or of another size.
@@ -79,29 +101,28 @@ def download(url: str, part: Path, *, label: str, size: int | None = None, extra
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise DownloadError(f"{url} is no address by http or https")
+    part = locate_part(kept, url)
     fruitless, furthest = 0, _size(part)
     while True:
         try:
-            _fetch_rest(url, part, label, size, extra)
-            break
+            with explain_write_errors(kept):
+                _fetch_rest(url, part, label, size, extra)
+            return part
         except _Cut as cut:
-            kept = _size(part)
-            fruitless = 0 if kept > furthest else fruitless + 1
-            furthest = max(furthest, kept)
+            here = _size(part)
+            fruitless = 0 if here > furthest else fruitless + 1
+            furthest = max(furthest, here)
             if fruitless >= FRUITLESS:
                 raise DownloadError(
-                    f"{hide_query(url)}: {cut}; {kept:,} bytes are kept, and the same command goes "
-                    "on from there"
+                    f"{hide_query(url)}: {cut}; {_describe_rest(part, url)}"
                 ) from cut
             time.sleep(PAUSE * 2**fruitless)
-    forget(part, keep=True)
 
 
-def forget(part: Path, keep: bool = False) -> None:
-    """Remove a partly fetched file and what is known of it; with `keep`, only the latter."""
+def forget(part: Path) -> None:
+    """Remove a fetched file, whole or not, and what is known of it."""
     _state_file(part).unlink(missing_ok=True)
-    if not keep:
-        part.unlink(missing_ok=True)
+    part.unlink(missing_ok=True)
 
 
 def hide_query(url: str) -> str:
@@ -117,7 +138,7 @@ def _fetch_rest(url: str, part: Path, label: str, size: int | None, extra: int) 
         _Cut: It ended early.
     """
     here, known = _size(part), _read_state(part, url)
-    if known is None or (known.total is not None and here > known.total):
+    if known is None or not known.is_enough or (known.total is not None and here > known.total):
         here = 0
     if known is not None and here and here == known.total:
         return
@@ -127,7 +148,7 @@ def _fetch_rest(url: str, part: Path, label: str, size: int | None, extra: int) 
         if known.validator:
             headers["If-Range"] = known.validator
     with _open(Request(url, headers=headers), part) as response:  # noqa: S310
-        continued = response.status == 206 and _starts_at(response, here)
+        continued = response.status == 206 and _continues(response, here, known)
         if response.status == 206 and not continued:
             part.unlink(missing_ok=True)
             raise _Cut("the server sent another part than was asked for")
@@ -136,21 +157,27 @@ def _fetch_rest(url: str, part: Path, label: str, size: int | None, extra: int) 
         length = response.headers.get("Content-Length", "")
         total = here + int(length) if length.isdecimal() else None
         if size is not None and total not in (None, size):
-            raise DownloadError(f"{hide_query(url)} has {total:,} bytes, and must have {size:,}")
+            forget(part)
+            raise DownloadError(
+                f"{hide_query(url)} has {total:,} bytes, and must have {size:,}: it is another file"
+            )
         _require_space(part, (total or size or 0) - here + extra)
         tag = response.headers.get("ETag") or response.headers.get("Last-Modified")
         if tag and tag.startswith("W/"):  # a weak one does not promise the same bytes
             tag = None
-        with explain_write_errors(part):
-            _state_file(part).write_text(json.dumps(asdict(_State(_digest(url), total, tag))))
+        _state_file(part).write_text(json.dumps(asdict(_State(_digest(url), total, tag))))
         _write(response, part, here, total, label)
     have = _size(part)
     if total is not None and have < total:
         raise _Cut(f"the transfer was cut after {have:,} of {total:,} bytes")
-    if not have or (size is not None and have != size):
+    if not have:
         forget(part)
-        wanted = f"{size:,}" if size else "some"
-        raise DownloadError(f"{hide_query(url)} gave {have:,} bytes, and must have {wanted}")
+        raise DownloadError(f"{hide_query(url)} answered with an empty file")
+    if size is not None and have != size:
+        forget(part)
+        raise DownloadError(
+            f"{hide_query(url)} gave {have:,} bytes, and must have {size:,}: it is another file"
+        )
 
 
 @contextmanager
@@ -161,14 +188,22 @@ def _open(request: Request, part: Path) -> Iterator[HTTPResponse]:
         with build_opener(_StaySecure).open(request, timeout=TIMEOUT) as response:
             yield response
     except HTTPError as error:
-        if error.code == 416:  # the part is longer than the file has become
+        if error.code == 416:
             part.unlink(missing_ok=True)
-            raise _Cut("the file has changed") from error
+            raise _Cut(
+                "the server has no more bytes than came before: its file has changed, or the "
+                "length that it states is wrong"
+            ) from error
         if error.code in (408, 429) or error.code >= 500:
             raise _Cut(f"the server answers {error.code} {error.reason}") from error
         raise DownloadError(f"{url}: the server answers {error.code} {error.reason}") from error
     except URLError as error:
         raise DownloadError(f"{url}: no connection ({error.reason})") from error
+    except (InvalidURL, ValueError) as error:
+        raise DownloadError(
+            f"{url} is no URL that can be asked ({error}). Write a space as %20, and characters "
+            "beyond ASCII in percent signs, too"
+        ) from error
     except (HTTPException, TimeoutError, ConnectionError) as error:
         raise _Cut(f"the transfer was cut ({str(error) or type(error).__name__})") from error
 
@@ -176,7 +211,7 @@ def _open(request: Request, part: Path) -> Iterator[HTTPResponse]:
 def _write(response: HTTPResponse, part: Path, here: int, total: int | None, label: str) -> None:
     """Append what comes to the file, with a bar on a terminal, and flush it to the disk."""
     bar = tqdm(total=total, initial=here, desc=label, unit="B", unit_scale=True, disable=None)
-    with explain_write_errors(part), bar, part.open("ab" if here else "wb") as file:
+    with bar, part.open("ab" if here else "wb") as file:
         try:
             while block := _read_block(response):
                 file.write(block)
@@ -193,8 +228,14 @@ def _read_block(response: HTTPResponse) -> bytes:
         raise _Cut(f"the transfer was cut ({error})") from error
 
 
-def _starts_at(response: HTTPResponse, here: int) -> bool:
-    return response.headers.get("Content-Range", "").startswith(f"bytes {here}-")
+def _continues(response: HTTPResponse, here: int, known: _State | None) -> bool:
+    """Tell whether a part begins where it should, and is of a file that is as long as before."""
+    stated = response.headers.get("Content-Range", "")
+    length = stated.rpartition("/")[2]
+    if known is not None and known.total is not None and length.isdecimal():
+        if int(length) != known.total:
+            return False
+    return stated.startswith(f"bytes {here}-")
 
 
 def _require_space(part: Path, needed: int) -> None:
@@ -205,6 +246,14 @@ def _require_space(part: Path, needed: int) -> None:
             "file and to keep it in hordet's form. Free some space, or set the environment "
             "variable HORDET_CACHE to a folder with more"
         )
+
+
+def _describe_rest(part: Path, url: str) -> str:
+    """Say what is kept for the next attempt."""
+    here, known = _size(part), _read_state(part, url)
+    if here and known is not None and known.is_enough:
+        return f"{here:,} bytes are kept, and the same command asks for the rest alone"
+    return "try again later"
 
 
 def _digest(url: str) -> str:

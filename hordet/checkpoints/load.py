@@ -6,6 +6,7 @@ that names it. mmengine's own training checkpoints can be loaded, so a run can b
 """
 
 import argparse
+import codecs
 import hashlib
 import importlib
 import mmap
@@ -14,7 +15,8 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +25,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
+from hordet.checkpoints.places import describe_cure
 from hordet.checkpoints.weights import PREFIX
 from hordet.errors import CheckpointError, CheckpointWarning
 
@@ -42,6 +45,7 @@ _SUM = re.compile(
 # Where a checkpoint has its tensors, unless it is a state dict itself.
 _STATES = ("state_dict", "model", "ema_state_dict")
 _LONGEST_SUMS = 1 << 16  # characters of a file of SHA-256 sums that are read
+_LONGEST_BEGIN = 4096  # bytes of a file by which a text is told from a checkpoint
 
 # After the name of a file comes the SHA-256 that the file must have, as in pip's URLs.
 SHA256_MARK = "#sha256="
@@ -143,39 +147,58 @@ def _load_and_hash(path: str | Path, map_location: Any, hashed: bool) -> tuple[d
         found = f"; {path.parent} has {', '.join(near)}" if near else ""
         raise CheckpointError(f"no checkpoint file at {path}{found}")
     # Opened once: the path may lead to another file between the check and the reading.
-    with _open(path) as file:
+    with _open(path) as file, _explain_cure(path) as cure:
         sums = read_stated_sums(path)
         digest = hash_open_file(file) if hashed or stated or sums else ""
         if stated:
             require_sha256(digest, stated, str(path))
         if sums and digest not in sums:
+            advice = "Take another checkpoint; if you changed the file yourself, remove that file"
             raise CheckpointError(
                 f"{path} is damaged: its SHA-256 is not the one in {path.name}{SUM_SUFFIX} beside "
-                "it. Take another checkpoint; if you changed the file yourself, remove that file"
+                + ("it" if cure else f"it. {advice}")
             )
         checkpoint = load_open_file(file, map_location)
     # A file put there by hand may have any project's names; in the cache they are hordet's.
     return (_rename_if_known(checkpoint) if name.startswith(PREFIX) else checkpoint), digest
 
 
-def load_open_file(file: BinaryIO, map_location: Any = "cpu") -> dict:
+@contextmanager
+def _explain_cure(path: Path) -> Iterator[str]:
+    """Say of a faulty file of the cache how it is fetched again; yield that, or nothing."""
+    cure = describe_cure(path)
+    try:
+        yield cure
+    except CheckpointError as error:
+        if not cure:
+            raise
+        raise CheckpointError(f"{error}. {cure}") from error
+
+
+def load_open_file(file: BinaryIO, map_location: Any = "cpu", name: str = "") -> dict:
     """Load a checkpoint from a file that is open for reading, without running code in it.
 
     Args:
         file: As `open(path, "rb")` gives it; wherever it stands.
         map_location: As for `load_checkpoint`.
+        name: What messages call it; by default its path.
 
     Raises:
         CheckpointError: As `load_checkpoint`, but that nothing is compared with a stated SHA-256.
     """
-    path = Path(file.name)
+    path = name or file.name
+    if text := recognize_text(file):
+        raise CheckpointError(
+            f"{path} is {text}, not a checkpoint. Get the file again; if a server sent this in its "
+            "place, look at it in a browser: the file may have moved, or need a sign-in"
+        )
     file.seek(0)
     begin = file.read(10)
     # A safetensors file begins with the length of its header and a JSON object.
-    if path.suffix == ".safetensors" or begin[8:] == b'{"':
-        checkpoint = _load_safetensors(file, map_location)
+    if Path(file.name).suffix == ".safetensors" or begin[8:] == b'{"':
+        checkpoint = _load_safetensors(file, map_location, path)
     else:
-        checkpoint = _load_pickle(file, map_location, begin[:2])
+        checkpoint = _load_pickle(file, map_location, begin[:2], path)
     if not isinstance(checkpoint, dict):
         raise CheckpointError(
             f"{path} holds a {type(checkpoint).__name__}, not a dict of tensors; "
@@ -189,7 +212,27 @@ def load_open_file(file: BinaryIO, map_location: Any = "cpu") -> dict:
     return checkpoint
 
 
-def _require_plain_tensors(state: dict, path: Path) -> None:
+def recognize_text(file: BinaryIO) -> str:
+    """Return what an open file is that holds text or nothing in place of tensors; '' for others."""
+    file.seek(0)
+    begin = file.read(_LONGEST_BEGIN)
+    if not begin:
+        return "an empty file"
+    plain = begin.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    if plain.startswith((b"<!doctype html", b"<html", b"<head", b"<!--")):
+        title = re.search(rb"<title[^>]*>\s*(.*?)\s*</title>", begin, re.DOTALL | re.IGNORECASE)
+        words = " ".join(title[1].decode("utf-8", "replace").split())[:80] if title else ""
+        return "a web page" + (f" ({words})" if words.isprintable() and words else "")
+    if plain.startswith(b"<?xml"):
+        return "an XML text, mostly a server's message"
+    if plain.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS (`git lfs pull` gets the file itself)"
+    if plain.startswith((b"{", b"[")) and b"\0" not in begin:
+        return "a JSON text"
+    return ""
+
+
+def _require_plain_tensors(state: dict, path: str) -> None:
     """Check that a state dict has names, and tensors whose numbers are all in the file.
 
     Raises:
@@ -216,7 +259,7 @@ def _require_plain_tensors(state: dict, path: Path) -> None:
             )
 
 
-def _read_classes(dataset_meta: Any, path: Path) -> None:
+def _read_classes(dataset_meta: Any, path: str) -> None:
     """Make the class names of a training text alone; numpy's texts are another type.
 
     Raises:
@@ -325,7 +368,7 @@ def require_sha256(found: str, stated: str, source: str) -> None:
         )
 
 
-def _load_safetensors(file: BinaryIO, map_location: Any) -> dict:
+def _load_safetensors(file: BinaryIO, map_location: Any, path: str) -> dict:
     from safetensors.torch import load_file
 
     # By the number of the open file, since safetensors takes paths alone. Windows has no such
@@ -336,15 +379,14 @@ def _load_safetensors(file: BinaryIO, map_location: Any) -> dict:
         return load_file(name, device=str(map_location or "cpu"))
     except Exception as error:  # of safetensors, and of torch for shapes that no tensor has
         raise CheckpointError(
-            f"{file.name} is truncated or not a safetensors file: {error}. Copy or download it "
-            "again"
+            f"{path} is truncated or not a safetensors file: {error}. Copy or download it again"
         ) from error
 
 
-def _load_pickle(file: BinaryIO, map_location: Any, magic: bytes) -> Any:
-    path, size = file.name, os.fstat(file.fileno()).st_size
+def _load_pickle(file: BinaryIO, map_location: Any, magic: bytes, path: str) -> Any:
+    size = os.fstat(file.fileno()).st_size
     try:
-        _refuse_bomb(file, size)
+        _refuse_bomb(file, size, path)
         file.seek(0)
         with torch.serialization.safe_globals(_list_allowed()):
             return torch.load(file, map_location=map_location, **_POLICY)
@@ -356,8 +398,9 @@ def _load_pickle(file: BinaryIO, map_location: Any, magic: bytes) -> Any:
         if refused:
             raise CheckpointError(
                 f"{path} holds pickled code: it asks for {refused[1]}, which is not a tensor, "
-                "number or container; nothing was run. Save only model.state_dict(), or give "
-                "--trust-pickle if you trust the author of the file"
+                "number or container; nothing was run. Save only model.state_dict(). If you trust "
+                "the author of the file: `hordet convert --trust-pickle FILE NEW.pth` writes its "
+                "tensors alone"
             ) from None
         if magic not in (b"PK", b"\x80\x02"):  # a zip of torch >= 1.6, or a bare pickle before it
             raise CheckpointError(
@@ -369,7 +412,7 @@ def _load_pickle(file: BinaryIO, map_location: Any, magic: bytes) -> Any:
         ) from error
 
 
-def _refuse_bomb(file: BinaryIO, size: int) -> None:
+def _refuse_bomb(file: BinaryIO, size: int, path: str) -> None:
     """Raise for what would fill the memory: parts of a zip larger than the file, and bytearrays.
 
     torch lets a pickle make a bytearray of any stated length, which needs no byte of the file.
@@ -377,17 +420,17 @@ def _refuse_bomb(file: BinaryIO, size: int) -> None:
     if not zipfile.is_zipfile(file):
         file.seek(0)
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-            _refuse_bytearray(whole, file.name)
+            _refuse_bytearray(whole, path)
         return
     with zipfile.ZipFile(file) as archive:
         unpacked = sum(part.file_size for part in archive.infolist())
         if unpacked <= _LARGEST_SHARE * size:
             for part in archive.namelist():
                 if part.endswith(".pkl"):
-                    _refuse_bytearray(archive.read(part), file.name)
+                    _refuse_bytearray(archive.read(part), path)
     if unpacked > _LARGEST_SHARE * size:
         raise CheckpointError(
-            f"{file.name} is refused: unpacked it is {unpacked:,} bytes, the file itself "
+            f"{path} is refused: unpacked it is {unpacked:,} bytes, the file itself "
             f"{size:,}; torch.save does not compress, so this file was made to "
             "fill the memory"
         )

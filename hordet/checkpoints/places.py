@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from hordet.checkpoints.weights import SHIPPED, Weights, find_weights
+from hordet.errors import DownloadError
 from hordet.ops.files import locate_cache
 
 # Of the folder that one works in: files that the user has put there.
@@ -31,10 +32,61 @@ def find_here(weights: Weights) -> Path | None:
 
 
 def is_at_hand(checkpoint: str) -> bool:
-    """Tell whether a checkpoint can be had without the internet: from here, or from a mirror."""
+    """Tell whether a checkpoint can be had without the internet: from here, or from a mirror.
+
+    Raises:
+        DownloadError: As `read_mirror`.
+    """
     if checkpoint.startswith(WEB):
         return locate_url(checkpoint).is_file()
-    return find_here(find_weights(checkpoint)) is not None or bool(os.environ.get("HORDET_MIRROR"))
+    if find_here(find_weights(checkpoint)) is not None:
+        return True
+    mirror = read_mirror()
+    return bool(mirror) and not (is_offline() and is_url(mirror))
+
+
+def read_mirror() -> str:
+    """Return HORDET_MIRROR, a URL or a folder, or '' if there is none.
+
+    Raises:
+        DownloadError: It is neither.
+    """
+    given = os.environ.get("HORDET_MIRROR", "").strip()
+    folder = os.path.expanduser(given)
+    if not given or is_url(given):
+        return given
+    if os.path.isdir(folder):
+        return folder
+    if given.lower().startswith(WEB):
+        problem = "this URL names no server"
+    elif "://" in given:
+        problem = "only http, https and folders can be asked"
+    elif os.path.exists(folder):
+        problem = "this is a file, not a folder"
+    else:
+        problem = "there is no such folder, and a URL begins with http:// or https://"
+    raise DownloadError(
+        f"HORDET_MIRROR is {given!r}: {problem}. Set it to a folder, as /mnt/weights, or to a URL, "
+        "as https://example.org/weights; or unset it, and the sources are asked"
+    )
+
+
+def is_url(given: str) -> bool:
+    """Tell whether a text is the address of a server by http or https."""
+    try:
+        return given.lower().startswith(WEB) and bool(urlsplit(given).hostname)
+    except ValueError:  # such as of brackets that are not closed
+        return False
+
+
+def describe_cure(path: Path) -> str:
+    """Say how a faulty file of the cache is fetched again; '' for files elsewhere."""
+    cache = locate_cache()
+    if path.parent == cache / "weights":
+        return f"`hordet weights rm {path.stem}` removes it; the next use fetches it again"
+    if path.is_relative_to(cache / "downloads"):
+        return f"Remove {path.parent}; the next use fetches it again"
+    return ""
 
 
 def locate(weights: Weights) -> Path:

@@ -48,8 +48,8 @@ class RemoteFile:
 
     @property
     def place(self) -> str:
-        """Return the URL, or the wheel."""
-        return self.url or f"the wheel {self.wheel}"
+        """Return the URL, or the file in its wheel."""
+        return self.url or f"{self.file_name} in the wheel {self.wheel}"
 
     @property
     def file_name(self) -> str:

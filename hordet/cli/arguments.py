@@ -116,12 +116,17 @@ def add_config(parser: argparse.ArgumentParser, optional: bool = False) -> None:
         "config's, mostly 100)",
     )
     add("--safe-config", action="store_true", help="refuse a config that holds more than data")
-    add(
+    add_trust(parser)
+    add_offline(parser)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Describe that code in checkpoints may run."""
+    parser.add_argument(
         "--trust-pickle",
         action="store_true",
         help="open checkpoints that run code of whoever wrote them (from people you trust alone)",
     )
-    add_offline(parser)
 
 
 def add_offline(parser: argparse.ArgumentParser) -> None:

@@ -6,13 +6,16 @@ hordet convert SRC DST --to mmpretrain
 
 Knows HorNet of its authors (classification, detection, segmentation) and of mmpretrain, ConvNeXt
 and Swin of their authors, of timm and torchvision, ResNet, and EfficientNet-Lite0 of
-efficientnet_pytorch. DST ends in .pth or .safetensors. No code in SRC is run. SHA-256 sums are
-printed; a stated one, by --sha256 or in the config (checkpoint="DST#sha256=HEX"), is checked.
+efficientnet_pytorch. DST ends in .pth or .safetensors. No code in SRC is run, unless you give
+--trust-pickle. SHA-256 sums are printed; a stated one, by --sha256 or in the config
+(checkpoint="DST#sha256=HEX"), is checked.
 """
 
 import argparse
 import dataclasses
 from pathlib import Path
+
+from hordet.cli.arguments import add_trust
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--sha256", metavar="HEX", help="SHA-256 that SRC must have")
     add("--force", action="store_true", help="overwrite DST")
+    add_trust(parser)
 
 
 def check_against(path: str, state_dict: dict, minimum_share: float, name: str) -> str | None:
@@ -77,6 +81,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     destination = Path(arguments.destination)
     checkpoints.check_destination(destination, arguments.force)
+    if arguments.trust_pickle:
+        checkpoints.trust_pickle()
     mark = f"#sha256={arguments.sha256}" if arguments.sha256 else ""
     checkpoint, read = checkpoints.load_and_hash(arguments.source + mark)
     share = arguments.min_coverage

@@ -9,19 +9,21 @@ hordet weights rm hornet-small-7x7
 A name stands for a file in configs (init_cfg, load_from) and in place of CHECKPOINT. It is looked
 for in the folder `pretrained`, then in the cache (HORDET_CACHE, or ~/.cache/hordet), and fetched if
 it is in neither. HORDET_MIRROR names a folder or a URL to fetch from in place of the sources; the
-proxies of the environment are used.
+proxies of the environment are used. One that fails does not keep the others from being done; the
+exit code is then 1.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hordet.cli.arguments import add_offline
-from hordet.errors import CheckpointError
+from hordet.errors import CheckpointError, UserError
 
 if TYPE_CHECKING:
     from hordet.checkpoints.weights import Weights
@@ -30,20 +32,20 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what the subcommand takes."""
     actions = parser.add_subparsers(required=True, metavar="ACTION", dest="action")
-    actions.add_parser("list", help="name, MB, license, where it is, what it is")
-    get = actions.add_parser("get", help="fetch what is not here yet, and check it")
+    actions.add_parser("list", help="what has a name: MB, license, where it is, what it is")
+    get = actions.add_parser("get", help="fetch and check what is not here yet")
     get.add_argument("names", nargs="+", metavar="NAME")
     add_offline(get)
     verify = actions.add_parser("verify", help="check what is here; exit code 1 if one is bad")
     verify.add_argument("names", nargs="*", metavar="NAME", help="default: all that are here")
-    path = actions.add_parser("path", help="print where the file is")
+    path = actions.add_parser("path", help="print where a file is")
     path.add_argument("name", metavar="NAME")
     remove = actions.add_parser("rm", help="remove files from the cache")
     remove.add_argument("names", nargs="+", metavar="NAME")
     remove.add_argument(
         "--forget",
         action="store_true",
-        help="also forget the SHA-256 of the first fetch, so that the source may give another file",
+        help="also forget the SHA-256 of what came first, so that a source may give another file",
     )
 
 
@@ -55,24 +57,43 @@ def run(arguments: argparse.Namespace) -> int:
         return _list([*read_weights().values()])
     if arguments.action == "path":
         return _print_path(find_weights(arguments.name))
-    rows = [find_weights(name) for name in arguments.names]  # a wrong name stops before any work
     if arguments.action == "get":
-        return _do_each(rows, _get)
+        return _do_each(arguments.names, _get)
     if arguments.action == "rm":
-        return _do_each(rows, lambda row: _remove(row, arguments.forget))
-    return _verify(rows)
+        return _do_each(arguments.names, lambda row: _remove(row, arguments.forget))
+    return _verify(arguments.names)
 
 
 def _list(rows: list[Weights]) -> int:
-    from hordet.checkpoints.places import find_here
+    """Print a table; on a narrow terminal, what each is has a line of its own."""
+    from hordet.checkpoints.places import find_here, locate
 
-    width = max(len(row.name) for row in rows)
+    lines = [("NAME", "MB", "LICENSE", "WHERE", "WHAT")]
     for row in rows:
         here = find_here(row)
         size = f"{here.stat().st_size / 1e6:.0f}" if here else f"~{row.megabytes:.0f}"
-        place = _shorten(here) if here else "not here"
-        print(f"{row.name:{width}}  {size:>5} MB  {row.license:12}  {place}  ({row.what})")
+        lines.append((row.name, size, row.license, _describe_place(row, here), row.what))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    is_wide = sum(widths) + 2 * len(widths) <= shutil.get_terminal_size().columns
+    for name, size, license_, place, what in lines:
+        line = f"{name:{widths[0]}}  {size:>{widths[1]}}  {license_:{widths[2]}}  "
+        if is_wide:
+            print(f"{line}{place:{widths[3]}}  {what}")
+        else:
+            print(f"{line}{place}" + (f"\n    {what}" if name != "NAME" else ""))
+    print(f"\ncache: {_shorten(locate(rows[0]).parent)}; `hordet weights path NAME` has a path")
     return 0
+
+
+def _describe_place(row: Weights, here: Path | None) -> str:
+    """Say in a word where a file is."""
+    from hordet.checkpoints.places import BY_HAND
+
+    if here is None:
+        return "not here"
+    if row.is_shipped:
+        return "hordet"
+    return str(BY_HAND) if here.parent == BY_HAND else "cache"
 
 
 def _shorten(path: Path) -> str:
@@ -92,37 +113,54 @@ def _print_path(row: Weights) -> int:
     return 0
 
 
-def _do_each(rows: list[Weights], action: Callable[[Weights], str]) -> int:
-    """Do the same with each; one that fails does not keep the others from it."""
-    failed = 0
-    for row in rows:
+def _do_each(names: list[str], action: Callable[[Weights], str]) -> int:
+    """Do the same with each; one that fails does not keep the others from it.
+
+    Returns:
+        0; 1 if some failed; 2 if a name is unknown.
+    """
+    from hordet.checkpoints.weights import find_weights
+
+    code = 0
+    for name in names:
+        known = False
         try:
+            row = find_weights(name)
+            known = True
             print(action(row), flush=True)
-        except CheckpointError as error:
+        except (UserError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
-            failed += 1
-    return int(bool(failed))
+            code = max(code, 1 if known else 2)
+    return code
 
 
 def _get(row: Weights) -> str:
-    from hordet.checkpoints.named import ensure_file
+    from hordet.checkpoints.named import check_kept, ensure_file
+    from hordet.checkpoints.places import BY_HAND, find_here
 
+    here = find_here(row)
+    if here is not None and here.parent == BY_HAND:  # what was fetched has been checked
+        return f"{row.name}  {check_kept(row)}"
     return f"{row.name}  {ensure_file(f'hordet://{row.name}')}"
 
 
 def _remove(row: Weights, forget: bool) -> str:
     from hordet.checkpoints.named import remove_kept
+    from hordet.checkpoints.places import find_here
 
-    removed = remove_kept(row, forget)
-    return (
-        f"{row.name}  removed {', '.join(map(str, removed)) or 'nothing: it is not in the cache'}"
-    )
+    if row.is_shipped:
+        return f"{row.name}  removed nothing: it ships with hordet and stays ({find_here(row)})"
+    removed = [str(path) for path in remove_kept(row, forget)]
+    words = f"removed {', '.join(removed) or 'nothing: it is not in the cache'}"
+    left = find_here(row)
+    stays = f"; {left}, which was put there by hand, stays" if left else ""
+    return f"{row.name}  {words}{stays}"
 
 
-def _verify(rows: list[Weights]) -> int:
+def _verify(names: list[str]) -> int:
     from hordet.checkpoints.named import check_kept
     from hordet.checkpoints.places import find_here
     from hordet.checkpoints.weights import read_weights
 
-    rows = rows or [row for row in read_weights().values() if find_here(row)]
-    return _do_each(rows, lambda row: f"{row.name}  {check_kept(row)}")
+    names = names or [row.name for row in read_weights().values() if find_here(row)]
+    return _do_each(names, lambda row: f"{row.name}  {check_kept(row)}")

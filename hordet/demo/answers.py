@@ -1,11 +1,13 @@
 """What the page shows: images within limits, each model's answer kept, and a view of it."""
 
+import threading
 import warnings
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 from matplotlib.colors import to_hex
@@ -75,8 +77,25 @@ class Shown:
     code: str
 
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _one_at_a_time(
+    method: Callable[Concatenate["Answers", _P], _R],
+) -> Callable[Concatenate["Answers", _P], _R]:
+    """Let a method of `Answers` wait for the others, and for ever once they are closed."""
+
+    @wraps(method)
+    def call(self: "Answers", *arguments: _P.args, **options: _P.kwargs) -> _R:
+        with self._busy:
+            return method(self, *arguments, **options)
+
+    return call
+
+
 class Answers:
-    """Models under their names, and what they answer.
+    """Models under their names, and what they answer, to one question at a time.
 
     Args:
         models: The models.
@@ -97,7 +116,17 @@ class Answers:
         self.limits = limits or Limits()
         self._origins = dict(origins or {})
         self._folder = Path(folder)
+        self._busy = threading.Lock()
 
+    def close(self) -> None:
+        """Wait for the answer that is being made, and begin no other.
+
+        Python ends a thread that comes back from torch or OpenCV while the process leaves, and
+        their code then aborts the process.
+        """
+        self._busy.acquire()
+
+    @_one_at_a_time
     def open(self, path: str | Path) -> Photo:
         """Read an image; its size is looked at before it is decoded.
 
@@ -136,6 +165,7 @@ class Answers:
             raise self._too_large(path.name, got)
         return Photo(InputImage(Source(path, path.name, stem="labels"), pixels))
 
+    @_one_at_a_time
     def show(
         self,
         photo: Photo,
@@ -190,6 +220,7 @@ class Answers:
             ),
         )
 
+    @_one_at_a_time
     def draw_plain(self, photo: Photo) -> NDArray[np.uint8]:
         """Draw the image alone, pixel by pixel as it is under an answer: RGB, (h, w, 3)."""
         rgb = np.ascontiguousarray(photo.image.pixels[..., ::-1])

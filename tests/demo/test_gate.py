@@ -6,6 +6,7 @@ import time
 
 import httpx
 import pytest
+from starlette.responses import FileResponse
 
 from hordet.demo.gate import Gate, Storage
 
@@ -87,6 +88,39 @@ def test_uploads_are_taken_while_there_is_room(storage, tmp_path):
         yield b"of no length"
 
     assert ask(gate, **upload, content=parts()).status_code == 411
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_a_request_that_is_no_upload_carries_no_image(storage, tmp_path, method):
+    """Gradio keeps an image that comes as a data URL in its folder, too."""
+    gate = Gate(page, "127.0.0.1", [], storage)
+    queue = dict(method=method, path="/gradio_api/queue/join")
+    assert ask(gate, **queue, content=bytes(256_000)).status_code == 200
+    answer = ask(gate, **queue, content=bytes(256_001))
+    assert (answer.status_code, answer.text) == (
+        413,
+        "A request that is no upload may hold 256 kB: upload images",
+    )
+    (tmp_path / "kept.png").write_bytes(bytes(1_000_000))
+    assert ask(gate, **queue, content=bytes(50_000)).status_code == 200
+    assert ask(gate, **queue, content=bytes(50_001)).status_code == 413
+    assert ask(gate, **queue).status_code == 200
+
+    async def parts():
+        yield b"of no length"
+
+    assert ask(gate, **queue, content=parts()).status_code == 411
+
+
+def test_a_file_that_was_removed_meanwhile_is_no_error_of_the_server(storage, tmp_path):
+    answer = ask(Gate(FileResponse(tmp_path / "gone.png"), "127.0.0.1", [], storage))
+    assert (answer.status_code, answer.text) == (404, "This file is no longer kept")
+
+    async def broken(scope, receive, send):
+        raise RuntimeError("another fault")
+
+    with pytest.raises(RuntimeError, match="another fault"):
+        ask(Gate(broken, "127.0.0.1", [], storage))
 
 
 def test_the_oldest_files_make_room(storage, tmp_path):

@@ -11,6 +11,7 @@ from mmengine.config import Config
 sys.path.insert(0, str(Path(__file__).parents[1] / "checkpoints"))
 from source import serve
 
+from hordet.checkpoints.fit import read_shapes
 from hordet.checkpoints.weights import RemoteFile, Weights, read_weights
 from hordet.cli import main
 from hordet.engine.initial_weights import require_initial_weights
@@ -87,6 +88,8 @@ def test_a_training_fetches_checks_and_starts(monkeypatch, tmp_path, capsys, dra
         place = RemoteFile("a page", "MIT", url="https://example.org/toy.pth")
         row = Weights("toy", "toy.pth", "a toy", 1, (place,), None, "MIT")
         monkeypatch.setitem(read_weights(), "toy", row)
+        shapes = {key: [*tensor.shape] for key, tensor in state.items()}
+        monkeypatch.setitem(read_shapes(), "toy", shapes)
         monkeypatch.setenv("HORDET_MIRROR", source.address)
         assert main([*words, "--cfg-options", *options]) == 0
     printed = capsys.readouterr()

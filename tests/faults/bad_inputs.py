@@ -438,7 +438,7 @@ CASES = [
         detector("hordet://hornet-tiny-7x7", "--tiny", "--offline"),
         "nothing may be fetched",
     ),
-    ("a web page", TEST, checkpoint({}, damage=overwrite(b"<html>")), "is not a checkpoint"),
+    ("a web page", TEST, checkpoint({}, damage=overwrite(b"<html>")), "is a web page"),
     ("a checkpoint cut off", TEST, checkpoint(WEIGHTS, damage=truncate), "truncated or damaged"),
     ("a checkpoint that runs code", TEST, checkpoint({"a": Calls()}), "holds pickled code"),
     ("a whole pickled model", TEST, checkpoint(torch.nn.Linear(2, 2)), "holds pickled code"),
@@ -453,6 +453,12 @@ CASES = [
     ),
     ("a SHA-256 that is none", TEST, checkpoint({}, option=["a.pth#sha256=1"]), "64 hexadecimal"),
     ("the weights of another model", TEST, checkpoint(WEIGHTS), "is of another model"),
+    (
+        "weights that are NaN",
+        TEST,
+        checkpoint({"backbone.norm0.weight": torch.full((16,), torch.nan)}),
+        "1 of 1 tensors hold NaN or infinite values, first backbone.norm0.weight",
+    ),
     (
         "detection into a folder",
         TEST,
@@ -504,6 +510,12 @@ CASES = [
     ("boxes between 0 and 1", TRAIN, annotations(each(scale)), "14 of 14 objects .* 0 and 1"),
     ("corners as boxes", TRAIN, annotations(each(take_corners)), "14 of 14 objects .*x1, y1, x2"),
     ("the exporter's folders in every path", TRAIN, annotations(put_prefix), "by their base names"),
+    (
+        "run lengths that are damaged",
+        TRAIN,
+        first(segmentation=dict(size=[64, 64], counts=[100, 10])),
+        "run lengths .counts. that are damaged",
+    ),
     ("boxes as centers", TRAIN, annotations(each(take_centers)), "14 of 14 .* of center x, center"),
     ("boxes in percent", TRAIN, annotations(each(take_percent)), "between 0 and 100: percent"),
     (

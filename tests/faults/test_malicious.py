@@ -23,7 +23,7 @@ from mmengine.logging import HistoryBuffer
 from hordet.checkpoints import load, load_checkpoint, trust_pickle
 from hordet.config.load import load_config
 from hordet.engine.hooks.checkpoint import keep_within
-from hordet.errors import CheckpointError, ReportError
+from hordet.errors import CheckpointError, CheckpointWarning, ReportError
 from hordet.report.page import write_report
 from hordet.report.run_folder import read_run
 
@@ -162,6 +162,23 @@ def test_trust_is_given_in_words_and_warned_of(tmp_path, monkeypatch):
         trust_pickle()
     assert "may run any code of their authors" in str(caught[0].message)
     assert load_checkpoint(tmp_path / "a.pth")["x"] == SimpleNamespace()
+
+
+def test_trusted_code_is_converted_to_tensors_alone(tmp_path, monkeypatch, capsys):
+    """The way that the refusal names, for every command."""
+    from hordet.cli import main
+    from hordet.hornet import HorNet
+
+    monkeypatch.setattr(load, "_POLICY", {"weights_only": True})
+    state = HorNet("nano").state_dict()
+    torch.save({"model": state, "x": Calls(SimpleNamespace)}, tmp_path / "a.pth")
+    words = ["convert", str(tmp_path / "a.pth"), str(tmp_path / "b.pth")]
+    assert main(words) == 2
+    assert "`hordet convert --trust-pickle FILE NEW.pth`" in capsys.readouterr().err
+    with pytest.warns(CheckpointWarning, match="may run any code"):
+        assert main([*words, "--trust-pickle"]) == 0
+    monkeypatch.setattr(load, "_POLICY", {"weights_only": True})
+    assert load_checkpoint(tmp_path / "b.pth")["model"].keys() == state.keys()
 
 
 def work_folder(path, text):

@@ -48,6 +48,7 @@ FEW_POINTS = ("have a polygon that is not at least three x, y pairs", True)
 NO_IMAGE = ("have an image_id that no image has", True)
 NO_CATEGORY = ("have a category_id that no category has", True)
 RLE_SIZE = ("have an RLE of another size than its image", False)
+RLE_COUNTS = ("have run lengths (counts) that are damaged or do not fill their image", False)
 TEXT = ("have text where id, image_id or category_id must be a whole number", False)
 MALFORMED = (
     "lack one of id, image_id, category_id, bbox (x, y, width, height), area, iscrowd (0 or 1), or "
@@ -267,7 +268,9 @@ def _annotation_fault(annotation: dict, images: dict, categories: dict) -> tuple
 def _mask_fault(segmentation: object, width: int, height: int) -> tuple[str, bool] | None:
     """The fault of a segmentation, polygons or RLE, in an image of this size."""
     if isinstance(segmentation, dict):
-        return None if is_run_lengths(segmentation, (height, width)) else RLE_SIZE
+        if is_run_lengths(segmentation, (height, width)):
+            return None
+        return RLE_COUNTS if segmentation.get("size") == [height, width] else RLE_SIZE
     if not isinstance(segmentation, list):
         return MALFORMED
     for polygon in segmentation:

@@ -471,3 +471,10 @@ def test_categories_by_name(root):
     assert "not in the file: circle" in check_coco(dataset, DEFAULT_CLASSES).errors[0]
     edit(root, lambda c: c["categories"][-1].update(name="Circle"))
     assert "Not all" in check_coco(dataset, DEFAULT_CLASSES, needed=()).errors[0]
+
+
+def test_names_with_line_breaks_keep_a_message_on_one_line(root):
+    names = ["circle\nsquare", "\x1b[31mred"]
+    edit(root, lambda c: [k.update(name=n) for k, n in zip(c["categories"], names, strict=False)])
+    (text,) = check(root).errors
+    assert "circle\\nsquare, \\x1b[31mred, triangle" in text and text.isprintable()
