@@ -167,7 +167,7 @@ FIRST_ANNOTATION = {
     ),
     "rle counts": (
         dict(segmentation=dict(size=[64, 64], counts=[100, 10])),
-        "run lengths (counts) that are damaged or do not fill their image: ids 1",
+        r"run lengths \(counts\) that are damaged or do not fill their image: ids 1",
     ),
     "unknown image": (dict(image_id=99), "an image_id that no image has: ids 1"),
     "unknown category": (dict(category_id=99), "a category_id that no category has: ids 1"),
