@@ -102,7 +102,7 @@ def find_sources(
             if not any(wanted for _, _, wanted in files):
                 missing.append(_why_none(name))
             for path, file_name, wanted in files:
-                if apart and path.resolve().is_relative_to(apart.resolve()):
+                if apart and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(apart)):
                     continue
                 if wanted:
                     found.setdefault(path, file_name)

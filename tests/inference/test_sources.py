@@ -104,7 +104,7 @@ def test_links_to_nothing_are_inputs_that_fail_by_name(tmp_path):
     (tmp_path / "self.jpg").symlink_to("self.jpg")
     (tmp_path / "notes").symlink_to("nothing.txt")
     for words in ([str(tmp_path)], [f"{tmp_path}/*"]):
-        sources, missing = find_sources(words)
+        sources, missing = find_sources(words, apart=tmp_path / "out")
         assert names(sources) == ["gone.png", "self.jpg"] and not missing
     for source, target in zip(sources, ("/nowhere/a.png", "self.jpg"), strict=True):
         with pytest.raises(DatasetError, match=f"is a link to {target}, which leads to no file"):

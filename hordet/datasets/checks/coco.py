@@ -55,6 +55,11 @@ MALFORMED = (
     "hold no numbers",
     False,
 )
+MASK_FORM = (
+    "have a segmentation that is neither polygons (each a flat list of numbers x, y, x, y, ...) "
+    "nor run lengths",
+    False,
+)
 REPEATED = ("repeat the id of another annotation", False)
 
 
@@ -272,12 +277,12 @@ def _mask_fault(segmentation: object, width: int, height: int) -> tuple[str, boo
             return None
         return RLE_COUNTS if segmentation.get("size") == [height, width] else RLE_SIZE
     if not isinstance(segmentation, list):
-        return MALFORMED
+        return MASK_FORM
     for polygon in segmentation:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             return FEW_POINTS
         if not all(map(is_coordinate, polygon)):
-            return MALFORMED
+            return MASK_FORM
         xs, ys = polygon[0::2], polygon[1::2]
         if (
             min(xs) < -BORDER

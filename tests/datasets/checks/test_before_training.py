@@ -173,7 +173,10 @@ FIRST_ANNOTATION = {
     "unknown category": (dict(category_id=99), "a category_id that no category has: ids 1"),
     "text as box": (dict(bbox="1 2 3 4"), "lack one of .* or hold no numbers: ids 1"),
     "no number": (dict(bbox=[1, 2, float("nan"), 4]), "hold no numbers: ids 1"),
-    "no polygon list": (dict(segmentation=[["a"] * 6]), "hold no numbers: ids 1"),
+    "no polygon list": (
+        dict(segmentation=[["a"] * 6]),
+        "neither polygons .* nor run lengths: ids 1",
+    ),
     "id of another kind": (dict(id=[1]), "hold no numbers"),
     "id twice": (dict(id=2), "repeat the id of another annotation: ids 2"),
 }
