@@ -104,8 +104,8 @@ def require_coverage(coverage: Coverage, minimum_share: float, source: str) -> N
         if what == NOT_FINITE:
             cure = "the training that wrote them has diverged: take an earlier checkpoint"
         raise CheckpointError(
-            f"{source}: {len(names)} of {len(coverage.state_dict)} tensors hold {what}, first "
-            f"{names[0]}; {cure}"
+            f"{source} holds {what} in {len(names)} of the model's tensors, first {names[0]}; "
+            f"{cure}"
         )
     if coverage.matched and coverage.share >= minimum_share:
         return

@@ -1,10 +1,12 @@
 """Fetching by name and by URL, from a local source that is slow, cut, wrong or not there."""
 
 import hashlib
+import http.client
 import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -438,11 +440,24 @@ def test_a_source_with_a_wrong_file_does_not_keep_the_next_from_being_asked(
     assert locate(row).with_name(f"toy.safetensors.{sha256(wrong)[:8]}.bad").is_file()
 
 
-def test_no_step_down_from_https():
-    handler = fetching._StaySecure()
-    request = fetching.Request("https://example.org/a")
-    with pytest.raises(DownloadError, match="leads from https to http://example.org/b"):
-        handler.redirect_request(request, None, 302, "", {}, "http://example.org/b")
+@pytest.mark.parametrize("secure", [True, False])
+def test_no_step_down_from_https(source, monkeypatch, secure):
+    """Both addresses lead to the local source, as if it spoke TLS."""
+
+    host = source.address.removeprefix("http://")
+
+    def connect(self):
+        self.sock = socket.create_connection(("127.0.0.1", int(host.rpartition(":")[2])))
+
+    monkeypatch.setattr(http.client.HTTPSConnection, "connect", connect)
+    source.redirects["/old.pth"] = f"{'https' if secure else 'http'}://{host}/toy.pth"
+    set_table(monkeypatch, [RemoteFile("a page", "MIT", url=f"https://{host}/old.pth")])
+    if secure:
+        assert torch.equal(load_checkpoint(NAME)["head.bias"], torch.ones(9))
+        return
+    with pytest.raises(DownloadError, match=r"leads from https to http://\S+/toy\.pth, which"):
+        load_checkpoint(NAME)
+    assert source.count("/toy.pth") == 0
 
 
 def test_every_source_is_named_when_none_has_it(source):

@@ -175,7 +175,7 @@ FIRST_ANNOTATION = {
     "no number": (dict(bbox=[1, 2, float("nan"), 4]), "hold no numbers: ids 1"),
     "no polygon list": (
         dict(segmentation=[["a"] * 6]),
-        "neither polygons .* nor run lengths: ids 1",
+        "nor run lengths: ids 1",
     ),
     "id of another kind": (dict(id=[1]), "hold no numbers"),
     "id twice": (dict(id=2), "repeat the id of another annotation: ids 2"),
