@@ -96,7 +96,16 @@ def did_you_mean(name: str, names: Iterable[str], written: Mapping[str, str] | N
     return f"; did you mean {hints}?" if found else ""
 
 
+def _escape(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def list_first(values: Sequence[Any], limit: int = 5) -> str:
-    """Return the first few of some values for a message: 'a, b, c and 7 more'."""
-    shown = ", ".join(str(value) for value in values[:limit])
+    """Return the first few of some values for a message: 'a, b, c and 7 more'.
+
+    Line breaks and control characters in names are escaped: a message stays one line.
+    """
+    shown = ", ".join(_escape(str(value)) for value in values[:limit])
     return shown if len(values) <= limit else f"{shown} and {len(values) - limit} more"

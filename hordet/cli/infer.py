@@ -111,7 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     numbers = None
     if arguments.annotations:
         numbers = AnnotationIds.read(arguments.annotations, predictor.classes)
-        numbers.require(sources)
+        for note in filter(None, (numbers.require(sources), numbers.note)):
+            _say(note)
 
     threshold = 0.3 if arguments.score_threshold is None else arguments.score_threshold
     done, began = 0, time.perf_counter()

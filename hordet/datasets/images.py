@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import COMPRESSION, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from hordet.errors import DatasetError
 
@@ -58,6 +59,8 @@ def decode_image(content: bytes) -> tuple[NDArray[np.uint8], list[str]]:
             if pixels is None:
                 raise DatasetError(_TRUNCATED)
             return pixels, []
+        if _is_plain_ycbcr(header):
+            return _decode_by_opencv(content)
         try:
             pixels, notes = convert_image(header)
             if deep and not notes:  # in three channels, of which Pillow takes the upper bits
@@ -67,6 +70,17 @@ def decode_image(content: bytes) -> tuple[NDArray[np.uint8], list[str]]:
             raise
         except Exception as error:  # as above
             raise DatasetError(f"{_TRUNCATED} ({str(error).strip() or error!r})") from error
+
+
+def _is_plain_ycbcr(header: Image.Image) -> bool:
+    """Tell whether an image is a TIFF of YCbCr that is not compressed, which Pillow reads wrongly.
+
+    It takes such rows for ones of four bytes a pixel, and a whole file for one cut short.
+    """
+    if not isinstance(header, TiffImageFile):
+        return False
+    tags = header.tag_v2
+    return tags.get(PHOTOMETRIC_INTERPRETATION) == 6 and tags.get(COMPRESSION, 1) == 1
 
 
 def find_cut_files(paths: Iterable[str | Path]) -> list[tuple[str, str]]:

@@ -33,7 +33,8 @@ def decode_label_map(content: bytes, path: str | Path) -> NDArray[np.int64]:
     """
     try:
         # Pillow keeps the indices of a PNG with a palette, where OpenCV turns them to colors.
-        values = np.array(Image.open(BytesIO(content)))
+        image = Image.open(BytesIO(content))
+        values = np.array(image)
     except Exception as error:  # Pillow's formats share no type of error
         reason = "it is no image" if isinstance(error, UnidentifiedImageError) else error
         raise DatasetError(
@@ -42,6 +43,10 @@ def decode_label_map(content: bytes, path: str | Path) -> NDArray[np.int64]:
         ) from error
     if values.ndim == 3:
         return _read_colors(values, Path(path))
+    if image.format == "JPEG":
+        raise DatasetError(
+            "is a JPEG, whose compression changes class indices at every border. Export it as PNG."
+        )
     if values.dtype.kind == "f":
         _require_whole(values)
     low = values.min(initial=0)
@@ -159,7 +164,6 @@ def _read_label_colors(file: Path, changed: int) -> dict[str, tuple[int, int, in
 
 def list_values(values: NDArray) -> str:
     """Return 'value 7' or 'values 7, 8, ...' for up to eight of the values."""
-    shown = ", ".join(
-        f"{value:g}" if values.dtype.kind == "f" else str(value) for value in values[:8]
-    )
+    # Every digit of a float: 1.0000001 is no class.
+    shown = ", ".join(str(value).removesuffix(".0") for value in values[:8])
     return f"value{'s' if len(values) > 1 else ''} {shown}{', ...' if len(values) > 8 else ''}"

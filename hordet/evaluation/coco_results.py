@@ -155,12 +155,15 @@ def write_results(path: str | Path, results: Iterable[ImageResult], iou_type: st
     file.close()
 
 
-def read_truth(path: str | Path, iou_type: str = "bbox") -> dict[str, Any]:
+def read_truth(
+    path: str | Path, iou_type: str = "bbox", needed: Sequence[str] = ()
+) -> dict[str, Any]:
     """Read COCO's annotation file as `hordet check` does, without its images.
 
     Args:
         path: The file.
         iou_type: 'bbox' or 'segm': what is scored. Masks need the sizes of their images.
+        needed: What else each image must have: 'file_name', for whoever opens the images.
 
     Raises:
         EvaluationError: The file cannot be read, is no annotation file, or images, categories or
@@ -175,7 +178,7 @@ def read_truth(path: str | Path, iou_type: str = "bbox") -> dict[str, Any]:
     except DatasetError as error:
         raise EvaluationError(str(error)) from error
     tolerated = "Of no image or category of the file they are left out, else scored as they are."
-    needed = ("height", "width") if with_mask else ()  # names are for whoever opens the images
+    needed = (*needed, *(("height", "width") if with_mask else ()))
     found = check_file(file, needed=needed, tolerated=tolerated)
     if not found.errors and with_mask and file.annotations:
         check_masks(found, file)

@@ -1,6 +1,7 @@
 """What to predict: images, folders, globs, videos, and lists of them; broken ones are told."""
 
 import glob
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def find_sources(
             if not any(wanted for _, _, wanted in files):
                 missing.append(_why_none(name))
             for path, file_name, wanted in files:
-                if apart and path.resolve().is_relative_to(apart.resolve()):
+                if apart and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(apart)):
                     continue
                 if wanted:
                     found.setdefault(path, file_name)
@@ -142,8 +143,9 @@ def _files(name: str) -> Iterator[tuple[Path, str, bool]]:
 
 
 def _is_visible(file: Path, root: Path) -> bool:
+    """Tell whether a path is a file that is not hidden; a link to nothing is one, and is told."""
     hidden = any(part.startswith(".") for part in file.relative_to(root).parts)
-    return not hidden and file.is_file()
+    return not hidden and (file.is_file() or (file.is_symlink() and not os.path.exists(file)))
 
 
 def _has_ending(file: Path) -> bool:
@@ -182,6 +184,11 @@ def read_images(source: Source, read: Callable[[Path], NDArray[np.uint8]]) -> It
     Raises:
         DatasetError: The file cannot be read; of a video perhaps after some frames.
     """
+    if source.path.is_symlink() and not os.path.exists(source.path):
+        raise DatasetError(
+            f"{source.path} is a link to {os.readlink(source.path)}, which leads to no file. Link "
+            "it again or remove it"
+        )
     if not source.is_video:
         yield InputImage(source, read(source.path))
         return

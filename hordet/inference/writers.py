@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hordet.errors import ConfigError, FileWriteError
+from hordet.datasets.checks.coco import find_class_faults
+from hordet.datasets.formats.coco import CocoFile, spell_path
+from hordet.datasets.formats.image_paths import explain_matches, match_names, offer_names
+from hordet.errors import ConfigError, FileWriteError, list_first
 from hordet.evaluation.coco_results import ResultFile, read_truth
 from hordet.inference.prediction import NO_CLASS, ClassMap, Instances, Prediction
 from hordet.inference.predictor import Predictor
@@ -21,17 +25,21 @@ from hordet.inference.sources import InputImage, Source
 from hordet.ops.files import replace_whole, write_whole
 
 
-@dataclass(frozen=True)
+@dataclass
 class AnnotationIds:
     """The ids that an annotation file gives to images and categories.
 
     Attributes:
-        images: Id of each image by its name in the file.
-        categories: Id of each class of the model.
+        path: The file.
+        images: Id of each image by its name: as in the file, and by `require` as it was found.
+        categories: Id of each class of the model; None for one that the file has no category for.
+        note: Which classes these are; empty if there are none.
     """
 
+    path: Path
     images: dict[str, int]
-    categories: list[int]
+    categories: list[int | None]
+    note: str = ""
 
     @classmethod
     def read(cls, path: str | Path, classes: Sequence[str]) -> "AnnotationIds":
@@ -39,36 +47,83 @@ class AnnotationIds:
 
         Raises:
             EvaluationError: It is none.
-            ConfigError: It has no category for a class.
+            ConfigError: It has no category for any class, or one that is spelled otherwise.
         """
-        truth = read_truth(path)
+        path = Path(path)
+        truth = read_truth(path, needed=("file_name",))
         ids = {category["name"]: category["id"] for category in truth["categories"]}
         lacking = [name for name in classes if name not in ids]
-        if lacking:
+        # As in the check: a file need not have all classes.
+        if [*find_class_faults(path, [*ids], classes, needed=())]:
             raise ConfigError(
-                f"{path} has no category for {', '.join(lacking[:5])}, which the model knows; it "
-                f"has {', '.join(list(ids)[:5])}. Give the annotation file of the model's classes"
+                f"{path} has no category for {list_first(lacking)}, which the model knows; it "
+                f"has {list_first([*ids])}. Give the annotation file of the model's classes"
+            )
+        note = ""
+        if lacking:
+            note = (
+                f"{path} has no category for {list_first(lacking)}: objects of these classes are "
+                "left out of results.json, which has its ids; overlays show them"
             )
         images = {image["file_name"]: image["id"] for image in truth["images"]}
-        return cls(images, [ids[name] for name in classes])
+        return cls(path, images, [ids.get(name) for name in classes], note)
 
-    def require(self, sources: Sequence[Source]) -> None:
-        """Refuse images that the annotation file does not have, before they are predicted.
+    def require(self, sources: Sequence[Source]) -> str:
+        """Find the images in the annotation file before they are predicted, by what they are.
+
+        Names in the file may be absolute, lead through other folders, have backslashes, URL
+        escapes, or accents in Unicode's other form, as for training.
+
+        Returns:
+            A sentence on those that have another spelling in the file; '' if there are none.
 
         Raises:
-            ConfigError: There are such.
+            ConfigError: Some are not in it; if all are there under another name, the message has
+                the way to a corrected copy.
         """
-        strange = [
-            source.file_name
-            for source in sources
-            if source.is_video or source.file_name not in self.images
-        ]
-        if strange:
-            raise ConfigError(
-                f"{len(strange)} images are not in the annotation file, such as {strange[0]!r}; "
-                f"it has {', '.join(list(self.images)[:3])}. Give the folder that its file_name "
-                "starts from, or leave --annotations out"
+        stated = [*self.images]
+        strange = [s for s in sources if s.is_video or s.file_name not in self.images]
+        found: dict[str, str] = {}
+        # What a name in the file means depends on the folder that the inputs were found in.
+        meant: dict[Path, dict[str, str]] = {}
+        for source in strange:
+            folder = _locate_start(source)
+            if folder not in meant:
+                meant[folder] = {_spell_place(folder, spell_path(name)): name for name in stated}
+            name = meant[folder].get(_spell_place(folder, source.file_name))
+            if name is not None and not source.is_video:
+                found[source.file_name] = name
+        self.images |= {place: self.images[name] for place, name in found.items()}
+        lost = [source for source in strange if source.file_name not in found]
+        if not lost and not found:
+            return ""
+        if not lost:
+            place, name = next(iter(found.items()))
+            return (
+                f"{len(found)} of {len(sources)} images are in {self.path} in another spelling: "
+                f"{place} is {ascii(name)}"
             )
+        names = [source.file_name for source in lost]
+        matched = match_names(stated, [source.file_name for source in lost if not source.is_video])
+        cure = "Give the folder that its file_name starts from, or leave --annotations out"
+        if len(matched) == len(lost):
+            file = CocoFile(self.path, {"images": []}, named="--annotations")
+            places = {name: place for name, (place, _) in matched.items()}
+            cure = f"{explain_matches(matched)} {offer_names(file, places)}"
+        raise ConfigError(
+            f"{len(lost)} images are not in the annotation file, such as {names[0]!r}; "
+            f"it has {', '.join(stated[:3])}. {cure}"
+        )
+
+
+def _locate_start(source: Source) -> Path:
+    """Return the folder from which the name of a source starts."""
+    return Path(os.path.abspath(source.path)).parents[source.file_name.count("/")]
+
+
+def _spell_place(folder: Path, name: str) -> str:
+    """Return a path in one spelling, so that equal ones are of one file."""
+    return unicodedata.normalize("NFC", os.path.abspath(os.path.join(folder, name)))
 
 
 class PredictionWriter:
@@ -107,8 +162,9 @@ class PredictionWriter:
         self.overlays = overlays
         self._reduced = predictor.reduce_zero_label
         self._numbers = numbers
-        ids = numbers.categories if numbers else range(1, len(self.classes) + 1)
-        self._categories = list(ids)
+        self._categories: list[int | None] = (
+            numbers.categories if numbers else [*range(1, len(self.classes) + 1)]
+        )
         self._images: list[dict] = []
         self._results: ResultFile | None = None
         self._video: tuple[Source, cv2.VideoWriter, tuple[int, int]] | None = None
@@ -169,7 +225,11 @@ class PredictionWriter:
         number = len(self._images) + 1
         if self._numbers:
             number = self._numbers.images[image.file_name]
-        result = prediction.coco_result(number, self._categories)
+        named = zip(self.classes, self._categories, strict=True)
+        known = [name for name, key in named if key is not None]
+        if len(known) < len(self.classes):
+            prediction = prediction.select(classes=known)
+        result = prediction.coco_result(number, [key or 0 for key in self._categories])
         result.check()
         if self._results is None:
             kind = "bbox" if prediction.masks is None else "segm"
@@ -187,7 +247,7 @@ class PredictionWriter:
             return
         self._results.close()
         named = zip(self._categories, self.classes, strict=True)
-        categories = [dict(id=number, name=name) for number, name in named]
+        categories = [dict(id=key, name=name) for key, name in named if key is not None]
         listing = dict(images=self._images, annotations=[], categories=categories)
         path = self.folder / "images.json"
         temporary = self._result_files.enter_context(_take_place(path, self.unfinished))

@@ -1,6 +1,7 @@
 """Statistics of a data set in COCO's format: splits, classes, sizes of images and objects."""
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,14 +11,15 @@ from shlex import quote
 import numpy as np
 
 from hordet.datasets.checks.coco import check_file, describe_crowds
+from hordet.datasets.checks.entries import find_entry_faults
 from hordet.datasets.formats.coco import (
     CocoFile,
     count_objects,
-    find_missing_files,
     has_mask,
     is_number,
     read_coco,
 )
+from hordet.datasets.formats.image_paths import find_image_folder, propose_names
 from hordet.errors import DatasetError, list_first
 from hordet.new_config.joining import join_contents, join_names
 from hordet.new_config.splits import explain_no_validation, find_split, hold_out
@@ -215,39 +217,43 @@ def _read_splits(root: Path, files: Sequence[Path], split: str) -> CocoSplit:
 
 def _read_split(root: Path, file: Path, split: str) -> CocoSplit:
     named = f"--{split}-ann"
-    content = read_coco(root / file, root, named=named).content
-    names = [image.get("file_name") for image in content["images"]]
-    if not names or not all(isinstance(name, str) for name in names):
-        raise DatasetError(
-            f"{root / file} lists {len(names)} images; it must list one or more, each with "
-            "file_name. Export it again."
-        )
-    folder = _find_image_folder(root, file, names, split)
+    read = read_coco(root / file, root, named=named)
+    if faults := [*find_entry_faults(read.path, read.images, ("file_name",))]:
+        raise DatasetError(" ".join(faults))
+    names = [image["file_name"] for image in read.images]
+    folder = _find_image_folder(root, read, names, split)
     # Sizes that the file lacks are in the images.
-    read = read_coco(root / file, root, folder=root / folder, named=named)
+    read = read_coco(root / file, root, folder=folder, named=named)
     faults = check_file(read).errors
     if not read.categories:
         faults = [f"{read.path} has no categories. Write them, with id and name."]
     if faults:
         raise DatasetError(" ".join(faults))
-    return CocoSplit(file.as_posix(), folder, read.content)
+    place = "" if folder == root else os.path.relpath(folder, root).replace(os.sep, "/")
+    return CocoSplit(file.as_posix(), place, read.content)
 
 
-def _find_image_folder(root: Path, file: Path, names: list[str], split: str) -> str:
-    """Return the folder of the images, relative to the root: the one that lacks the fewest."""
-    stem = file.stem.removeprefix("instances_")
-    usual: list[str | Path] = [stem, split, f"images/{stem}", f"images/{split}"]
-    usual += [file.parent, "images", "."]
-    others = sorted(path for path in (*root.glob("*/"), *root.glob("*/*/")) if path.is_dir())
-    folders = [root / path for path in usual] + others
-    missing = {folder: len(find_missing_files(folder, names)) for folder in folders}
-    best = min(folders, key=missing.__getitem__)
-    if missing[best] == len(names):
-        raise DatasetError(
-            f"None of the {len(names)} images of {root / file} was found in {root} and in its "
-            f"folders, two levels deep: {list_first(names, 3)}. Put the images there."
-        )
-    return "" if best == root else best.relative_to(root).as_posix()
+def _find_image_folder(root: Path, read: CocoFile, names: list[str], split: str) -> Path:
+    """Return the folder of the images.
+
+    Raises:
+        DatasetError: None of them was found.
+    """
+    folder = find_image_folder(root, read.path, names, split)
+    if folder is not None:
+        return folder
+    likely = [root / place for place in (split, f"images/{split}", "images")]
+    proposal = propose_names(
+        read,
+        root,
+        root,
+        next((place for place in likely if place.is_dir()), root),
+        "Put the images there.",
+    )
+    raise DatasetError(
+        f"None of the {len(names)} images of {read.path} was found in {root} and in its "
+        f"folders, two levels deep: {list_first(names, 3)}. {proposal}"
+    )
 
 
 def part_split(whole: CocoSplit, share: float) -> tuple[CocoSplit, CocoSplit]:

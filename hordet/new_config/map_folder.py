@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hordet.datasets.formats.coco import read_size
 from hordet.datasets.transforms import IGNORED, LoadSegAnnotations
 from hordet.errors import DatasetError, list_first
 from hordet.new_config.class_names import TABLE, name_classes, read_class_names
@@ -244,13 +245,13 @@ def _count_pixels(
         image = root / split.images / f"{name}{img_suffix}"
         path = root / split.maps / f"{name}{map_suffix}"
         try:
-            with Image.open(image) as header:  # reads only the header
-                sizes.append(header.size)
+            sizes.append(read_size(image))
         except OSError as error:
             raise DatasetError(
                 f"Cannot decode the image {image}: {error}. Fetch it again or remove it."
             ) from error
-        values = load.transform(dict(seg_map_path=str(path), img_path=str(image)))["gt_seg_map"]
+        sample = dict(seg_map_path=str(path), img_path=str(image), ori_shape=sizes[-1][::-1])
+        values = load.transform(sample)["gt_seg_map"]
         numbers = np.bincount(values.ravel(), minlength=IGNORED + 1)
         pixels.update({value: int(number) for value, number in enumerate(numbers) if number})
     return pixels, np.array(sizes, float)

@@ -163,3 +163,17 @@ def test_any_array_is_converted_or_refused(drawn):
     # Brighter stays brighter.
     flat, seen = values.reshape(*shape[:2], -1)[..., 0].ravel(), pixels[..., 0].ravel()
     assert (np.diff(seen[np.argsort(flat, kind="stable")].astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_ycbcr_that_is_not_compressed(orientation):
+    colors = np.zeros((40, 64, 3), np.uint8)
+    colors[:20, :32], colors[20:, 32:] = (200, 30, 40), (10, 220, 90)
+    exif, buffer = Image.Exif(), io.BytesIO()
+    exif[0x0112] = orientation
+    Image.fromarray(colors).convert("YCbCr").save(buffer, "TIFF", exif=exif)
+    pixels, notes = decode_image(buffer.getvalue())
+    expected = colors if orientation == 1 else np.rot90(colors, -1)
+    assert np.abs(pixels[..., ::-1].astype(int) - expected).max() <= 2 and not notes
+    with pytest.raises(DatasetError, match="cut short"):
+        decode_image(buffer.getvalue()[:4000])

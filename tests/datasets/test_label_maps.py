@@ -121,3 +121,15 @@ def test_a_table_of_colors_serves_as_well(tmp_path):
         DatasetError, match=r"names none in the line 'road,128,64'. Write 'name,red"
     ):
         decode_label_map((tmp_path / "a.png").read_bytes(), tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("value", [2.0000002, 0.99999994, 4194303.5])
+def test_fractions_are_printed_with_every_digit(tmp_path, value):
+    values = np.zeros((4, 4), np.float32)
+    values[1, 2] = value
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "TIFF")
+    with pytest.raises(DatasetError) as caught:
+        decode_label_map(buffer.getvalue(), tmp_path / "a.tif")
+    shown = str(caught.value).split()[2].rstrip(",")
+    assert np.float32(shown) == np.float32(value) and not float(shown).is_integer()

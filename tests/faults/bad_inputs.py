@@ -8,9 +8,11 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -169,6 +171,34 @@ def take_corners(item):
     """Write a box as two corners."""
     x, y, width, height = item["bbox"]
     item["bbox"] = [x, y, x + width, y + height]
+
+
+def take_centers(item):
+    """Write a box as its center and sides."""
+    x, y, width, height = item["bbox"]
+    item["bbox"] = [x + width / 2, y + height / 2, width, height]
+
+
+def take_percent(item):
+    """Write a box in percent of an image of 64 x 64 pixels."""
+    item["bbox"] = [100 * value / 64 for value in item["bbox"]]
+
+
+def rename_images(change):
+    """Write other file names."""
+    return lambda content: [i.update(file_name=change(i["file_name"])) for i in content["images"]]
+
+
+def all_ignored(root):
+    """Write 255 into every pixel of every label map."""
+    for path in (root / "labels").rglob("*.png"):
+        Image.fromarray(np.full((64, 64), 255, np.uint8)).save(path)
+
+
+def maps_alone(folder):
+    """Take all images away; label maps have their names."""
+    data(lambda root: [shutil.rmtree(root / split) for split in ("train", "val")])(folder)
+    return ["--coco", "data"]
 
 
 def put_prefix(content):
@@ -486,6 +516,62 @@ CASES = [
     ("boxes between 0 and 1", TRAIN, annotations(each(scale)), "14 of 14 objects .* 0 and 1"),
     ("corners as boxes", TRAIN, annotations(each(take_corners)), "14 of 14 objects .*x1, y1, x2"),
     ("the exporter's folders in every path", TRAIN, annotations(put_prefix), "by their base names"),
+    (
+        "run lengths that are damaged",
+        TRAIN,
+        first(segmentation=dict(size=[64, 64], counts=[100, 10])),
+        "run lengths .counts. that are damaged",
+    ),
+    ("boxes as centers", TRAIN, annotations(each(take_centers)), "14 of 14 .* of center x, center"),
+    ("boxes in percent", TRAIN, annotations(each(take_percent)), "between 0 and 100: percent"),
+    (
+        "boxes of less than a pixel",
+        TRAIN,
+        annotations(each(lambda item: item.update(bbox=[*item["bbox"][:2], 0.3, 0.3]))),
+        "14 of 14 annotations .* less than one pixel",
+    ),
+    (
+        "boxes that are not those of the masks",
+        TRAIN,
+        annotations(each(lambda item: item.update(bbox=[1, 2, 60, 61]))),
+        "14 of 14 annotations .* not the box of its mask",
+    ),
+    (
+        "names with another ending",
+        TRAIN,
+        annotations(rename_images(lambda name: name.replace(".png", ".jpg"))),
+        "with another ending: 000001.jpg is train/000001.png",
+    ),
+    (
+        "names with a query",
+        TRAIN,
+        annotations(rename_images(lambda name: f"https://a.org/{name}?sig=ab")),
+        "without the blanks or the query",
+    ),
+    (
+        "names with Label Studio's marks",
+        TRAIN,
+        annotations(rename_images(lambda name: f"/data/upload/1/0f3a99bc-{name}")),
+        "without the marks that",
+    ),
+    (
+        "images that have path in place of file_name",
+        TRAIN,
+        annotations(lambda c: [i.update(path=i.pop("file_name")) for i in c["images"]]),
+        "Rename path to file_name",
+    ),
+    (
+        "label maps of 255 alone",
+        TRAIN,
+        data(all_ignored, segmentation=True),
+        "Every pixel of the 3 label maps .* is 255",
+    ),
+    (
+        "no image, and label maps of their names",
+        "new-config",
+        maps_alone,
+        "None of the .* images .* Put the images there",
+    ),
     ("texts as ids", TRAIN, annotations(name_images), "3 of 3 images .* have text where id"),
     (
         "crowds alone",

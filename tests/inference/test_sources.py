@@ -97,3 +97,15 @@ def test_what_is_left_out_is_counted_by_ending(folder):
 def test_a_name_that_no_file_can_have(folder):
     sources, (problem,) = find_sources(["x" * 300, f"{folder}/b.png"])
     assert names(sources) == ["b.png"] and problem.endswith("x: File name too long")
+
+
+def test_links_to_nothing_are_inputs_that_fail_by_name(tmp_path):
+    (tmp_path / "gone.png").symlink_to("/nowhere/a.png")
+    (tmp_path / "self.jpg").symlink_to("self.jpg")
+    (tmp_path / "notes").symlink_to("nothing.txt")
+    for words in ([str(tmp_path)], [f"{tmp_path}/*"]):
+        sources, missing = find_sources(words, apart=tmp_path / "out")
+        assert names(sources) == ["gone.png", "self.jpg"] and not missing
+    for source, target in zip(sources, ("/nowhere/a.png", "self.jpg"), strict=True):
+        with pytest.raises(DatasetError, match=f"is a link to {target}, which leads to no file"):
+            next(read_images(source, lambda path: pytest.fail(f"{path} is read")))

@@ -11,7 +11,7 @@ import pytest
 from hordet.errors import EvaluationError, FileWriteError
 from hordet.inference.prediction import ClassMap, Instances
 from hordet.inference.sources import InputImage, Source
-from hordet.inference.writers import PredictionWriter, stops_everything
+from hordet.inference.writers import AnnotationIds, PredictionWriter, stops_everything
 
 MODEL = SimpleNamespace(
     classes=("a", "b"), colors=[(1, 0, 0), (0, 0, 1)], reduce_zero_label=False, is_semantic=False
@@ -66,6 +66,18 @@ def test_a_run_that_is_broken_off_leaves_the_earlier_results(tmp_path):
     write(tmp_path, [3])
     assert len(json.loads((tmp_path / "results.json").read_text())) == 3
     assert len(names(tmp_path)) == 6
+
+
+def test_objects_of_classes_that_the_annotation_file_lacks_are_not_written(tmp_path):
+    numbers = AnnotationIds(tmp_path / "x.json", {"0.png": 40}, [None, 7])
+    found = objects(4)
+    found.labels[1:3] = 1
+    with PredictionWriter(tmp_path, MODEL, numbers, overlays=False) as writer:
+        writer.write(image("0.png"), found, found)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [(r["image_id"], r["category_id"]) for r in results] == [(40, 7)] * 2
+    images = json.loads((tmp_path / "images.json").read_text())
+    assert images["categories"] == [dict(id=7, name="b")]
 
 
 def test_until_the_end_nothing_is_replaced(tmp_path):

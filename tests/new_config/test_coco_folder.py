@@ -206,7 +206,7 @@ def other_images(content):
     ("change", "words"),
     [
         (no_annotations, "has 0 annotations, and none is an object"),
-        (no_images, "lists 0 images"),
+        (no_images, "lists no image"),
         (no_categories, "has no categories"),
         (one_name_twice, "several categories of one name: bolt"),
         (no_sizes, "1 of 6 images .* have text where width must be"),

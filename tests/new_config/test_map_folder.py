@@ -247,3 +247,18 @@ def test_maps_beside_their_images_with_a_table_of_classes(tmp_path):
     (root / "train" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n5, blob\n")
     with pytest.raises(DatasetError, match="names the values 0, 5, and not 1. Name each value"):
         measure_maps(root)
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_a_map_of_another_size_than_its_image_is_refused(fields, split):
+    path = maps_of(fields, split)[-1]
+    Image.open(path).crop((0, 0, 120, 79)).save(path)
+    with pytest.raises(DatasetError, match=f"{path.name} is 120x79, its image .* is 120x80"):
+        measure_maps(fields)
+
+
+def test_a_map_that_is_a_jpeg_is_refused(fields):
+    path = maps_of(fields)[1]
+    Image.open(path).convert("L").save(path, format="JPEG")
+    with pytest.raises(DatasetError, match=f"{path.name} is a JPEG, whose compression"):
+        measure_maps(fields)

@@ -1,7 +1,8 @@
 """Checks of a config's data before a run: minutes of training are not lost to a wrong path.
 
-Only metadata are read: folders, file names, annotation files. What shows in the pixels alone is
-found by the transforms of `hordet.datasets.transforms` as they read.
+Only metadata are read: folders, file names, annotation files, and of label maps as many as it takes
+to find a class. What shows in the pixels alone is found by the transforms of
+`hordet.datasets.transforms` as they read.
 """
 
 import inspect
@@ -20,8 +21,9 @@ from hordet.datasets.detection_limits import find_detection_limit
 from hordet.datasets.formats.panoptic import check_panoptic
 from hordet.datasets.plain_copies import write_text_copy
 from hordet.datasets.roots import LOADERS, list_metrics, walk_datasets
+from hordet.datasets.transforms import IGNORED, LoadSegAnnotations
 from hordet.errors import DatasetError, DatasetWarning, list_first
-from hordet.registry import is_kind_of
+from hordet.registry import DATASETS, is_kind_of
 
 
 def check_datasets(cfg: dict) -> dict[str, str]:
@@ -108,6 +110,8 @@ def find_data_faults(cfg: dict) -> DataFindings:
                     )
             elif is_kind_of(kind, "mmseg.BaseSegDataset"):
                 found = Findings(errors=list(_segmentation_faults(dataset, kind, classes)))
+                if not found.errors:
+                    found.errors += _find_unlabeled(dataset, kind)
                 if not found.errors and dataset.get("ann_file"):
                     found.copy = _copy_list(root / dataset["ann_file"])
             else:
@@ -237,6 +241,27 @@ def _segmentation_faults(
         )
 
 
+def _find_unlabeled(dataset: dict, kind: type) -> Iterator[str]:
+    """Some pixel of a data set must have a class; most often the first label map has one."""
+    options = dict(dataset, type=kind, pipeline=[], lazy_init=True)
+    try:
+        built = DATASETS.build(options)
+        samples = built.load_data_list()
+        load = LoadSegAnnotations(len(built.metainfo["classes"]))
+        for sample in samples:
+            if (load.transform(sample)["gt_seg_map"] != IGNORED).any():
+                return
+    except (DatasetError, OSError, ValueError, KeyError, TypeError):
+        return  # told where it is read
+    folder = Path(samples[0]["seg_map_path"]).parent if samples else dataset["data_root"]
+    zero = " or 0 (reduce_zero_label)" if samples and samples[0].get("reduce_zero_label") else ""
+    yield (
+        f"Every pixel of the {len(samples)} label maps in {folder} is {IGNORED}{zero}, no class: "
+        "nothing to train or score on. Export the maps with class indices, or correct "
+        "data_prefix (seg_map_path) or reduce_zero_label."
+    )
+
+
 def _read_list(path: Path) -> list[str]:
     """Return the names in a list of images, without blanks around them and without empty lines."""
     lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -256,10 +281,18 @@ def _copy_list(path: Path) -> str | None:
 
 
 def _names_below(folder: Path, suffix: str) -> set[str]:
-    """Files below a folder that end in `suffix`, relative to it and without the suffix."""
-    return {
-        (Path(parent).relative_to(folder) / name).as_posix()[: -len(suffix)]
-        for parent, _, files in os.walk(folder, followlinks=True)
-        for name in files
-        if name.endswith(suffix)
-    }
+    """Files below a folder that end in `suffix`, relative to it and without the suffix.
+
+    A link to nothing is no file.
+    """
+    names = set()
+    folders = [str(folder)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(entry.path)
+                elif entry.name.endswith(suffix) and entry.is_file():
+                    path = Path(entry.path).relative_to(folder).as_posix()
+                    names.add(path[: len(path) - len(suffix)])
+    return names

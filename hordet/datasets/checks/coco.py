@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from hordet.datasets.checks.box_forms import BORDER, gather_objects
+from hordet.datasets.checks.coco_masks import find_mask_faults
 from hordet.datasets.checks.entries import (
     IMAGE_KEYS,
     describe_absent,
@@ -34,8 +36,6 @@ from hordet.errors import DatasetError, list_first
 # train2017 itself has a box without area among its 860,001.
 TOLERATED_SHARE = 0.001
 _TOLERATED = "They are skipped or clipped; better correct them."
-# Annotators click on the border of an image, which may come out just beyond it.
-BORDER = 1.0
 # Of objects that are crowds; COCO itself has 1 %. More come from a brush whose exporter knows no
 # other way to write run lengths.
 CROWD_SHARE = 0.1
@@ -48,10 +48,16 @@ FEW_POINTS = ("have a polygon that is not at least three x, y pairs", True)
 NO_IMAGE = ("have an image_id that no image has", True)
 NO_CATEGORY = ("have a category_id that no category has", True)
 RLE_SIZE = ("have an RLE of another size than its image", False)
+RLE_COUNTS = ("have run lengths (counts) that are damaged or do not fill their image", False)
 TEXT = ("have text where id, image_id or category_id must be a whole number", False)
 MALFORMED = (
     "lack one of id, image_id, category_id, bbox (x, y, width, height), area, iscrowd (0 or 1), or "
     "hold no numbers",
+    False,
+)
+MASK_FORM = (
+    "have a segmentation that is neither polygons (each a flat list of numbers x, y, x, y, ...) "
+    "nor run lengths",
     False,
 )
 REPEATED = ("repeat the id of another annotation", False)
@@ -94,7 +100,8 @@ def check_coco(
         list(file.notes),
     )
     if not found.errors:
-        found.errors += _class_faults(file, classes, needed)
+        names = [item["name"] for item in file.categories]
+        found.errors += find_class_faults(path, names, classes or (), needed)
     if not found.errors:
         found.errors += find_narrow_images(path, file.images, dataset.get("pipeline") or [])
     if not found.errors and dataset.get("test_mode"):
@@ -102,30 +109,32 @@ def check_coco(
     if with_mask is None:
         with_mask = loads_masks(dataset.get("pipeline") or [])
     if not found.errors and scored:
-        fault = find_systematic_fault(file)
-        if fault:
-            found.errors.append(fault)
-        else:
-            _check_objects(found, file, dataset, classes, with_mask, limit)
+        _check_objects(found, file, dataset, classes, with_mask, limit)
     if not found.errors:
         content, plain = fit_annotations(file, classes, with_mask and scored)
         found.copy = None if plain else str(write_copy(path, content, "plain"))
     return found
 
 
-def _class_faults(
-    file: CocoFile, classes: Sequence[str] | None, needed: Collection[str] | None
+def find_class_faults(
+    path: Path, names: Sequence[str], classes: Sequence[str], needed: Collection[str] | None
 ) -> Iterator[str]:
-    """Classes are found by their names; one that is spelled another way must not get lost."""
-    names = [item["name"] for item in file.categories]
-    absent = [name for name in classes or () if name not in names]
+    """Classes are found by their names; one that is spelled another way must not get lost.
+
+    Args:
+        path: The annotation file.
+        names: Of its categories.
+        classes: Names that are wanted.
+        needed: Those without which the file is of no use; None: all.
+    """
+    absent = [name for name in classes if name not in names]
     if not absent:
         return
-    strange = {fold_name(name) for name in names if name not in (classes or ())}
+    strange = {fold_name(name) for name in names if name not in classes}
     misspelled = [name for name in absent if fold_name(name) in strange]
     lost = [name for name in absent if needed is None or name in needed]
-    if len(absent) == len(classes or ()) or misspelled or lost:
-        yield describe_absent(file.path, names, classes or (), absent)
+    if len(absent) == len(classes) or misspelled or lost:
+        yield describe_absent(path, names, classes, absent)
 
 
 def fold_name(name: str) -> str:
@@ -142,13 +151,11 @@ def _check_objects(
     limit: tuple[str, int] | None,
 ) -> None:
     """Look at every object, and at what is left of them; add what is found."""
-    categories = {item["id"]: item["name"] for item in file.categories}
-    images = {item["id"]: item for item in file.images}
-    objects = _object_findings(file, images, categories)
-    found.errors += objects.errors
-    found.warnings += objects.warnings
+    _judge_objects(found, file, _TOLERATED)
     if found.errors:
         return
+    categories = {item["id"]: item["name"] for item in file.categories}
+    images = {item["id"]: item for item in file.images}
     labels = {key for key, name in categories.items() if classes is None or name in classes}
     if with_mask:
         check_masks(found, file)
@@ -176,14 +183,22 @@ def check_file(
         list(file.notes),
     )
     if not found.errors:
-        found.errors += filter(None, [find_systematic_fault(file)])
-    if not found.errors:
-        images = {image["id"]: image for image in file.images}
-        categories = {item["id"]: item["name"] for item in file.categories}
-        objects = _object_findings(file, images, categories, tolerated)
-        found.errors += objects.errors
-        found.warnings += objects.warnings
+        _judge_objects(found, file, tolerated)
     return found
+
+
+def _judge_objects(found: Findings, file: CocoFile, tolerated: str) -> None:
+    """Judge the objects of a file by themselves, as every command does; add what is found."""
+    objects = gather_objects(file)
+    if fault := find_systematic_fault(file, objects):
+        found.errors.append(fault)  # one by one they would be said as often as there are objects
+        return
+    images = {image["id"]: image for image in file.images}
+    categories = {item["id"]: item["name"] for item in file.categories}
+    single = _object_findings(file, images, categories, tolerated)
+    compared = find_mask_faults(file, objects)
+    found.errors += single.errors + compared.errors
+    found.warnings += single.warnings + compared.warnings
 
 
 def _object_findings(
@@ -258,14 +273,16 @@ def _annotation_fault(annotation: dict, images: dict, categories: dict) -> tuple
 def _mask_fault(segmentation: object, width: int, height: int) -> tuple[str, bool] | None:
     """The fault of a segmentation, polygons or RLE, in an image of this size."""
     if isinstance(segmentation, dict):
-        return None if is_run_lengths(segmentation, (height, width)) else RLE_SIZE
+        if is_run_lengths(segmentation, (height, width)):
+            return None
+        return RLE_COUNTS if segmentation.get("size") == [height, width] else RLE_SIZE
     if not isinstance(segmentation, list):
-        return MALFORMED
+        return MASK_FORM
     for polygon in segmentation:
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             return FEW_POINTS
         if not all(map(is_coordinate, polygon)):
-            return MALFORMED
+            return MASK_FORM
         xs, ys = polygon[0::2], polygon[1::2]
         if (
             min(xs) < -BORDER

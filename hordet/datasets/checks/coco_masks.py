@@ -1,72 +1,95 @@
-"""Whether box, area and mask of a COCO annotation say the same; crowds."""
+"""Whether box, area and mask of a COCO annotation say the same, from the file alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from pycocotools import mask as coco_mask
+from numpy.typing import NDArray
 
-from hordet.datasets.checks.findings import Fault
+from hordet.datasets.checks.box_forms import (
+    MOST,
+    SOME,
+    Objects,
+    find_boxes_over,
+    find_strange_boxes,
+)
+from hordet.datasets.checks.findings import Findings
+from hordet.datasets.formats.coco import CocoFile
+from hordet.errors import list_first
 
-# The box of a mask and the stated one, pixels; annotators' boxes are a little larger or smaller.
-BOX_TOLERANCE, BOX_SHARE = 4.0, 0.2
 # The stated area and the mask's: this share of the larger one, beyond a few pixels.
 AREA_SHARE, AREA_PIXELS = 0.5, 32.0
-BORDER = 1.0
+# mmdet leaves out boxes with a side below it, pixels (`CocoDataset.parse_data_info`).
+LEAST_SIDE = 1.0
+# Of the objects: what mmdet leaves out, and what it trains wrongly.
+HALF = 0.5
 
 
-def find_mask_faults(annotations: list[dict], size: tuple[int, int]) -> Iterator[Fault]:
-    """Yield the faults of an image's annotations, with their ids.
+def find_mask_faults(file: CocoFile, objects: Objects) -> Findings:
+    """Compare boxes, areas and masks, and boxes with the sizes of the images.
+
+    What mmdet trains rightly, as it clips or skips, is a warning; it is an error where so many
+    objects have it that the file says something else than is meant.
 
     Args:
-        annotations: Of one image; malformed ones are left to the check of the file.
-        size: (height, width) of the image, pixels.
+        file: An annotation file whose images and categories are without faults.
+        objects: Its objects.
     """
-    if annotations and all(annotation.get("iscrowd") for annotation in annotations):
-        yield Fault("have crowds alone, which training leaves out", severity="warning")
-    for annotation in annotations:
-        try:
-            yield from _faults(annotation, size)
-        except (KeyError, TypeError, ValueError, IndexError):
+    found = Findings()
+    # The others are told one by one.
+    end = objects.boxes[:, :2] + objects.boxes[:, 2:]
+    inside = (objects.boxes[:, :2] < objects.sizes) & (end > 0) & (objects.boxes[:, 2:] > 0)
+    objects = objects.pick(np.all(inside, axis=1))
+    if not len(objects):
+        return found
+    for words, cure, which, most in _look(objects):
+        if not which.any():
             continue
+        ids = [file.annotations[place].get("id") for place in objects.places[which]]
+        severe = len(ids) > most * len(objects)
+        (found.errors if severe else found.warnings).append(
+            f"{len(ids)} of {len(file.annotations)} annotations in {file.path} {words}: "
+            f"ids {list_first(ids)}. {cure}"
+        )
+    return found
 
 
-def _faults(annotation: dict, size: tuple[int, int]) -> Iterator[Fault]:
-    name = f"annotation {annotation['id']}"
-    x, y, width, height = annotation["bbox"]
-    outside = x < -BORDER or y < -BORDER
-    if outside or x + width > size[1] + BORDER or y + height > size[0] + BORDER:
-        yield Fault("have a box that reaches over the border; clip it", name, unit="objects")
-    segmentation = annotation.get("segmentation")
-    if not segmentation or annotation.get("iscrowd"):
-        return
-    if isinstance(segmentation, dict):
-        if list(segmentation["size"]) != list(size):
-            return  # found in the file already
-        if isinstance(segmentation["counts"], list):
-            segmentation = coco_mask.frPyObjects(segmentation, *size)
-        area = float(coco_mask.area(segmentation))
-        box = coco_mask.toBbox(segmentation)
-        left, top, right, bottom = box[0], box[1], box[0] + box[2], box[1] + box[3]
+def _look(objects: Objects) -> Iterator[tuple[str, str, NDArray[np.bool_], float]]:
+    """Yield words, cure, objects that have a fault, and the share of objects that may have it."""
+    boxes, sizes, areas = objects.boxes, objects.sizes, objects.mask_areas
+    small = np.any(boxes[:, 2:] < LEAST_SIDE, axis=1)
+    yield (
+        "have a box of less than one pixel, which training leaves out",
+        "Correct them or take them out; if most are such, boxes are not in pixels.",
+        small,
+        SOME,
+    )
+    over = find_boxes_over(objects) & ~small
+    x, y, right, bottom = boxes[over].T
+    corners = (x < right) & (y < bottom) & (right <= sizes[over, 0] + 1)
+    corners &= bottom <= sizes[over, 1] + 1
+    if over.mean() > SOME and corners.mean() >= MOST:
+        yield (
+            "have a box that reaches over the border as x, y, width, height, and lies in the image "
+            "as x1, y1, x2, y2",
+            "Write sizes for those of the file that are corners.",
+            over,
+            0.0,
+        )
     else:
-        points = np.concatenate([np.reshape(polygon, (-1, 2)) for polygon in segmentation])
-        (left, top), (right, bottom) = points.min(0), points.max(0)
-        area = sum(_polygon_area(np.reshape(polygon, (-1, 2))) for polygon in segmentation)
-    if area <= 0:
-        yield Fault("have a mask without area; take it out", name, unit="objects")
-        return
-    tolerance = BOX_TOLERANCE + BOX_SHARE * max(right - left, bottom - top)
-    off = np.abs(np.array([x, y, x + width, y + height]) - [left, top, right, bottom])
-    if off.max() > tolerance:
-        kind = "have a box that is not the box of its mask; write the mask's"
-        yield Fault(kind, name, unit="objects")
-    stated = float(annotation["area"])
-    if abs(stated - area) > AREA_PIXELS + AREA_SHARE * max(stated, area):
-        words = f"{name}: {stated:.0f} stated, {area:.0f} in the mask"
-        kind = "have an area that is not the area of its mask; write the mask's"
-        yield Fault(kind, words, unit="objects")
+        cure = "It is clipped for training; clip it in the file."
+        yield "have a box that reaches over the border", cure, over, 1.0
+    strange = find_strange_boxes(objects) & ~small
+    cure = "Write the mask's box, or draw the mask again, whichever is wrong."
+    yield "have a box that is not the box of its mask", cure, strange, HALF
+    yield "have a mask without area", "Correct them or take them out.", areas <= 0, SOME
+    larger = np.maximum(objects.areas, areas)
+    off = np.abs(objects.areas - areas) > AREA_PIXELS + AREA_SHARE * larger
+    off &= objects.has_mask
+    words = "have an area that is not the area of its mask"
+    cure = "Write the mask's: it says whether an object counts as small, medium or large."
+    yield words, cure, off, 1.0
 
 
-def _polygon_area(points: np.ndarray) -> float:
-    """The area of a polygon (N, 2) by the shoelace formula."""
-    x, y = points.T
-    return abs(float(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1)))) / 2
+def find_crowded_images(annotations: Sequence[dict]) -> bool:
+    """Tell whether an image has crowds alone, which training leaves out."""
+    return bool(annotations) and all(annotation.get("iscrowd") == 1 for annotation in annotations)

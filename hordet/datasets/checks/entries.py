@@ -21,6 +21,9 @@ IMAGE_KEYS: dict[str, Callable[[object], bool]] = {
     "width": is_size,
 }
 
+# What exporters call file_name.
+_OTHER_NAMES = ("filename", "path", "file", "name", "fileName")
+
 
 def find_category_faults(path: Path, categories: list[dict]) -> Iterator[str]:
     """Each category must have an id and a name of its own."""
@@ -91,10 +94,14 @@ def find_entry_faults(
         )
     ]
     if lacking:
+        others = [
+            k for k in _OTHER_NAMES if all(i.get(k) and not i.get("file_name") for i in images)
+        ]
+        cure = f"Rename {others[0]} to file_name." if others else "Write these keys."
         yield (
             f"{len(lacking)} of {len(images)} images in {path} lack one of "
             f"{', '.join(['id', *needed])}, or hold no whole number of pixels: "
-            f"{list_first(lacking)}. Write these keys."
+            f"{list_first(lacking)}. {cure}"
         )
         return
     for key in ("id", "file_name"):

@@ -20,16 +20,14 @@ class Findings:
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of one image or object, found in its pixels.
+    """A fault of one image, found in its pixels.
 
     Attributes:
         kind: What is said of all that have it: 'have a mask without area; take it out'.
         words: What is said of this one.
         severity: 'error' or 'warning'.
-        unit: What has it, 'images' or 'objects'.
     """
 
     kind: str
     words: str = ""
     severity: str = "error"
-    unit: str = "images"

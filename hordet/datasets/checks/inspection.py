@@ -18,19 +18,16 @@ from PIL import Image
 from tqdm import tqdm
 
 from hordet.datasets.checks.before_training import find_data_faults, uses_masks
-from hordet.datasets.checks.coco_masks import find_mask_faults
+from hordet.datasets.checks.coco_masks import find_crowded_images
 from hordet.datasets.checks.entries import find_category_faults
 from hordet.datasets.checks.findings import Fault, Findings
-from hordet.datasets.checks.systematic import find_systematic_fault
 from hordet.datasets.classes import read_metainfo, resolve_dataset_class
-from hordet.datasets.formats.coco import has_mask, is_id, is_size, read_coco
+from hordet.datasets.formats.coco import has_mask, is_id, is_size, read_coco, read_stored_size
 from hordet.datasets.images import decode_image
 from hordet.datasets.roots import LOADERS, list_metrics, walk_datasets
 from hordet.datasets.transforms import IGNORED, LoadSegAnnotations
 from hordet.errors import DatasetError, list_first
 from hordet.registry import DATASETS, is_kind_of
-
-_EXIF_ORIENTATION = 274
 
 
 @dataclass
@@ -57,16 +54,14 @@ class ImageReport:
     """What a look at an image showed.
 
     Attributes:
-        faults: Of the image and of its objects.
+        faults: Of the image.
         digest: Of the decoded pixels; empty if it cannot be decoded.
         labels: For segmentation, how many pixels each class has.
-        objects: For detection, how many objects were compared with the image.
     """
 
     faults: list[Fault]
     digest: str = ""
     labels: Counter = field(default_factory=Counter)
-    objects: int = 0
 
 
 @dataclass
@@ -167,11 +162,9 @@ def _tasks(
         and all(map(is_size, (i.get("height"), i.get("width"))))
     ]
     of_image = defaultdict(list)
-    # Faults of the file as a whole would come again as faults of each object.
-    if len(whole) == len(file.images) and find_systematic_fault(file) is None:
-        for annotation in file.annotations:
-            if is_id(annotation.get("image_id")):
-                of_image[annotation["image_id"]].append(annotation)
+    for annotation in file.annotations:
+        if is_id(annotation.get("image_id")):
+            of_image[annotation["image_id"]].append(annotation)
     tasks = [
         ImageCheck(str(folder / i["file_name"]), (i["height"], i["width"]), of_image[i["id"]])
         for i in whole
@@ -224,8 +217,9 @@ def _look(task: ImageCheck) -> ImageReport:
     size = pixels.shape[:2]
     if task.size is not None:
         look.faults += _size_faults(task.size, size, stored, orientation)
-        look.faults += find_mask_faults(task.annotations, size)
-        look.objects = len(task.annotations)
+        if find_crowded_images(task.annotations):
+            kind = "have crowds alone, which training leaves out"
+            look.faults.append(Fault(kind, severity="warning"))
     elif task.sample is not None:
         look.faults += _label_faults(task, size, look.labels)
         if orientation not in (0, 1):
@@ -244,7 +238,8 @@ def _read_header(content: bytes, size: tuple[int, int]) -> tuple[int, tuple[int,
     """Return the EXIF orientation and the (height, width) as stored."""
     try:
         with Image.open(BytesIO(content)) as image:
-            return image.getexif().get(_EXIF_ORIENTATION, 1), (image.height, image.width)
+            (width, height), orientation = read_stored_size(image)
+            return orientation, (height, width)
     except Exception:  # a format that OpenCV alone knows; Pillow's share no type of error
         return 1, size
 
@@ -286,16 +281,15 @@ def _label_faults(task: ImageCheck, size: tuple[int, int], labels: Counter) -> I
 
 
 def _summaries(looks: dict[str, ImageReport], severity: str) -> Iterator[str]:
-    """One line for each kind of fault: how many images or objects, and which."""
-    of_kind: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+    """One line for each kind of fault: how many images, and which."""
+    of_kind: dict[str, dict[str, None]] = defaultdict(dict)
     for path, look in looks.items():
         for fault in look.faults:
             if fault.severity == severity:
                 item = f"{path} ({fault.words})" if fault.words else path
-                of_kind[fault.kind, fault.unit][item] = None
-    totals = dict(images=len(looks), objects=sum(look.objects for look in looks.values()))
-    for (kind, unit), items in of_kind.items():
-        yield f"{len(items)} of {totals[unit]} {unit} {kind}: {list_first(list(items))}."
+                of_kind[fault.kind][item] = None
+    for kind, items in of_kind.items():
+        yield f"{len(items)} of {len(looks)} images {kind}: {list_first(list(items))}."
 
 
 def _leakage(looks: dict[str, ImageReport], split_of: dict[str, dict[str, None]]) -> Iterator[str]:

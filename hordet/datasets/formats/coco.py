@@ -13,14 +13,16 @@ import json
 import locale
 import os
 import sys
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from PIL import Image
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TiffImageFile
 from pycocotools import mask as coco_mask
 
 from hordet.errors import DatasetError, list_first
@@ -269,31 +271,68 @@ def _read_whole_numbers(file: CocoFile) -> None:
 
 
 def _read_names(file: CocoFile, folder: Path) -> None:
-    """Read file names with backslashes and with URL escapes, where that is how a file is found."""
-    odd = [i for i in file.images if {"\\", "%"} & set(str(i.get("file_name")))]
-    odd = [image for image in odd if isinstance(image["file_name"], str)]
-    if not odd:
-        return
-    absent = {*find_missing_files(folder, [image["file_name"] for image in odd])}
-    wrong = [i for i in odd if os.path.join(folder, i["file_name"]) in absent]
-    plain = {id(image): spell_path(image["file_name"]) for image in wrong}
-    absent = {*find_missing_files(folder, plain.values())}
-    found = [i for i in wrong if os.path.join(folder, plain[id(i)]) not in absent]
-    if not found:
-        return
-    first = found[0]["file_name"]
-    for image in found:
-        image["file_name"] = plain[id(image)]
-    file.plain = False
-    file.notes.append(
-        f"{len(found)} of {len(file.images)} images of {file.path} have file names with "
-        f"backslashes or URL escapes ({first}), read as {found[0]['file_name']}."
-    )
+    """Read file names in another spelling, where that is how a file is found."""
+    stated = [i for i in file.images if isinstance(i.get("file_name"), str) and i["file_name"]]
+    found = resolve_names(folder, [image["file_name"] for image in stated])
+    changed = [i for i in stated if found.get(i["file_name"], i["file_name"]) != i["file_name"]]
+    kinds: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for image in changed:
+        name = image["file_name"]
+        image["file_name"] = found[name]
+        accents = found[name] != spell_path(name)
+        kinds["accents" if accents else "spelling"].append((name, found[name]))
+    if changed:
+        file.plain = False
+    for kind, pairs in kinds.items():
+        name, place = pairs[0]
+        number = f"{len(pairs)} of {len(file.images)} images of {file.path} have file names"
+        if kind == "spelling":
+            words = f"with backslashes or URL escapes ({name}), read as {place}"
+        else:  # both look alike
+            words = (
+                f"in another Unicode form than their files, accents as one character or as two "
+                f"({name}: {ascii(name)}), read as the files are called ({ascii(place)})"
+            )
+        file.notes.append(f"{number} {words}.")
+
+
+def resolve_names(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Find the files that names mean, as they are or in another spelling of the same text.
+
+    Args:
+        folder: From which the names start.
+        names: As an annotation file has them.
+
+    Returns:
+        The name of the file, from the folder, by each name that has one: the name itself; or with
+        slashes for backslashes and characters for URL escapes such as %20; or with accents in
+        Unicode's other form (NFC or NFD).
+    """
+    left = [*dict.fromkeys(names)]
+    found: dict[str, str] = {}
+    for spell in _SPELLINGS:
+        spelled = {name: spell(name) for name in left}
+        if spell is not _SPELLINGS[0]:
+            spelled = {name: other for name, other in spelled.items() if other != name}
+        if not spelled:
+            continue
+        absent = {*find_missing_files(folder, spelled.values())}
+        found |= {n: s for n, s in spelled.items() if os.path.join(folder, s) not in absent}
+        left = [name for name in left if name not in found]
+    return found
 
 
 def spell_path(name: str) -> str:
     """Spell a path as it is on a disk: slashes, and characters for URL escapes such as %20."""
     return unquote(name).replace("\\", "/")
+
+
+_SPELLINGS: tuple[Callable[[str], str], ...] = (
+    str,
+    spell_path,
+    lambda name: unicodedata.normalize("NFC", spell_path(name)),
+    lambda name: unicodedata.normalize("NFD", spell_path(name)),
+)
 
 
 def _measure_images(file: CocoFile, folder: Path) -> None:
@@ -318,8 +357,16 @@ def _measure_images(file: CocoFile, folder: Path) -> None:
 def read_size(path: Path) -> tuple[int, int]:
     """Read the width and height of an image from its header, turned as it is loaded."""
     with Image.open(path) as opened:
-        turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-        return opened.size[::-1] if turned else opened.size
+        size, orientation = read_stored_size(opened)
+    return size[::-1] if orientation in (5, 6, 7, 8) else size
+
+
+def read_stored_size(opened: Image.Image) -> tuple[tuple[int, int], int]:
+    """Read the width and height of an image as they are stored, and its EXIF orientation."""
+    size = opened.size
+    if isinstance(opened, TiffImageFile):  # whose `size` some versions of Pillow have turned
+        size = int(opened.tag_v2[IMAGEWIDTH]), int(opened.tag_v2[IMAGELENGTH])
+    return size, opened.getexif().get(0x0112, 1)
 
 
 def _complete_annotations(file: CocoFile) -> None:
@@ -352,7 +399,7 @@ def _complete_annotations(file: CocoFile) -> None:
             continue  # words in place of a number are refused, not passed over
         lacks_area = not is_number(annotation.get("area")) or annotation["area"] <= 0
         if annotation.get("bbox") is None or lacks_area:
-            box, area = _measure_mask(annotation, sizes)
+            box, area = measure_mask(annotation, sizes)
             if annotation.get("bbox") is None and box is not None:
                 annotation["bbox"] = box
                 made["bbox"] += 1
@@ -380,7 +427,7 @@ def _read_run_lengths(file: CocoFile, segmentation: dict[str, Any]) -> None:
                 file.plain = False
 
 
-def _measure_mask(
+def measure_mask(
     annotation: dict[str, Any], sizes: dict[Any, tuple[int, int]]
 ) -> tuple[list[float] | None, float | None]:
     """Return the box (x, y, width, height) and the area of an object's mask, None without one."""

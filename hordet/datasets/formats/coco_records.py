@@ -7,7 +7,6 @@ from typing import Any
 
 from hordet.datasets.formats.coco import (
     CocoFile,
-    find_missing_files,
     is_box,
     is_number,
     is_polygon,
@@ -18,6 +17,7 @@ from hordet.datasets.formats.coco import (
     spell_path,
 )
 from hordet.datasets.formats.image_index import name_split, normalize
+from hordet.datasets.formats.image_paths import find_image_folder
 from hordet.datasets.formats.record import (
     Account,
     AnnotatedData,
@@ -47,33 +47,19 @@ def read_coco_records(
     splits = [name_split(path.stem) or name_split(path.parent.name) for path in paths]
     for path, split in zip(paths, splits, strict=True):
         file = read_coco(path, root, scored=results is None)
-        folder = _find_folder(file, path, root, split)
-        if folder is not None:
-            file = read_coco(path, root, scored=results is None, folder=root / folder)
+        names = [i["file_name"] for i in file.images if isinstance(i.get("file_name"), str)]
+        place = find_image_folder(root, path, names, split or "train")
+        folder = ""
+        if place is not None:
+            file = read_coco(path, root, scored=results is None, folder=place)
+            folder = os.path.relpath(place, root).replace(os.sep, "/")
         for note in file.notes:
             account.note(f"annotation files: {note.rstrip('.')}", "", path.name)
         objects = file.annotations if results is None else _read_results(results)
-        _read_file(file, objects, folder or "", split, classes, images, account)
+        _read_file(file, objects, folder, split, classes, images, account)
     ids = [*classes.values()] if len({*classes.values()}) == len(classes) else None
     layout = "COCO" if results is None else "COCO results"
     return AnnotatedData(layout, root, [*classes], images, account, ids)
-
-
-def _find_folder(file: CocoFile, path: Path, root: Path, split: str | None) -> str | None:
-    """Return the folder of the images relative to the root, or None if none holds any."""
-    names = [i["file_name"] for i in file.images if isinstance(i.get("file_name"), str)]
-    stem = path.stem.removeprefix("instances_")
-    usual = [root / stem, root / "images" / stem, path.parent, root / "images", root]
-    usual += [root / (split or "train"), root / "images" / (split or "train")]
-    others = sorted(p for p in (*root.glob("*/"), *root.glob("*/*/")) if p.is_dir())
-    best, fewest = None, len(names)
-    for folder in [*usual, *others]:
-        missing = len(find_missing_files(folder, map(spell_path, names)))
-        if missing < fewest:
-            best, fewest = folder, missing
-        if not missing:
-            break
-    return None if best is None else os.path.relpath(best, root).replace(os.sep, "/")
 
 
 def _read_results(path: Path) -> list[dict[str, Any]]:

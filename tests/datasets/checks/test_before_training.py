@@ -4,8 +4,10 @@ import json
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.config import Config
+from PIL import Image
 
 from hordet.datasets.checks.before_training import check_datasets
 from hordet.datasets.shapes.files import DEFAULT_CLASSES, write_shapes
@@ -165,13 +167,16 @@ FIRST_ANNOTATION = {
     ),
     "rle counts": (
         dict(segmentation=dict(size=[64, 64], counts=[100, 10])),
-        "an RLE of another size than its image: ids 1",
+        r"run lengths \(counts\) that are damaged or do not fill their image: ids 1",
     ),
     "unknown image": (dict(image_id=99), "an image_id that no image has: ids 1"),
     "unknown category": (dict(category_id=99), "a category_id that no category has: ids 1"),
     "text as box": (dict(bbox="1 2 3 4"), "lack one of .* or hold no numbers: ids 1"),
     "no number": (dict(bbox=[1, 2, float("nan"), 4]), "hold no numbers: ids 1"),
-    "no polygon list": (dict(segmentation=[["a"] * 6]), "hold no numbers: ids 1"),
+    "no polygon list": (
+        dict(segmentation=[["a"] * 6]),
+        "nor run lengths: ids 1",
+    ),
     "id of another kind": (dict(id=[1]), "hold no numbers"),
     "id twice": (dict(id=2), "repeat the id of another annotation: ids 2"),
 }
@@ -264,6 +269,8 @@ def test_missing_label_maps_and_folders(root):
     (root / "labels" / "train" / "000003.png").unlink()
     text = faults(segmentation(root))
     assert "1 of 4 images" in text and "have no label map" in text and "000003" in text
+    (root / "labels" / "train" / "000003.png").symlink_to("nothing.png")
+    assert "1 of 4 images" in faults(segmentation(root))
     prefix = dict(img_path="images", seg_map_path="labels/train")
     text = faults(segmentation(root, data_prefix=prefix))
     assert "There is no folder" in text and "holds annotations, labels, train, val" in text
@@ -285,3 +292,20 @@ def test_classes_of_the_loading_and_of_the_data_set_agree(root):
     pipeline = [dict(type="hordet.LoadSegAnnotations", num_classes=6)]
     text = faults(segmentation(root, pipeline=pipeline))
     assert "num_classes=6" in text and "7 classes" in text
+
+
+@pytest.mark.parametrize(("value", "reduce"), [(255, False), (0, True)])
+def test_label_maps_without_any_class_are_refused(root, value, reduce):
+    """One with a class is enough, wherever it is."""
+    folder = root / "labels" / "train"
+    cfg = segmentation(root, reduce_zero_label=reduce)
+    paths = sorted(folder.iterdir())
+    for path in paths:
+        Image.fromarray(np.full((64, 64), value, np.uint8)).save(path)
+    text = faults(cfg)
+    assert f"Every pixel of the 4 label maps in {folder} is 255" in text
+    assert ("or 0 (reduce_zero_label)" in text) == reduce
+    labeled = np.full((64, 64), value, np.uint8)
+    labeled[5, 7] = 1
+    Image.fromarray(labeled).save(paths[2])
+    check_datasets(cfg)

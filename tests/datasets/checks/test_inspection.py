@@ -330,9 +330,9 @@ def test_counts_are_of_objects_where_objects_are_meant(root):
     """All objects of an image reach over the border: never '9 of 6 images'."""
     _, plant = annotations(lambda c: [a.update(bbox=[40, 30, 39, 60]) for a in c["annotations"]])
     plant(root)
-    (line,) = [text for text in lines_of(detection(root)) if "over the border" in text]
-    count, total = (int(n) for n in line.split(" objects ")[0].split(" of "))
-    assert 6 < count < total
+    (line,) = [text for text in inspect_data(detection(root)).findings.warnings if "over" in text]
+    count, total = (int(n) for n in line.split(" annotations ")[0].split(" of "))
+    assert 6 < count == total and "reaches over the border" in line
 
 
 def test_a_dark_image_and_several_files_are_counted(root):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from mmengine.config import ConfigDict
 
+from hordet.datasets.checks.box_forms import gather_objects
 from hordet.datasets.checks.coco import check_coco
 from hordet.datasets.formats.coco import count_objects, read_coco
 from hordet.datasets.shapes.files import DEFAULT_CLASSES, write_shapes
@@ -89,6 +90,202 @@ def test_boxes_of_another_form(root, change, words):
     copy, after = follow(root, found)
     assert not after.errors
     np.testing.assert_allclose(boxes_of(copy), before, atol=1e-9)
+
+
+W, H = 80, 64
+
+
+def corners(x, y, w, h):
+    return [x, y, x + w, y + h]
+
+
+def centers(x, y, w, h):
+    return [x + w / 2, y + h / 2, w, h]
+
+
+def scaled(unit, make=lambda *box: list(box)):
+    def change(x, y, w, h):
+        return [v / s * unit for v, s in zip(make(x, y, w, h), (W, H, W, H), strict=True)]
+
+    return change
+
+
+def reorder(make, *order):
+    return lambda *box: [make(*box)[i] for i in order]
+
+
+FORMS = {
+    "corners": (corners, "x1, y1, x2, y2"),
+    "corners, y first": (reorder(corners, 1, 0, 3, 2), "y1, x1, y2, x2"),
+    "both x first": (reorder(corners, 0, 2, 1, 3), "x1, x2, y1, y2"),
+    "centers": (centers, "center x, center y, width, height, where"),
+    "y first": (lambda x, y, w, h: [y, x, h, w], "y, x, height, width"),
+    "percent": (scaled(100), r"between 0 and 100: .*\(x, y, width, height\)"),
+    "centers in percent": (scaled(100, centers), r"between 0 and 100: .*\(center x"),
+    "corners in percent": (scaled(100, corners), r"between 0 and 100: .*\(x1, y1"),
+    "per mille": (scaled(1000), "between 0 and 1000: per mille"),
+    "shares": (scaled(1), r"between 0 and 1: .*\(x, y, width, height\)"),
+    "corners as shares": (scaled(1, corners), r"between 0 and 1: .*\(x1, y1, x2, y2\)"),
+    "corners as shares, y first": (
+        reorder(scaled(1, corners), 1, 0, 3, 2),
+        r"between 0 and 1: .*\(y1, x1, y2, x2\)",
+    ),
+}
+
+
+def require_cure(root, found, before):
+    copy = re.search(r"\S+cache/annotations/\S+?\.json", found.errors[0])[0]
+    np.testing.assert_allclose(boxes_of(copy), before, atol=1e-9)
+    after = check(root, ann_file=copy)
+    assert not after.errors and not after.warnings
+    old, new = (json.loads(Path(p).read_text())["annotations"] for p in (root / FILE, copy))
+    assert [a["segmentation"] for a in old] == [a["segmentation"] for a in new]
+
+
+@pytest.mark.parametrize("few", [False, True], ids=["all", "a third"])
+@pytest.mark.parametrize(("form", "words"), FORMS.values(), ids=FORMS.keys())
+def test_masks_show_the_form_of_the_boxes(root, form, words, few):
+    """Corrected for all objects, or where a part of the file has the form for these."""
+    before = boxes_of(root / FILE)
+    chosen = [
+        i
+        for i, box in enumerate(before)
+        if not few or (i % 3 == 0 and box[2:].min() > 16 and abs(box[0] - box[1]) > 9)
+    ]
+
+    def change(content):
+        for i in chosen:
+            item = content["annotations"][i]
+            item.update(bbox=form(*item["bbox"]))
+
+    edit(root, change)
+    found = check(root)
+    assert re.search(f"{len(chosen)} of {len(before)} objects .*{words}", found.errors[0])
+    require_cure(root, found, before)
+    assert "likewise" not in found.errors[0]
+    with pytest.raises(EvaluationError, match=words):
+        read_truth(root / FILE)
+
+
+@pytest.mark.parametrize("name", ["corners", "both x first", "centers", "percent", "per mille"])
+def test_the_sizes_of_the_images_show_the_form_of_boxes_without_masks(root, name):
+    """Objects lie everywhere in the image, so that some are over the border as COCO's."""
+    form, words = FORMS[name]
+    boxes = [[2 + 9 * i, 3 + 7 * i, 11, 9] for i in range(8)]
+
+    def change(content):
+        item = content["annotations"][0]
+        content["annotations"] = [
+            dict(item, id=i, bbox=form(*box), area=99, segmentation=[])
+            for i, box in enumerate(boxes, 1)
+        ]
+
+    edit(root, change)
+    found = check(root, with_mask=False)
+    assert re.search(f"8 of 8 objects .*{words}", found.errors[0])
+    copy, after = follow(root, found)
+    assert not after.errors
+    np.testing.assert_allclose(boxes_of(copy), boxes, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "odd", [[[[1, 2], [9, 2], [9, 8]]] * 2, [[1, 2, 9, [2], 9, 8]], [["1", 2, 9, 2, 9, 8]], [[]], 5]
+)
+def test_odd_segmentations_are_measured_beside_right_ones(root, odd):
+    """Other objects keep their masks, and the odd one is named."""
+    file = read_coco(root / FILE, root)
+    before = gather_objects(file)
+    file.annotations[3]["segmentation"] = odd
+    after = gather_objects(file)
+    assert np.isnan(after.masks[3]).all() and not np.isnan(before.masks).any()
+    for name in ("masks", "mask_areas", "boxes"):
+        old, new = (np.delete(getattr(o, name), 3, axis=0) for o in (before, after))
+        np.testing.assert_array_equal(old, new)
+    edit(root, lambda c: c["annotations"][3].update(segmentation=odd))
+    assert "ids 4." in " ".join((found := check(root)).errors + found.warnings)
+
+
+def drop_run_lengths(content):
+    kept = [a for a in content["annotations"] if isinstance(a["segmentation"], list)]
+    content["annotations"] = kept
+
+
+@pytest.mark.parametrize("unit", [1, 100])
+def test_masks_in_the_unit_of_the_boxes_are_scaled_too(root, unit):
+    edit(root, drop_run_lengths)
+    before = content_of(root)["annotations"]
+
+    def change(item):
+        scale = (unit / W, unit / H)
+        polygons = [[v * scale[i % 2] for i, v in enumerate(p)] for p in item["segmentation"]]
+        item.update(bbox=scaled(unit)(*item["bbox"]), segmentation=polygons)
+
+    edit(root, each(change))
+    found = check(root)
+    assert "the masks likewise" in found.errors[0]
+    copy = re.search(r"\S+cache/annotations/\S+?\.json", found.errors[0])[0]
+    for old, new in zip(before, json.loads(Path(copy).read_text())["annotations"], strict=True):
+        np.testing.assert_allclose(new["bbox"], old["bbox"], atol=1e-9)
+        np.testing.assert_allclose(new["segmentation"][0], old["segmentation"][0], atol=1e-9)
+    assert not check(root, ann_file=copy).errors
+
+
+def test_masks_between_0_and_1_beside_boxes_in_pixels(root):
+    edit(root, drop_run_lengths)
+    before = content_of(root)["annotations"]
+
+    def change(item):
+        scale = (W, H)
+        polygons = [[v / scale[i % 2] for i, v in enumerate(p)] for p in item["segmentation"]]
+        item.update(segmentation=polygons)
+
+    edit(root, each(change))
+    found = check(root)
+    assert "a mask between 0 and 1" in found.errors[0]
+    copy = re.search(r"\S+cache/annotations/\S+?\.json", found.errors[0])[0]
+    for old, new in zip(before, json.loads(Path(copy).read_text())["annotations"], strict=True):
+        assert new["bbox"] == old["bbox"] and new["area"] == old["area"]
+        np.testing.assert_allclose(new["segmentation"][0], old["segmentation"][0], atol=1e-9)
+
+
+def spoil(share, **values):
+    """Change the last objects of a file, at least this share of them."""
+
+    def change(content):
+        items = content["annotations"]
+        for item in items[int(len(items) * (1 - share)) :]:
+            item.update({k: v(item) if callable(v) else v for k, v in values.items()})
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("few", "many", "values", "words"),
+    [
+        (0.05, 0.3, dict(bbox=lambda a: [*a["bbox"][:2], 0.6, 9]), "less than one pixel"),
+        (0.3, 0.7, dict(bbox=[3, 4, 40, 50]), "a box that is not the box of its mask"),
+        (0.05, 0.3, dict(segmentation=[[3, 3, 9, 9, 6, 6]]), "a mask without area"),
+        (1.0, None, dict(area=7e8), "an area that is not the area of its mask"),
+        (0.3, None, dict(bbox=lambda a: [*a["bbox"][:2], 90, 70]), "reaches over the border"),
+    ],
+)
+def test_every_command_has_one_verdict_on_boxes_and_masks(root, few, many, values, words):
+    """What mmdet trains rightly but for a few is a warning, and too much of it an error."""
+    whole = content_of(root)
+    edit(root, spoil(few, **values))
+    found = check(root)
+    (text,) = [text for text in found.warnings if words in text]
+    assert not found.errors and re.match(r"\d+ of \d+ annotations in .*: ids \d+", text)
+    with pytest.warns(DatasetWarning, match=words):
+        read_truth(root / FILE)
+    if many is None:
+        return
+    (root / FILE).write_text(json.dumps(whole))
+    edit(root, spoil(many, **values))
+    assert words in " ".join(check(root).errors)
+    with pytest.raises(EvaluationError, match=words), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DatasetWarning)
+        read_truth(root / FILE)
 
 
 def test_corners_are_known_by_areas_too(root):
@@ -274,3 +471,10 @@ def test_categories_by_name(root):
     assert "not in the file: circle" in check_coco(dataset, DEFAULT_CLASSES).errors[0]
     edit(root, lambda c: c["categories"][-1].update(name="Circle"))
     assert "Not all" in check_coco(dataset, DEFAULT_CLASSES, needed=()).errors[0]
+
+
+def test_names_with_line_breaks_keep_a_message_on_one_line(root):
+    names = ["circle\nsquare", "\x1b[31mred"]
+    edit(root, lambda c: [k.update(name=n) for k, n in zip(c["categories"], names, strict=False)])
+    (text,) = check(root).errors
+    assert "circle\\nsquare, \\x1b[31mred, triangle" in text and text.isprintable()
