@@ -1,8 +1,10 @@
 """Fetches a file by http(s), and goes on where an earlier attempt was cut."""
 
+import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from tqdm import tqdm
@@ -39,10 +41,15 @@ class _StaySecure(HTTPRedirectHandler):
     ) -> Request | None:
         if req.type == "https" and urlsplit(newurl).scheme != "https":
             raise DownloadError(
-                f"{req.full_url} leads from https to {newurl}, which anyone on the way can change; "
-                "it was not followed"
+                f"{hide_query(req.full_url)} leads from https to {hide_query(newurl)}, which "
+                "anyone on the way can change; it was not followed"
             )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        url, _ = _split_login(newurl)
+        following = super().redirect_request(req, fp, code, msg, headers, url)
+        login = req.get_header("Authorization")
+        if following is not None and login and _name_server(url) == _name_server(req.full_url):
+            following.add_unredirected_header("Authorization", login)
+        return following
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ def download(url: str, kept: Path, *, label: str, size: int | None = None, extra
         FileWriteError: There is too little space, or the folder cannot be written.
     """
     if urlsplit(url).scheme not in ("http", "https"):
-        raise DownloadError(f"{url} is no address by http or https")
+        raise DownloadError(f"{hide_query(url)} is no address by http or https")
     part = locate_part(kept, url)
     fruitless, furthest = 0, _size(part)
     while True:
@@ -127,8 +134,30 @@ def forget(part: Path) -> None:
 
 def hide_query(url: str) -> str:
     """Return a URL for messages, without a query (which may hold a key) and without a password."""
-    pieces = urlsplit(url)
+    try:
+        pieces = urlsplit(url)
+    except ValueError:  # such as of brackets that are not closed
+        return re.sub(r"//[^/]*@", "//", url.partition("?")[0])
     return pieces._replace(query="", fragment="", netloc=pieces.netloc.rpartition("@")[2]).geturl()
+
+
+def _split_login(url: str) -> tuple[str, str]:
+    """Split `http://USER:PASSWORD@HOST/..` into the URL and the header of basic authentication.
+
+    urllib itself takes all of `USER:PASSWORD@HOST` for the name of a host (RFC 7617, section 2, has
+    the header).
+    """
+    pieces = urlsplit(url)
+    login, mark, host = pieces.netloc.rpartition("@")
+    if not mark:
+        return url, ""
+    code = base64.b64encode(unquote(login).encode()).decode()
+    return pieces._replace(netloc=host).geturl(), f"Basic {code}"
+
+
+def _name_server(url: str) -> tuple[str, str]:
+    pieces = urlsplit(url)
+    return pieces.scheme, pieces.netloc.lower()
 
 
 def _fetch_rest(url: str, part: Path, label: str, size: int | None, extra: int) -> None:
@@ -147,7 +176,11 @@ def _fetch_rest(url: str, part: Path, label: str, size: int | None, extra: int) 
         headers["Range"] = f"bytes={here}-"
         if known.validator:
             headers["If-Range"] = known.validator
-    with _open(Request(url, headers=headers), part) as response:  # noqa: S310
+    address, login = _split_login(url)
+    request = Request(address, headers=headers)  # noqa: S310
+    if login:
+        request.add_unredirected_header("Authorization", login)  # another server must not see it
+    with _open(request, part) as response:
         continued = response.status == 206 and _continues(response, here, known)
         if response.status == 206 and not continued:
             part.unlink(missing_ok=True)
@@ -196,7 +229,12 @@ def _open(request: Request, part: Path) -> Iterator[HTTPResponse]:
             ) from error
         if error.code in (408, 429) or error.code >= 500:
             raise _Cut(f"the server answers {error.code} {error.reason}") from error
-        raise DownloadError(f"{url}: the server answers {error.code} {error.reason}") from error
+        advice = ""
+        if error.code == 401:
+            advice = ". It wants a name and a password: https://NAME:PASSWORD@SERVER/.."
+        raise DownloadError(
+            f"{url}: the server answers {error.code} {error.reason}{advice}"
+        ) from error
     except URLError as error:
         raise DownloadError(f"{url}: no connection ({error.reason})") from error
     except (InvalidURL, ValueError) as error:

@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 from safetensors.torch import save
@@ -350,7 +351,11 @@ def _list_offers(weights: Weights) -> list[_Offer]:
     size = weights.files[0].bytes if len(weights.files) == 1 else None
     files.setdefault(weights.file, (any_of, size))
     if is_url(mirror):
-        urls = {name: f"{mirror.rstrip('/')}/{name}" for name in files}
+        pieces = urlsplit(mirror)  # its query, such as a key, belongs to each file
+        folder = pieces.path.rstrip("/")
+        urls = {
+            name: pieces._replace(path=f"{folder}/{name}", fragment="").geturl() for name in files
+        }
         return [_Offer(hide_query(url), *files[name], url) for name, url in urls.items()]
     paths = {name: Path(mirror) / name for name in files}
     found = [

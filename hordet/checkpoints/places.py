@@ -5,6 +5,7 @@ It imports no torch, so that commands can list what is here at once.
 
 import hashlib
 import os
+import re
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
@@ -66,7 +67,7 @@ def read_mirror() -> str:
     else:
         problem = "there is no such folder, and a URL begins with http:// or https://"
     raise DownloadError(
-        f"HORDET_MIRROR is {given!r}: {problem}. Set it to a folder, as /mnt/weights, or to a URL, "
+        f"HORDET_MIRROR is {re.sub('//[^/]*@', '//', given)!r}: {problem}. Set it to a folder, as /mnt/weights, or to a URL, "
         "as https://example.org/weights; or unset it, and the sources are asked"
     )
 

@@ -1,5 +1,6 @@
 """A local source of files by HTTP that fails in the ways that real ones do."""
 
+import base64
 import re
 import threading
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ class Source:
         status: A status by path that is answered in place of the file.
         length: A Content-Length that is stated in place of the true one.
         tags: ETag by path.
+        login: `NAME:PASSWORD` that every path but redirects wants; '': none.
+        logins: Authorization headers of the requests.
         asked: The path and the Range header of each request.
         held: Held by a test, it keeps every answer waiting in the middle.
     """
@@ -25,7 +28,8 @@ class Source:
         self.files, self.redirects, self.status, self.tags = {}, {}, {}, {}
         self.cut = self.length = None
         self.ranges = True
-        self.asked = []
+        self.asked, self.logins = [], []
+        self.login = ""
         self.held = threading.Lock()
         self.address = ""
 
@@ -43,10 +47,14 @@ def serve():
         def do_GET(self):
             path = self.path.partition("?")[0]
             source.asked.append((path, self.headers.get("Range")))
+            source.logins.append(self.headers.get("Authorization"))
+            wanted = f"Basic {base64.b64encode(source.login.encode()).decode()}"
             if path in source.redirects:
                 self.send_response(302)
                 self.send_header("Location", source.redirects[path])
                 self.end_headers()
+            elif source.login and self.headers.get("Authorization") != wanted:
+                self.send_error(401)
             elif path in source.status or path not in source.files:
                 self.send_error(source.status.get(path, 404))
             else:

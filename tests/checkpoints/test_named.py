@@ -562,6 +562,26 @@ def test_an_empty_mirror_is_none(source, monkeypatch):
     assert not is_at_hand(NAME)
 
 
+def test_a_login_in_a_url_is_sent_to_its_server_alone(source, monkeypatch, content, capsys):
+    source.login = "me:s@cret"
+    host = source.address.removeprefix("http://")
+    monkeypatch.setenv("HORDET_MIRROR", f"http://me:s%40cret@{host}/below/?key=1")
+    source.redirects["/below/toy.pth"] = "/toy.pth"
+    assert "head.bias" in load_checkpoint(NAME)
+    assert len(set(source.logins)) == 1 and len(source.logins) == 2
+    remove_kept(find_weights(NAME), forget_origin=True)
+    monkeypatch.setenv("HORDET_MIRROR", f"http://me:wrong@{host}")
+    with pytest.raises(DownloadError, match="answers 401 .*https://NAME:PASSWORD@SERVER") as caught:
+        ensure_file(NAME)
+    said = str(caught.value) + capsys.readouterr().err
+    assert "wrong" not in said and "cret" not in said
+    with serve() as other:
+        other.files["/toy.pth"] = content
+        source.redirects["/away.pth"] = f"{other.address}/toy.pth"
+        assert "model" in load_checkpoint(f"http://me:s%40cret@{host}/away.pth")
+        assert other.logins == [None] and source.logins[-1]
+
+
 def test_an_empty_file_in_a_mirrors_folder_is_told(source, monkeypatch, tmp_path):
     (tmp_path / "toy.pth").touch()
     monkeypatch.setenv("HORDET_MIRROR", str(tmp_path))
