@@ -24,7 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "split_sha256",
             "trust_pickle",
         ],
-        "named": ["ensure_file"],
+        "named": ["ensure_file", "find_fault"],
         "newest": ["find_newest_checkpoint", "require_resumable"],
         "places": ["find_here", "is_at_hand"],
         "save": ["check_destination", "save_checkpoint"],

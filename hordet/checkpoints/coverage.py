@@ -15,11 +15,13 @@ from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from hordet.checkpoints.download import hide_query
+from hordet.checkpoints.fit import NOT_FINITE, describe_unusable, find_unusable
 from hordet.checkpoints.load import load_checkpoint
+from hordet.checkpoints.places import WEB
 from hordet.checkpoints.shards import shard_like
+from hordet.checkpoints.weights import is_named
 from hordet.errors import CheckpointError, list_first
-
-NOT_FINITE = "NaN or infinite values"
 
 
 @dataclass(frozen=True)
@@ -99,16 +101,22 @@ def require_coverage(coverage: Coverage, minimum_share: float, source: str) -> N
         CheckpointError: It does not; the message says how many tensors matched. Or its values are
             no weights.
     """
-    for what, names in coverage.unusable.items():
-        cure = "write them as floating-point numbers"
-        if what == NOT_FINITE:
-            cure = "the training that wrote them has diverged: take an earlier checkpoint"
-        raise CheckpointError(
-            f"{source} holds {what} in {len(names)} of the model's tensors, first {names[0]}; "
-            f"{cure}"
-        )
-    if coverage.matched and coverage.share >= minimum_share:
+    is_enough = coverage.matched and coverage.share >= minimum_share
+    if is_enough and not coverage.unusable:
         return
+    file = ""
+    if is_named(source):  # what is wrong may be its file, not the choice of it
+        from hordet.checkpoints.named import find_fault
+
+        file, fault = find_fault(source)
+        if fault:
+            raise CheckpointError(fault)
+    source = f"{hide_query(source) if source.startswith(WEB) else source}{file}"
+    if coverage.unusable:
+        cure = "write them as floating-point numbers"
+        if NOT_FINITE in coverage.unusable:
+            cure = "the training that wrote them has diverged: take an earlier checkpoint"
+        raise CheckpointError(f"{source} {describe_unusable(coverage.unusable)}; {cure}")
     need = "all are needed" if minimum_share >= 1 else f"at least {minimum_share:.0%} are needed"
     raise CheckpointError(
         f"{source} is of another model: {coverage} ({need}). "
@@ -166,20 +174,12 @@ def fill_model(model: nn.Module, checkpoint: dict, whole: bool = False) -> Cover
 
 
 def _find_unusable(model: nn.Module, source: dict[str, Tensor]) -> dict[str, list[str]]:
-    """Return the names of tensors that cannot be a model's weights, by what they hold."""
-    found: dict[str, list[str]] = {}
-    learned = {name for name, _ in model.named_parameters()}
-    for name, own in model.state_dict().items():
-        value = source.get(name)
-        if value is None or not own.is_floating_point():
-            continue
-        if not value.is_floating_point():
-            kind = str(value.dtype).removeprefix("torch.")
-            found.setdefault(f"{kind} in place of floating-point numbers", []).append(name)
-        # Other buffers, such as masks of attention, may be infinite.
-        elif (name in learned or "running_" in name) and not value.float().isfinite().all():
-            found.setdefault(NOT_FINITE, []).append(name)
-    return found
+    """Return the names of tensors that cannot be the model's weights, by what they hold."""
+    floating = [name for name, own in model.state_dict().items() if own.is_floating_point()]
+    finite = {name for name, _ in model.named_parameters()}
+    # Other buffers, such as masks of attention, may be infinite.
+    finite.update(name for name in floating if "running_" in name)
+    return find_unusable(source, floating, finite)
 
 
 def get_tensors(checkpoint: dict) -> OrderedDict[str, Tensor]:

@@ -37,7 +37,9 @@ from hordet.checkpoints.load import (
     compute_sha256,
     hash_open_file,
     load_and_hash,
+    load_checkpoint,
     load_open_file,
+    read_stated_sums,
     recognize_text,
 )
 from hordet.checkpoints.places import (
@@ -159,6 +161,12 @@ def check_kept(weights: Weights) -> str:
         raise CheckpointError(f"{error}. {_describe_replacement(weights, path)}") from error
     if path.parent == BY_HAND:
         return f"{path} fits the model; it was put there by hand. {_compare(weights, path, digest)}"
+    if not read_stated_sums(path):
+        return (
+            f"{path} fits the model, but {path.name}{SUM_SUFFIX} beside it is gone, so there is no "
+            f"SHA-256 to compare with; to have one, hordet weights rm {weights.name}, and fetch it "
+            "again"
+        )
     origins = read_origins(path)
     if not origins:
         return f"{path} is whole and fits the model; where it came from is not remembered"
@@ -170,6 +178,27 @@ def check_kept(weights: Weights) -> str:
         f"{origin.date}, {origin.sha256}: it was trusted, and a later file from there must have "
         "the same"
     )
+
+
+def find_fault(checkpoint: str) -> tuple[str, str]:
+    """Tell what file a name stands for here, and what is wrong with that file itself.
+
+    Args:
+        checkpoint: `hordet://NAME`; `#sha256=HEX` may follow.
+
+    Returns:
+        Where the file is, to stand after the name in a message; and a message of its fault and the
+        cure, or nothing if it is the model that the name means.
+    """
+    weights = find_weights(checkpoint.partition("#")[0])
+    path = find_here(weights)
+    if path is None or weights.is_shipped:
+        return "", ""
+    try:
+        _require_model(weights, load_checkpoint(path), str(path))
+    except CheckpointError as error:
+        return f" ({path})", f"{error}. {_describe_replacement(weights, path)}"
+    return f" ({path})", ""
 
 
 def remove_kept(weights: Weights, forget_origin: bool = False) -> list[Path]:

@@ -66,8 +66,9 @@ def read_mirror() -> str:
         problem = "this is a file, not a folder"
     else:
         problem = "there is no such folder, and a URL begins with http:// or https://"
+    shown = re.sub("//[^/]*@", "//", given)  # without a password
     raise DownloadError(
-        f"HORDET_MIRROR is {re.sub('//[^/]*@', '//', given)!r}: {problem}. Set it to a folder, as /mnt/weights, or to a URL, "
+        f"HORDET_MIRROR is {shown!r}: {problem}. Set it to a folder, as /mnt/weights, or to a URL, "
         "as https://example.org/weights; or unset it, and the sources are asked"
     )
 

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what the subcommand takes."""
     actions = parser.add_subparsers(required=True, metavar="ACTION", dest="action")
     actions.add_parser("list", help="what has a name: MB, license, where it is, what it is")
-    get = actions.add_parser("get", help="fetch and check what is not here yet")
+    get = actions.add_parser("get", help="fetch what is not here yet; check all")
     get.add_argument("names", nargs="+", metavar="NAME")
     add_offline(get)
     verify = actions.add_parser("verify", help="check what is here; exit code 1 if one is bad")
@@ -139,9 +139,10 @@ def _get(row: Weights) -> str:
     from hordet.checkpoints.places import BY_HAND, find_here
 
     here = find_here(row)
-    if here is not None and here.parent == BY_HAND:  # what was fetched has been checked
-        return f"{row.name}  {check_kept(row)}"
-    return f"{row.name}  {ensure_file(f'hordet://{row.name}')}"
+    if here is None:  # what is fetched is checked
+        return f"{row.name}  {ensure_file(f'hordet://{row.name}')}"
+    found = check_kept(row)
+    return f"{row.name}  {found if here.parent == BY_HAND else here}"
 
 
 def _remove(row: Weights, forget: bool) -> str:

@@ -37,6 +37,8 @@ def require_initial_weights(cfg: Config) -> None:
             checkpoints.use_safe_loading()
             unfilled = _find_unfilled(part)
             if unfilled:
+                if fault := checkpoints.find_fault(source)[1]:
+                    raise CheckpointError(fault)
                 raise CheckpointError(
                     f"{source} does not fill {part['type']}: {len(unfilled)} of its parameters "
                     f"stay random ({list_first(unfilled, 3)}). Take weights of the same model; "

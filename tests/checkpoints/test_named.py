@@ -15,12 +15,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).parent))
 from source import serve
 
 from hordet.checkpoints import download as fetching
-from hordet.checkpoints import ensure_file, find_here, find_weights, is_at_hand, load_checkpoint
+from hordet.checkpoints import (
+    ensure_file,
+    find_here,
+    find_weights,
+    is_at_hand,
+    load_checkpoint,
+    load_weights,
+)
 from hordet.checkpoints.fit import read_shapes
 from hordet.checkpoints.named import check_kept, read_origins, remove_kept
 from hordet.checkpoints.places import locate, locate_url
@@ -255,7 +263,7 @@ def test_an_empty_file_is_refused(source):
 def test_a_name_unknown_to_the_model_is_refused(source, content):
     state = torch.load(io.BytesIO(content))["model"]
     source.files["/toy.pth"] = as_bytes({"model": state | {"surprise": torch.zeros(1)}})
-    with pytest.raises(CheckpointError, match=r"it holds 1 others \(surprise\)"):
+    with pytest.raises(CheckpointError, match=r"it holds 1 other \(surprise\)"):
         ensure_file(NAME)
 
 
@@ -292,6 +300,62 @@ def test_the_name_whose_model_a_file_fits_is_named(source, monkeypatch, content)
     source.files["/toy.pth"] = as_bytes(tensors)
     with pytest.raises(CheckpointError, match="It fits wide-toy"):
         ensure_file(NAME)
+
+
+def spoil(content, value):
+    """The toy with a tensor that no model can use."""
+    state = torch.load(io.BytesIO(content))["model"]
+    key = "downsample_layers.0.0.weight"
+    spoiled = state[key].int() if value is None else torch.full_like(state[key], value)
+    return as_bytes({"model": state | {key: spoiled}})
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (
+            float("nan"),
+            "holds NaN or infinite values in 1 of the model's tensors, first down",
+        ),
+        (float("-inf"), "holds NaN or infinite values in 1"),
+        (None, "holds int32 in place of floating-point numbers in 1 of the model's"),
+    ],
+)
+def test_values_that_are_no_weights_are_kept_aside(source, monkeypatch, content, value, words):
+    source.files["/spoiled.pth"] = spoil(content, value)
+    names = ("spoiled", "toy")
+    files = [RemoteFile("a page", "MIT", url=f"{source.address}/{n}.pth") for n in names]
+    row = set_table(monkeypatch, files[:1])
+    with pytest.raises(DownloadError, match=f"spoiled.pth gave {words}.*kept aside as .*bad"):
+        ensure_file(NAME)
+    set_table(monkeypatch, files)
+    assert "head.bias" in load_checkpoint(NAME)
+    assert read_origins(locate(row))[-1].place.endswith("/toy.pth")
+
+
+def test_what_a_training_starts_from_by_name_is_named_with_its_file(source, monkeypatch, content):
+    """Kept by an older version, or put there by hand: of another model, or no weights."""
+    path = ensure_file(NAME)
+    path.write_bytes(spoil(content, float("nan")))
+    path.with_name(f"{path.name}.sha256").unlink()
+    save_file(torch.load(path)["model"], path)
+    model = HorNet(ARCH)
+    words = "holds NaN .*first downsample_layers.0.0.weight. hordet weights rm toy, and fetch it"
+    with pytest.raises(CheckpointError, match=f"{path} {words}"):
+        load_weights(model, NAME, minimum_share=0.9)
+    wide = HorNet(ARCH | dict(base_channels=16)).state_dict()
+    other = {key: [*t.shape] for key, t in wide.items() if not key.startswith("norm")}
+    monkeypatch.setitem(read_shapes(), "wide-toy", other)
+    Path("pretrained").mkdir()
+    torch.save({key: wide[key] for key in other}, "pretrained/toy_file.pth")
+    words = "pretrained/toy_file.pth is of another model than toy .*It fits wide-toy. Put the right"
+    with pytest.raises(CheckpointError, match=words):
+        load_weights(model, NAME, minimum_share=0.9)
+    Path("pretrained/toy_file.pth").write_bytes(content)
+    bigger = HorNet(ARCH | dict(base_channels=16))
+    words = r"^hordet://toy \(pretrained/toy_file.pth\) is of another model: .*"
+    with pytest.raises(CheckpointError, match=words):
+        load_weights(bigger, NAME, minimum_share=0.9)
 
 
 def test_pickled_code_is_not_run(source, tmp_path):
@@ -808,6 +872,23 @@ def test_the_command(source, capsys, content):
     assert main(["weights", "rm", "toy"]) == 0 and kept in capsys.readouterr().out
     assert main(["weights", "get", "tyo"]) == 2
     assert "did you mean 'toy'" in capsys.readouterr().err
+
+
+def test_get_checks_what_is_kept(source, capsys):
+    path = ensure_file(NAME)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-1] + bytes([whole[-1] ^ 1])):
+        path.write_bytes(damaged)
+        assert main(["weights", "get", "toy"]) == 1
+        printed = capsys.readouterr()
+        assert "is damaged" in printed.err and "`hordet weights rm toy` removes it" in printed.err
+        assert printed.out == ""
+    path.write_bytes(whole)
+    assert main(["weights", "get", "toy"]) == 0 and f"toy  {path}" in capsys.readouterr().out
+    path.with_name(f"{path.name}.sha256").unlink()
+    assert main(["weights", "verify", "toy"]) == 0
+    said = capsys.readouterr().out
+    assert "so there is no SHA-256 to compare with" in said and "whole" not in said
 
 
 def test_a_fetch_that_fails_does_not_keep_the_others_back(source, monkeypatch, capsys):

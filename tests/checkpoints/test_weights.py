@@ -132,7 +132,7 @@ def test_what_files_hold_beside_a_backbone_is_let_in():
         tensors = {key: torch.zeros(()).expand(s) for key, s in read_shapes()[name].items()}
         tensors |= {key: torch.zeros(3) for key in extra}
         require_fit(find_weights(name), tensors, "it")
-        with pytest.raises(CheckpointError, match=r"it holds 1 others \(layer9.weight\)"):
+        with pytest.raises(CheckpointError, match=r"it holds 1 other \(layer9.weight\)"):
             require_fit(find_weights(name), tensors | {"layer9.weight": tensors[extra[0]]}, "it")
 
 
