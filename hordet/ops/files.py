@@ -1,5 +1,6 @@
 """Writes files completely or not at all. It imports little, because every room may use it."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -8,6 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hordet.errors import FileWriteError
+
+# Errors of the system that more space does not mend.
+_NOT_ALLOWED = {
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+}
 
 
 def locate_cache() -> Path:
@@ -112,12 +119,17 @@ def explain_write_errors(path: Path, needed: int = 0) -> Iterator[None]:
         folder = path.absolute().parent
         while not folder.is_dir() and folder != folder.parent:
             folder = folder.parent
-        free = shutil.disk_usage(folder).free
-        wanted = f"It needs {needed:,} bytes, and {folder}" if needed else f"{folder}"
         other = "name another folder"
         if path.absolute().is_relative_to(locate_cache()):
             other = "set the environment variable HORDET_CACHE to another folder"
+        problem = f"cannot write {path}: {error.strerror or error}"
+        if error.errno in _NOT_ALLOWED:
+            raise FileWriteError(
+                f"{problem}. No existing file was changed. Allow writing there, or {other}"
+            ) from error
+        free = shutil.disk_usage(folder).free
+        wanted = f"It needs {needed:,} bytes, and {folder}" if needed else f"{folder}"
         raise FileWriteError(
-            f"cannot write {path}: {error.strerror or error}. {wanted} has {free:,} bytes free. "
+            f"{problem}. {wanted} has {free:,} bytes free. "
             f"No existing file was changed. Free some space or allow writing, or {other}"
         ) from error

