@@ -28,7 +28,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "newest": ["find_newest_checkpoint", "require_resumable"],
         "places": ["find_here", "is_at_hand"],
         "save": ["check_destination", "save_checkpoint"],
-        "weights": ["find_published", "find_weights", "is_named", "list_shipped"],
+        "weights": [
+            "find_published",
+            "find_weights",
+            "is_named",
+            "list_shipped",
+            "suggest_name",
+        ],
         "shards": ["gather_shards", "is_shard", "shard_like"],
     },
 )

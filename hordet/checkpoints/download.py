@@ -10,7 +10,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from http.client import HTTPException, HTTPResponse, InvalidURL
+from http.client import (
+    BadStatusLine,
+    HTTPException,
+    HTTPResponse,
+    InvalidURL,
+    RemoteDisconnected,
+)
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -268,6 +274,11 @@ def _open(request: Request, part: Path) -> Iterator[HTTPResponse]:
             ) from error
         if error.code in (408, 429) or error.code >= 500:
             raise _Cut(f"the server answers {error.code} {error.reason}") from error
+        if str(error.reason).startswith(HTTPRedirectHandler.inf_msg):  # of three lines
+            raise DownloadError(
+                f"{url}: the server sends on from address to address, in a circle or too often. "
+                "Open that URL in a browser: the file may have moved, or need a sign-in"
+            ) from error
         advice = ""
         if error.code == 401:
             advice = ". It wants a name and a password: https://NAME:PASSWORD@SERVER/.."
@@ -282,6 +293,11 @@ def _open(request: Request, part: Path) -> Iterator[HTTPResponse]:
             "beyond ASCII in percent signs, too"
         ) from error
     except (HTTPException, TimeoutError, ConnectionError) as error:
+        if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
+            raise DownloadError(
+                f"{url}: no web server answers there, but one that says {error.line.strip()[:40]!r}"
+                ". Check the port in the URL, and whether http or https is meant"
+            ) from error
         raise _Cut(f"the transfer was cut ({str(error) or type(error).__name__})") from error
 
 

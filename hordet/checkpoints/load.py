@@ -26,7 +26,7 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 
 from hordet.checkpoints.places import describe_cure
-from hordet.checkpoints.weights import PREFIX
+from hordet.checkpoints.weights import PREFIX, suggest_name
 from hordet.errors import CheckpointError, CheckpointWarning
 
 # The statistics whose names mmengine writes into every training checkpoint.
@@ -145,7 +145,7 @@ def _load_and_hash(path: str | Path, map_location: Any, hashed: bool) -> tuple[d
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*.pth")) if path.parent.is_dir() else []
         found = f"; {path.parent} has {', '.join(near)}" if near else ""
-        raise CheckpointError(f"no checkpoint file at {path}{found}")
+        raise CheckpointError(f"no checkpoint file at {path}{suggest_name(name) or found}")
     # Opened once: the path may lead to another file between the check and the reading.
     with _open(path) as file, _explain_cure(path) as cure:
         sums = read_stated_sums(path)
@@ -229,7 +229,11 @@ def recognize_text(file: BinaryIO) -> str:
         return "a pointer of Git LFS (`git lfs pull` gets the file itself)"
     if plain.startswith((b"{", b"[")) and b"\0" not in begin:
         return "a JSON text"
-    return ""
+    try:
+        words = " ".join(begin.decode().split())
+    except UnicodeDecodeError:
+        return ""
+    return f"a text ({words[:80]})" if words.isprintable() else ""
 
 
 def _require_plain_tensors(state: dict, path: str) -> None:

@@ -58,6 +58,7 @@ from hordet.checkpoints.places import (
     locate,
     locate_url,
     read_mirror,
+    require_plain,
 )
 from hordet.checkpoints.save import write_verified
 from hordet.checkpoints.weights import RemoteFile, Weights, find_weights
@@ -115,7 +116,7 @@ def ensure_file(checkpoint: str) -> Path:
 
     Raises:
         CheckpointError: The name is unknown, or what came is not what it must be (it is kept aside
-            as `.bad`).
+            as `.bad`), or a folder has its name in `pretrained`.
         DownloadError: It cannot be fetched, or must not be (HORDET_OFFLINE).
         FileWriteError: The cache cannot be written.
 
@@ -125,6 +126,7 @@ def ensure_file(checkpoint: str) -> Path:
     if checkpoint.startswith(WEB):
         return _ensure_url(checkpoint)
     weights = find_weights(checkpoint)
+    require_plain(weights)
     found = find_here(weights)
     if found is not None:
         if found.parent == BY_HAND and all(file.sha256 for file in weights.files):
@@ -154,6 +156,7 @@ def check_kept(weights: Weights) -> str:
         CheckpointError: It is not here, is damaged, is of another model, or is not what its sources
             state.
     """
+    require_plain(weights)
     path = find_here(weights)
     if path is None:
         raise CheckpointError(

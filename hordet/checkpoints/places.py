@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
 from hordet.checkpoints.weights import SHIPPED, Weights, find_weights
-from hordet.errors import DownloadError
+from hordet.errors import CheckpointError, DownloadError
 from hordet.ops.files import locate_cache
 
 # Of the folder that one works in: files that the user has put there.
@@ -22,14 +22,32 @@ def find_here(weights: Weights) -> Path | None:
     """Return the file of weights if it is on this machine: by hand, shipped, or in the cache."""
     if weights.is_shipped:
         return SHIPPED / weights.file
-    for name in (
-        weights.file,
-        *(Path(weights.file).stem + end for end in (".pth", ".safetensors")),
-    ):
-        if (BY_HAND / name).is_file():
-            return BY_HAND / name
+    for path in _list_by_hand(weights):
+        if path.is_file():
+            return path
     kept = locate(weights)
     return kept if kept.is_file() else None
+
+
+def require_plain(weights: Weights) -> None:
+    """Check that what is put there by hand under the name of weights is a file.
+
+    Raises:
+        CheckpointError: It is a folder, or a link to nothing.
+    """
+    paths = _list_by_hand(weights)
+    odd = [path for path in paths if path.is_symlink() or path.exists()]
+    if odd and not any(path.is_file() for path in paths):
+        kind = "a folder" if odd[0].is_dir() else "a link to nothing, or no file"
+        raise CheckpointError(
+            f"{odd[0]} is {kind}; the file of {weights.name} is looked for there. Put the file "
+            "there, or remove it"
+        )
+
+
+def _list_by_hand(weights: Weights) -> list[Path]:
+    stem = Path(weights.file).stem
+    return [BY_HAND / name for name in (weights.file, f"{stem}.pth", f"{stem}.safetensors")]
 
 
 def is_at_hand(checkpoint: str) -> bool:
@@ -37,10 +55,13 @@ def is_at_hand(checkpoint: str) -> bool:
 
     Raises:
         DownloadError: As `read_mirror`.
+        CheckpointError: As `require_plain`.
     """
     if checkpoint.startswith(WEB):
         return locate_url(checkpoint).is_file()
-    if find_here(find_weights(checkpoint)) is not None:
+    weights = find_weights(checkpoint)
+    require_plain(weights)
+    if find_here(weights) is not None:
         return True
     mirror = read_mirror()
     return bool(mirror) and not (is_offline() and is_url(mirror))

@@ -17,6 +17,8 @@ import yaml
 from hordet.errors import CheckpointError, did_you_mean
 
 PREFIX = "hordet://"
+# `hordet::` begins the path of a config.
+_MISWRITTEN = re.compile(r"hordet:/{0,2}(?![:/])", re.IGNORECASE)
 # `hordet://shapes` is the data root of drawn images; no weights may have that name.
 RESERVED = "shapes"
 TABLE = Path(__file__).with_name("weights.yml")
@@ -122,6 +124,22 @@ def find_weights(name: str) -> Weights:
         raise CheckpointError(f"{name} names drawn images, not weights{_list_shipped(known)}")
     hint = did_you_mean(bare, known) or "; `hordet weights list` lists all names"
     raise CheckpointError(f"no weights are named {bare!r}{hint}")
+
+
+def suggest_name(word: str) -> str:
+    """Return `; did you mean 'hordet://NAME'?` for a name that is written otherwise, or nothing.
+
+    Args:
+        word: Where a file or `hordet://NAME` may be given, such as `NAME`, `hordet:NAME` or
+            `HORDET://NAME`.
+    """
+    known = read_weights()
+    marked = _MISWRITTEN.match(word)
+    bare = word[marked.end() :] if marked else word
+    if bare.lower() in known:
+        return f"; did you mean {PREFIX + bare.lower()!r}?"
+    written = {name: PREFIX + name for name in known}
+    return did_you_mean(bare.lower(), known, written) if marked else ""
 
 
 def find_published(config: str) -> Weights | None:

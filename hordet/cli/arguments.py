@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from hordet.checkpoints.weights import PREFIX, find_weights, is_named
+from hordet.checkpoints.weights import PREFIX, find_weights, is_named, suggest_name
 from hordet.cli.imports import postpone_collection
 from hordet.config.names import find_config, find_weights_of
 from hordet.errors import CheckpointError, did_you_mean
@@ -184,8 +184,10 @@ def require_file(checkpoint: str | None) -> None:
     path = (checkpoint or "").partition("#sha256=")[0]
     if is_named(path):
         find_weights(path)
-    elif path and "://" not in path and not Path(path).expanduser().is_file():
-        raise CheckpointError(f"no checkpoint file at {path}")
+    elif path and not Path(path).expanduser().is_file():
+        hint = suggest_name(path)
+        if hint or "://" not in path:
+            raise CheckpointError(f"no checkpoint file at {path}{hint}")
 
 
 def looks_like_checkpoint(word: str) -> bool:

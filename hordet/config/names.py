@@ -5,7 +5,14 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hordet.checkpoints.weights import SHIPPED, Weights, find_published, find_weights, is_named
+from hordet.checkpoints.weights import (
+    SHIPPED,
+    Weights,
+    find_published,
+    find_weights,
+    is_named,
+    suggest_name,
+)
 from hordet.errors import ConfigError, did_you_mean
 
 # In a checkout a link to its folder `configs`; a wheel holds the files themselves.
@@ -57,7 +64,11 @@ def find_config(word: str | Path) -> Path:
         raise ConfigError(f"{len(found)} configs are named {name!r}: say {' or '.join(found)}")
     beside = [file.name for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
     names = {key: key for key in known} | {file.stem: key for key, file in known.items()}
-    hint = did_you_mean(path.name, beside) or did_you_mean(name, names, names)
+    hint = (
+        suggest_name(str(word))
+        or did_you_mean(path.name, beside)
+        or did_you_mean(name, names, names)
+    )
     raise ConfigError(
         f"no config file at {word}, and no config of hordet has that name"
         f"{hint or '; `hordet configs` lists them'}"

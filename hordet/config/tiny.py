@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from hordet.checkpoints import is_at_hand, is_named, split_sha256
+from hordet.checkpoints import is_at_hand, is_named, split_sha256, suggest_name
 from hordet.config.faults import walk_dicts
 from hordet.datasets.classes import (
     read_metainfo,
@@ -20,6 +20,7 @@ from hordet.datasets.classes import (
 from hordet.datasets.roots import EVALUATORS, LOADERS, list_metrics, walk_datasets
 from hordet.datasets.shapes.cache import ensure_shapes
 from hordet.datasets.shapes.files import MAX_CLASSES
+from hordet.errors import CheckpointError
 from hordet.registry import is_kind_of
 
 TRAIN_IMAGES, VAL_IMAGES, IMAGE_SIZE = 8, 4, (96, 96)
@@ -187,7 +188,10 @@ def _drop_absent_weights(model: Any) -> None:
 def _is_there(checkpoint: str) -> bool:
     if checkpoint.startswith(("http://", "https://")) or is_named(checkpoint):
         return is_at_hand(checkpoint.partition("#")[0])
-    return split_sha256(checkpoint)[0].is_file()
+    path = split_sha256(checkpoint)[0]
+    if not path.is_file() and (hint := suggest_name(checkpoint.partition("#")[0])):
+        raise CheckpointError(f"no checkpoint file at {checkpoint}{hint}")
+    return path.is_file()
 
 
 def _shrink(value: Any) -> None:

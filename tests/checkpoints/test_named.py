@@ -36,6 +36,7 @@ from hordet.checkpoints.named import check_kept, read_origins, remove_kept
 from hordet.checkpoints.places import locate, locate_url
 from hordet.checkpoints.weights import RemoteFile, Weights, read_weights
 from hordet.cli import main
+from hordet.config.tiny import _drop_absent_weights
 from hordet.errors import CheckpointError, CheckpointWarning, DownloadError, FileWriteError
 from hordet.hornet import HorNet
 
@@ -257,6 +258,7 @@ def test_wrong_bytes_are_kept_aside(source, monkeypatch, content, tmp_path):
         ),
         (b'{"error": "quota"}', "gave a JSON text in place of the weights"),
         (b"version https://git-lfs.github.com/spec/v1", "gave a pointer of Git LFS"),
+        (b"Quota exceeded\n", r"gave a text \(Quota exceeded\) in place of the weights"),
         (b"PK\3\4", "what http://127.*/toy.pth gave .* is truncated or damaged"),
         (as_bytes({"state_dict": {"x": torch.zeros(1)}}), "no known kind of model"),
     ],
@@ -627,6 +629,55 @@ def test_a_url_that_cannot_be_asked_is_named(source, monkeypatch):
     with pytest.raises(DownloadError, match="/a folder/toy.pth is no URL that can be asked"):
         ensure_file(NAME)
     assert source.asked == []
+
+
+def test_what_answers_oddly_is_told_in_a_line(source):
+    source.redirects |= {"/toy.pth": "/other", "/other": "/toy.pth"}
+    with pytest.raises(DownloadError, match="in a circle or too often") as caught:
+        load_checkpoint(f"{source.address}/toy.pth")
+    assert "\n" not in str(caught.value)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet():
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+                connection.recv(1 << 16)
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        words = "no web server answers there, but one that says 'SSH-2.0-OpenSSH_9.6'"
+        with pytest.raises(DownloadError, match=words):
+            load_checkpoint(f"http://127.0.0.1:{server.getsockname()[1]}/toy.pth")
+        thread.join()
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a link to nothing"])
+def test_what_is_no_file_in_the_folder_of_files_by_hand_is_named(source, kind):
+    path = Path("pretrained/toy_file.pth")
+    Path("pretrained").mkdir()
+    path.mkdir() if kind == "a folder" else path.symlink_to("nothing")
+    for ask in (ensure_file, is_at_hand):
+        with pytest.raises(CheckpointError, match=f"{path} is {kind}"):
+            ask(NAME)
+    assert main(["weights", "get", "toy"]) == 1 and source.asked == []
+
+
+@pytest.mark.parametrize(
+    "word", ["toy", "hordet:toy", "HORDET://toy", "Hordet:/Toy", "hordet:tooy"]
+)
+def test_a_name_that_is_written_otherwise_is_told(source, capsys, word):
+    hint = "did you mean 'hordet://toy'"
+    with pytest.raises(CheckpointError, match=hint):
+        load_checkpoint(word)
+    part = dict(init_cfg=dict(type="Pretrained", checkpoint=word))
+    with pytest.raises(CheckpointError, match=hint):
+        _drop_absent_weights(dict(backbone=part))
+    Path("a.png").touch()
+    config = "shapes/mask-rcnn_hornet-nano_fpn_7e"
+    for words in ([word, "a.png"], [config, word, "a.png"]):
+        assert main(["infer", *words]) == 2
+        assert hint in capsys.readouterr().err
 
 
 def test_an_empty_mirror_is_none(source, monkeypatch):
