@@ -295,7 +295,7 @@ def _open(request: Request, part: Path) -> Iterator[HTTPResponse]:
     except (HTTPException, TimeoutError, ConnectionError) as error:
         if isinstance(error, BadStatusLine) and not isinstance(error, RemoteDisconnected):
             raise DownloadError(
-                f"{url}: no web server answers there, but one that says {error.line.strip()[:40]!r}"
+                f"{url}: no web server answers there, but one that says {str(error).strip()[:40]!r}"
                 ". Check the port in the URL, and whether http or https is meant"
             ) from error
         raise _Cut(f"the transfer was cut ({str(error) or type(error).__name__})") from error
