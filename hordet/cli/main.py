@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import select
 import sys
 import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
 from importlib import import_module
 from types import ModuleType
 
@@ -29,6 +27,7 @@ from hordet.errors import (
     Interrupted,
     UserError,
 )
+from hordet.ops.terminal import print_any_name
 from hordet.ops.upstream import postpone_imports, silence_warnings
 
 BROKEN_PIPE = 141  # as the shell says of a process that SIGPIPE has ended
@@ -107,14 +106,6 @@ def main(words: Sequence[str] | None = None) -> int:
     return run_in_words(lambda: module.run(arguments), arguments.debug)
 
 
-# Control characters, and those that turn the direction of writing. Colors, and the steps to the
-# line above and to the line's end, are of loggers and progress bars.
-_STEERING = re.compile(
-    r"\x1b(?!\[(?:[0-9;]*m|A|K))"
-    r"|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
-)
-
-
 def tune_process() -> None:
     """Set what torch reads when it is first imported, unless the user has set it.
 
@@ -147,7 +138,7 @@ def run_in_words(body: Callable[[], int], debug: bool = False) -> int:
     tune_process()
     silence_warnings()
     _show_own_warnings_plainly()
-    _print_any_name()
+    print_any_name()
     try:
         code = body()
         sys.stdout.flush()
@@ -173,23 +164,6 @@ def run_in_words(body: Callable[[], int], debug: bool = False) -> int:
             return 2
         print(f"error: {_describe(error)}", file=sys.stderr)
         return 1
-
-
-def _print_any_name() -> None:
-    """Print names of strangers so that a terminal shows them and does nothing else.
-
-    What it cannot show, such as 圆 in ASCII, and what would steer it, such as the title of its
-    window or a beep in the name of a class, is printed as an escape.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure") and "write" not in vars(stream):
-            stream.reconfigure(errors="backslashreplace")
-            vars(stream)["write"] = partial(_write_escaped, stream.write)
-
-
-def _write_escaped(write: Callable[[str], int], text: str) -> int:
-    write(_STEERING.sub(lambda found: ascii(found[0])[1:-1], text))
-    return len(text)
 
 
 def _show_own_warnings_plainly() -> None:

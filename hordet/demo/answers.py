@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hordet.datasets.formats.coco import is_number
-from hordet.errors import DatasetError
+from hordet.errors import DatasetError, DemoError
 from hordet.inference import Predictor
 from hordet.inference.prediction import ClassMap, Instances, Prediction
 from hordet.inference.sources import InputImage, Source
@@ -84,11 +84,13 @@ _R = TypeVar("_R")
 def _one_at_a_time(
     method: Callable[Concatenate["Answers", _P], _R],
 ) -> Callable[Concatenate["Answers", _P], _R]:
-    """Let a method of `Answers` wait for the others, and for ever once they are closed."""
+    """Let a method of `Answers` wait for the others; once they are closed, it is refused."""
 
     @wraps(method)
     def call(self: "Answers", *arguments: _P.args, **options: _P.kwargs) -> _R:
         with self._busy:
+            if self._closed:
+                raise DemoError("The page is being closed")
             return method(self, *arguments, **options)
 
     return call
@@ -116,7 +118,7 @@ class Answers:
         self.limits = limits or Limits()
         self._origins = dict(origins or {})
         self._folder = Path(folder)
-        self._busy = threading.Lock()
+        self._busy, self._closed = threading.Lock(), False
 
     def close(self) -> None:
         """Wait for the answer that is being made, and begin no other.
@@ -124,7 +126,8 @@ class Answers:
         Python ends a thread that comes back from torch or OpenCV while the process leaves, and
         their code then aborts the process.
         """
-        self._busy.acquire()
+        with self._busy:
+            self._closed = True
 
     @_one_at_a_time
     def open(self, path: str | Path) -> Photo:

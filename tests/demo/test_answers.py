@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from hordet.demo.answers import Answers, name_models
-from hordet.errors import DatasetError
+from hordet.errors import DatasetError, DemoError
 from hordet.inference.prediction import ClassMap, Instances
 from hordet.visualization.drawing import draw_overlay
 
@@ -46,8 +46,7 @@ def test_closed_answers_end_what_they_began_and_begin_no_more(answers, detector,
 
     slow = Answers({"slow": Slow()}, tmp_path)
     photo = slow.open(sorted(detector.images.iterdir())[0])
-    questions = [threading.Thread(target=slow.show, args=(photo, "slow"), daemon=True)]
-    questions[0].start()
+    threading.Thread(target=slow.show, args=(photo, "slow"), daemon=True).start()
     assert begun.wait(60)
     closing = threading.Thread(target=lambda: (slow.close(), done.set()), daemon=True)
     closing.start()
@@ -56,9 +55,9 @@ def test_closed_answers_end_what_they_began_and_begin_no_more(answers, detector,
     assert done.wait(60) and photo.predictions.keys() == {"slow"}
     begun.clear()
     photo.predictions.clear()
-    questions.append(threading.Thread(target=slow.show, args=(photo, "slow"), daemon=True))
-    questions[1].start()
-    assert not begun.wait(0.3)
+    with pytest.raises(DemoError, match="The page is being closed"):
+        slow.show(photo, "slow")
+    assert not begun.is_set()
 
 
 def test_pixels_are_counted_before_they_are_decoded(answers, tmp_path):

@@ -21,8 +21,9 @@ CONFIG = "shapes/mask-rcnn_hornet-nano_horfpn_7e"
 # Not on the way: what any room may use at any time, and the rooms for weights and metrics, which a
 # run only sets up before its first loss.
 BESIDE = {"errors", "registry", "ops", "layers", "__init__", "checkpoints", "evaluation"}
-# Calls that look at what is there or switch it over, and go no further.
+# Calls that look at what is there, switch it over or write it down, and go no further.
 GLANCES = {"walk_dicts", "init_weights", "train", "__len__", "__getattr__"}
+GLANCES |= {"write_configs_readably", "write_config"}
 # The parts, by the function of the engine that each begins with.
 PARTS = {
     "read_config": ["config", "datasets"],  # the config, and where its data are
