@@ -61,6 +61,8 @@ def served(words, folder, images, end=signal.SIGTERM):
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
+            # Tests that were started by nohup would hand it on that SIGHUP is ignored.
+            preexec_fn=lambda: signal.signal(end, signal.SIG_DFL),
         )
         try:
             lines = iter(server.stdout.readline, "")
