@@ -23,7 +23,7 @@ RESNET = dict(type="mmdet.ResNet", depth=18)
 
 @pytest.fixture
 def by_hand(monkeypatch, tmp_path, installed):
-    """Put a state dict into `pretrained` under a name."""
+    """Put a state dict into `pretrained` under a name that stands for just its model."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HORDET_CACHE", str(tmp_path / "cache"))
     place = RemoteFile("a page", "MIT", url="https://example.org/toy.pth")
@@ -31,7 +31,14 @@ def by_hand(monkeypatch, tmp_path, installed):
         read_weights(), "toy", Weights("toy", "toy.pth", "a toy", 1, (place,), None, "MIT")
     )
     Path("pretrained").mkdir()
-    return lambda state: torch.save(state, "pretrained/toy.pth")
+
+    def put(state):
+        tensors = state.get("model", state)
+        shapes = {k: [*v.shape] for k, v in tensors.items() if v.is_floating_point()}
+        monkeypatch.setitem(read_shapes(), "toy", shapes)
+        torch.save(state, "pretrained/toy.pth")
+
+    return put
 
 
 def training(backbone):
