@@ -8,6 +8,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hordet.layers.gnconv import GnConv
+from hordet.layers.norm import layer_norm_2d
+
+# (skip, pre_norm) by the version of `GnFusion`, from 1; checkpoints of before the skip have 1.
+VERSIONS = ((False, False), (True, False), (False, True), (True, True))
+WORDS = dict(skip="the skip around", pre_norm="the norm in front of")
 
 
 class GnFusion(GnConv):
@@ -16,10 +21,14 @@ class GnFusion(GnConv):
     With `skip` the input is added in front of the activation: `act(x + norm(gnconv(x)))`. This is
     not in the paper and has no parameters; gating then starts beside a path that is the identity.
 
-    A checkpoint says whether its fusions were trained with the skip (the version of this module in
-    the state dict's metadata: 2 with it, 1 without it and in all checkpoints from before). Loading
-    one sets `skip` accordingly, and warns where that differs from the config. State dicts without
-    metadata leave `skip` as it is.
+    With `pre_norm` the gnConv gets each pixel normalized over its channels, as HorNet's own blocks
+    do by their layer norm (section 3.2); it has no weights, since the first projection would absorb
+    them. Products square what is large: of stacked gnConvs with batch norms alone, a few pixels
+    hold nearly all of the variance, and all others end near 0.
+
+    A checkpoint says how its fusions were trained (the version of this module in the state dict's
+    metadata, see `VERSIONS`). Loading one sets `skip` and `pre_norm` accordingly, and warns where
+    that differs from the config. State dicts without metadata leave both as they are.
 
     Args:
         in_channels: Channels of the input.
@@ -29,6 +38,7 @@ class GnFusion(GnConv):
         act: The activation, or None.
         skip: Add the input; of more channels than the output, the mean of its groups of
             `out_channels` channels, as in UperNet's bottleneck over concatenated levels.
+        pre_norm: Normalize each pixel in front of the gnConv.
         kwargs: The other parameters of `GnConv`.
 
     Shape:
@@ -36,7 +46,7 @@ class GnFusion(GnConv):
 
     Raises:
         ValueError: `skip` with `in_channels` that are no multiple of `out_channels`, or as
-            `GnConv` does.
+            `GnConv` does. In `load_state_dict`: the weights are of an unknown form.
     """
 
     def __init__(
@@ -47,6 +57,7 @@ class GnFusion(GnConv):
         norm: tuple[str, nn.Module] | None = None,
         act: nn.Module | None = None,
         skip: bool = False,
+        pre_norm: bool = False,
         **kwargs: Any,
     ) -> None:
         """Create the gnConv; the norm keeps its name so that checkpoints fit."""
@@ -62,11 +73,11 @@ class GnFusion(GnConv):
             self.add_module(self.norm_name, module)
         self.activate = act
         self.out_channels = out_channels
-        self._set_skip(skip)
+        self._set_form(skip, pre_norm)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Fuse, normalize, activate: (N, in_channels, H, W) -> (N, out_channels, H, W)."""
-        fused = super().forward(x)
+        fused = super().forward(layer_norm_2d(x) if self.pre_norm else x)
         if self.norm_name is not None:
             fused = getattr(self, self.norm_name)(fused)
         if self.skip:
@@ -79,23 +90,34 @@ class GnFusion(GnConv):
             return x
         return x.unflatten(1, (-1, self.out_channels)).mean(1)
 
-    def _set_skip(self, skip: bool) -> None:
-        self.skip = skip
-        self._version = 2 if skip else 1  # torch writes it into the metadata of state dicts
+    def _set_form(self, skip: bool, pre_norm: bool) -> None:
+        self.skip, self.pre_norm = skip, pre_norm
+        # torch writes it into the metadata of state dicts.
+        self._version = 1 + VERSIONS.index((skip, pre_norm))
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Tensor], prefix: str, local_metadata: dict, *args: Any
     ) -> None:
-        """Load the weights, and take over whether they were trained with the skip."""
+        """Load the weights, and take over how they were trained."""
         version = local_metadata.get("version")
-        if version is not None and (version >= 2) != self.skip:
-            self._set_skip(version >= 2)
-            word = "with" if self.skip else "without"
-            warnings.warn(  # the same words for each level, so that they are said once
-                f"the weights were trained {word} the skip around the gnConvs of neck or head, and "
-                f"are used so; skip={self.skip} in the config says the same",
-                stacklevel=2,
-            )
+        if version is not None and version != self._version:
+            if version not in range(1, len(VERSIONS) + 1):
+                raise ValueError(
+                    f"got weights of a gnConv fusion in form {version!r}; this hordet knows the "
+                    f"forms 1 to {len(VERSIONS)}. Update hordet, or save the weights with this one."
+                )
+            trained = VERSIONS[version - 1]
+            for name, was, config in zip(
+                ("skip", "pre_norm"), trained, (self.skip, self.pre_norm), strict=True
+            ):
+                if was != config:
+                    warnings.warn(  # the same words for each level, so that they are said once
+                        f"the weights were trained {'with' if was else 'without'} "
+                        f"{WORDS[name]} the gnConvs of neck or head, and are used so; "
+                        f"{name}={config} in the config says otherwise",
+                        stacklevel=2,
+                    )
+            self._set_form(*trained)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
     def switch_to_deploy(self) -> None:

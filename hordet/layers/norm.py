@@ -32,7 +32,9 @@ class LayerNorm2d(nn.Module):
         return f"{self.weight.numel()}, eps={self.eps}"
 
 
-def layer_norm_2d(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def layer_norm_2d(
+    x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-6
+) -> Tensor:
     """Normalize each pixel's channels, times (C,) plus (C,): (N, C, H, W) -> (N, C, H, W)."""
-    normed = F.layer_norm(x.permute(0, 2, 3, 1), weight.shape, weight, bias, eps)
+    normed = F.layer_norm(x.permute(0, 2, 3, 1), x.shape[1:2], weight, bias, eps)
     return normed.permute(0, 3, 1, 2).to(x.dtype)

@@ -70,13 +70,15 @@ class GraphFPN(BaseModule):
         init: 'default' keeps the standard deviation from node to node and starts gnConvs nearly
             linear, so that every level is alive without norms too. 'xavier' is that of mmdet's
             necks; it starves 'separable' and 'gnconv' where no norm follows.
-        spatial: 'dw7x7' or 'gf' ('gnconv' only, as the next four).
+        spatial: 'dw7x7' or 'gf' ('gnconv' only, as the next five).
         order: Order of each gnConv.
         kernel_size: Odd size of the depthwise kernel ('dw7x7' only).
         gf_size: (h, w) of the learned filter ('gf' only).
         skip: Add the input of each gnConv to its output ('gnconv' only); see
             `hordet.layers.GnFusion`. Off, since the sums of a node are such paths already, and
             what max-pooling adds to a map would grow along them from node to node.
+        pre_norm: Normalize each pixel in front of each gnConv ('gnconv' only); see
+            `hordet.layers.GnFusion`. Without it, three stacked cells learn nothing from scratch.
         init_cfg: Given, it is applied on top, for instance dict(type='Pretrained', ...).
 
     Shape:
@@ -110,6 +112,7 @@ class GraphFPN(BaseModule):
         kernel_size: int = 7,
         gf_size: tuple[int, int] = (32, 17),
         skip: bool = False,
+        pre_norm: bool = True,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         """Build the extra levels and the nodes."""
@@ -132,7 +135,12 @@ class GraphFPN(BaseModule):
         norm = dict(norm_cfg) if norm_cfg else None
         act = dict(act_cfg) if act_cfg else None
         gn_cfg: dict[str, Any] = dict(
-            order=order, spatial=spatial, kernel_size=kernel_size, gf_size=gf_size, skip=skip
+            order=order,
+            spatial=spatial,
+            kernel_size=kernel_size,
+            gf_size=gf_size,
+            skip=skip,
+            pre_norm=pre_norm,
         )
 
         # Each from the map below it; only the first of them finds another width than its own.

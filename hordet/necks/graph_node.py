@@ -65,7 +65,7 @@ class GraphNode(nn.Module):
 
         The convolutions keep the standard deviation of what they get, gnConvs start as context,
         and the first layer after the sum makes good what max-pooling, the sum and the activation
-        change.
+        change, where no norm in front of it does.
 
         Args:
             stds: Standard deviation of each named map, all taken as independent.
@@ -84,12 +84,12 @@ class GraphNode(nn.Module):
         if first is None:
             return std
         entering_fusion = std * measure_rms(act_cfg)
-        skipped = False
-        for module in self.fusion.modules():
-            if isinstance(module, GnFusion):
-                module.init_context(gate_std=GATE_STD)
-                skipped = module.skip
-        first.weight.div_(entering_fusion)
+        gnconv = next((m for m in self.fusion.modules() if isinstance(m, GnFusion)), None)
+        if gnconv is not None:
+            gnconv.init_context(gate_std=GATE_STD)
+        if gnconv is None or not gnconv.pre_norm:
+            first.weight.div_(entering_fusion)
+        skipped = gnconv is not None and gnconv.skip
         return (1 + entering_fusion**2) ** 0.5 if skipped else 1.0
 
 

@@ -1,4 +1,4 @@
-"""GnFusion: its start as context, its skip, and what a checkpoint says of both."""
+"""GnFusion: its start as context, skip, norm in front, and what checkpoints say of them."""
 
 import copy
 import warnings
@@ -88,7 +88,7 @@ def test_skip_of_concatenated_levels_is_their_mean():
     torch.manual_seed(0)
     layer = GnFusion(24, 8, skip=True)
     plain = copy.deepcopy(layer)
-    plain._set_skip(False)
+    plain.skip = False
     x = torch.randn(2, 24, 7, 9)
     mean = (x[:, :8] + x[:, 8:16] + x[:, 16:]) / 3
     torch.testing.assert_close(layer(x), plain(x) + mean)
@@ -104,25 +104,55 @@ def test_skip_needs_a_multiple_of_the_width():
         GnFusion(12, 8, skip=True)
 
 
-@pytest.mark.parametrize("trained", [True, False])
-@pytest.mark.parametrize("configured", [True, False])
-def test_a_checkpoint_says_whether_it_was_trained_with_the_skip(trained, configured, tmp_path):
+FORMS = [(skip, pre_norm) for pre_norm in (False, True) for skip in (False, True)]
+
+
+@pytest.mark.parametrize("trained", FORMS)
+@pytest.mark.parametrize("configured", FORMS)
+def test_a_checkpoint_says_how_it_was_trained(trained, configured, tmp_path):
     """Old checkpoints and the authors' have version 1: their numbers stay as they were."""
     torch.manual_seed(0)
-    source, layer = GnFusion(8, 8, skip=trained), GnFusion(8, 8, skip=configured)
+    names = ("skip", "pre_norm")
+    source, layer = (
+        GnFusion(8, 8, **dict(zip(names, f, strict=True))) for f in (trained, configured)
+    )
     torch.save(source.state_dict(), tmp_path / "fusion.pth")
     state = torch.load(tmp_path / "fusion.pth", weights_only=True)
-    assert state._metadata[""]["version"] == (2 if trained else 1)
+    version = 1 + FORMS.index(trained)
+    assert state._metadata[""]["version"] == version
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         layer.load_state_dict(state)
-    assert [f"skip={trained} in the config" in str(w.message) for w in caught] == (
-        [True] if trained != configured else []
-    )
+    differing = [
+        f"{name}={config} in the config"
+        for name, was, config in zip(names, trained, configured, strict=True)
+        if was != config
+    ]
+    said = [str(w.message) for w in caught]
+    assert len(said) == len(differing)
+    assert all(words in message for words, message in zip(differing, said, strict=True))
     x = torch.randn(2, 8, 7, 9)
     torch.testing.assert_close(layer(x), source(x), rtol=0, atol=0)
     # What it learns further is saved for what it is.
-    assert layer.state_dict()._metadata[""]["version"] == (2 if trained else 1)
+    assert layer.state_dict()._metadata[""]["version"] == version
+
+
+@pytest.mark.parametrize("version", [0, 5, -1, "2", None.__class__])
+def test_an_unknown_form_is_refused(version):
+    layer = GnFusion(8, 8)
+    state = layer.state_dict()
+    state._metadata[""]["version"] = version
+    with pytest.raises(ValueError, match="forms 1 to 4. Update hordet"):
+        layer.load_state_dict(state)
+
+
+def test_the_norm_in_front_hands_the_gnconv_each_pixel_normalized():
+    torch.manual_seed(0)
+    layer = GnFusion(8, 8, pre_norm=True)
+    x = 30 * torch.randn(2, 8, 7, 9) + 5
+    mean, std = x.mean(1, keepdim=True), x.std(1, keepdim=True, unbiased=False)
+    want = GnConv.forward(layer, (x - mean) / std)
+    torch.testing.assert_close(layer(x), want, rtol=1e-5, atol=1e-5)
 
 
 def test_weights_without_metadata_leave_the_skip_to_the_config():

@@ -222,6 +222,38 @@ def test_xavier_initialization_starves_nodes_without_norm():
         assert max(starved) < 0.1 * min(alive)
 
 
+def compute_kurtosis(x):
+    """Mean fourth over squared second moment by channel of (N, C, H, W); 3 for normal numbers."""
+    x = x - x.mean((0, 2, 3), keepdim=True)
+    return (x**4).mean().item() / (x**2).mean().item() ** 2
+
+
+@pytest.mark.parametrize("pre_norm", [True, False])
+def test_stacked_gnconvs_keep_their_variance_in_many_pixels(pre_norm):
+    """Without the norm a few pixels hold it, and HorBiFPN learns nothing (docs/notes/necks.md)."""
+    torch.manual_seed(0)
+    channels = [64, 128, 256, 512]
+    neck = graph_fpn(
+        in_channels=channels,
+        out_channels=64,
+        num_outs=5,
+        stack_times=3,
+        fusion="gnconv",
+        norm_cfg=dict(type="BN"),
+        pre_norm=pre_norm,
+    )
+    neck.init_weights()
+    # Pixels of a backbone differ in size, here as lognormal numbers.
+    maps = [
+        torch.randn(2, c, 96 // s, 96 // s) * torch.randn(2, 1, 96 // s, 96 // s).exp()
+        for c, s in zip(channels, (1, 2, 4, 8), strict=True)
+    ]
+    with torch.no_grad():
+        outs = neck.train()(maps)
+    kurtosis = compute_kurtosis(outs[0])
+    assert 2.5 < kurtosis < 4 if pre_norm else kurtosis > 1000
+
+
 def test_levels_of_the_backbone_that_are_used():
     neck = graph_fpn(
         in_channels=[3, 5, 6, 7], out_channels=4, num_outs=4, start_level=1, end_level=2

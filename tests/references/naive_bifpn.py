@@ -78,10 +78,21 @@ def weighted(maps, weight, method):
     return sum(w[i] / total * maps[i] for i in range(len(maps)))
 
 
+def normalize_pixels(x, eps=1e-6):
+    """Each pixel of (C, H, W) less its mean over channels, by its standard deviation."""
+    out = np.empty_like(x)
+    for i in range(x.shape[1]):
+        for j in range(x.shape[2]):
+            pixel = x[:, i, j] - x[:, i, j].sum() / x.shape[0]
+            out[:, i, j] = pixel / np.sqrt((pixel * pixel).sum() / x.shape[0] + eps)
+    return out
+
+
 def fuse(x, state, fusion):
-    """Swish, convolution, batch norm."""
+    """Swish, convolution, batch norm; in front of a gnConv the norm of each pixel."""
     if fusion == "gnconv":
-        return batch_norm(gnconv(swish(x), sub(state, "1."), 2, 1.0, "dw7x7"), sub(state, "1.bn."))
+        x = gnconv(normalize_pixels(swish(x)), sub(state, "1."), 2, 1.0, "dw7x7")
+        return batch_norm(x, sub(state, "1.bn."))
     if fusion == "conv":
         return batch_norm(conv3x3(swish(x), state["conv.weight"], None), sub(state, "bn."))
     x = depthwise(swish(x), state["depthwise_conv.conv.weight"], None)

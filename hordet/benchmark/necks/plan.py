@@ -58,7 +58,7 @@ RATES = {
     "BiFPN": 6,
     "HorFPN-7x7": 6,
     "HorFPN-GF": 6,
-    "HorBiFPN": 6,
+    "HorBiFPN": 3,
     "UPerHead": 6,
     "HorUPerHead-7x7": 6,
     "HorUPerHead-GF": 6,
