@@ -61,6 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a name by which browsers call this machine, beside the address of --host and "
         "localhost; may be given several times",
     )
+    add(
+        "--tile",
+        type=int,
+        metavar="PIXELS",
+        help="predict large images by overlapping tiles, as hordet infer does",
+    )
+    add("--overlap", type=float, metavar="SHARE", help="share of a tile that its neighbor has too")
     add("--max-upload-mb", type=number_from(1), default=20, help="largest file (default: 20)")
     add(
         "--max-megapixels",
@@ -100,7 +107,13 @@ def run(arguments: argparse.Namespace) -> int:
         cfg = read_run_config(own)
         if not models and not arguments.no_examples:
             examples = find_examples(cfg, find_config(config))
-        models[name] = Predictor.from_config(cfg, checkpoint, device=arguments.device)
+        models[name] = Predictor.from_config(
+            cfg,
+            checkpoint,
+            device=arguments.device,
+            tile=arguments.tile,
+            overlap=arguments.overlap,
+        )
         origins[name] = (str(config), str(checkpoint))
     limits = Limits(arguments.max_upload_mb, arguments.max_megapixels, arguments.max_total_mb)
     host, port = arguments.host, arguments.port

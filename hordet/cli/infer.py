@@ -62,7 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tile",
         type=int,
         metavar="PIXELS",
-        help="segmentors, for large images: predict at their own size by overlapping tiles",
+        help="for large images: predict by overlapping tiles; a detector also looks at the whole",
+    )
+    add(
+        "--overlap",
+        type=float,
+        metavar="SHARE",
+        help="share of a tile that its neighbor has too (default: 0.25, segmentors 0.33)",
     )
     add(
         "--annotations",
@@ -101,6 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.checkpoint,
         device=arguments.device,
         tile=arguments.tile,
+        overlap=arguments.overlap,
     )
     if predictor.is_semantic and (arguments.score_threshold is not None or arguments.annotations):
         raise ConfigError(

@@ -217,6 +217,7 @@ class Answers:
             self._write(photo.image, model, chosen, drawn),
             _write_python(
                 self._origins.get(name, (name, "CHECKPOINT")),
+                dict(tile=model.tile, overlap=model.overlap),
                 photo.image.file_name,
                 None if model.is_semantic else score_threshold,
                 kept if len(kept) < len(model.classes) else None,
@@ -291,14 +292,20 @@ def _legend(
 
 
 def _write_python(
-    origin: tuple[str, str], file_name: str, threshold: float | None, classes: list[str] | None
+    origin: tuple[str, str],
+    options: Mapping[str, Any],
+    file_name: str,
+    threshold: float | None,
+    classes: list[str] | None,
 ) -> str:
     """Return Python lines that give the answer that is shown."""
     choices = [] if threshold is None else [f"score_threshold={threshold}"]
     choices += [] if classes is None else [f"classes={[*map(str, classes)]!r}"]
     select = f".select({', '.join(choices)})" if choices else ""
     # hordet://NAME of a whole model is config and checkpoint in one.
-    given = ", ".join(repr(str(each)) for each in dict.fromkeys(origin))
+    words = [repr(str(each)) for each in dict.fromkeys(origin)]
+    words += [f"{key}={value!r}" for key, value in options.items() if value is not None]
+    given = ", ".join(words)
     return (
         "from hordet.inference import Predictor\n\n"
         f"predictor = Predictor.from_config({given})\n"

@@ -1,4 +1,4 @@
-"""Detections of overlapping patches become those of their image, by SAHI's rules."""
+"""Detections of overlapping patches become those of their image, by hordet's or SAHI's rules."""
 
 from collections.abc import Sequence
 
@@ -8,20 +8,23 @@ from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-MERGE_TYPES = ("greedy_nmm", "nmm", "nms")
+from hordet.inference.tile_merging import merge_tiles
+
+MERGE_TYPES = ("tiles", "greedy_nmm", "nmm", "nms")
 MATCH_METRICS = ("IOS", "IOU")
 
 
 class DetectionMerger:
-    """Non-maximum merging or suppression, class by class (SAHI; Akyon et al., ICIP 2022).
+    """Merging or suppression, class by class: by what the tiles saw, or by SAHI's rules.
 
-    Two detections match where their boxes overlap by the threshold. Suppression keeps the better
-    one. Merging gives it the union of both boxes and masks, so that the parts of an object that
+    'tiles' is `merge_tiles`. The others are SAHI's (Akyon et al., ICIP 2022): two detections match
+    where their boxes overlap by the threshold. Suppression ('nms') keeps the better one. Merging
+    ('greedy_nmm') gives it the union of both boxes and masks, so that the parts of an object that
     patches cut become one; 'nmm' also takes what matches the taken.
 
     Args:
-        merge_type: 'greedy_nmm', 'nmm' or 'nms'.
-        match_metric: 'IOS', the intersection over the smaller box, or 'IOU'.
+        merge_type: 'tiles', 'greedy_nmm', 'nmm' or 'nms'.
+        match_metric: 'IOS', the intersection over the smaller box, or 'IOU'; SAHI's alone.
         match_threshold: Least overlap of a match.
 
     Raises:
@@ -48,12 +51,14 @@ class DetectionMerger:
         """Merge the detections of one image.
 
         Args:
-            found: `bboxes` (N, 4), `scores`, `labels` and perhaps `masks`, run lengths; all in the
-                image's pixels.
+            found: `bboxes` (N, 4), `scores`, `labels`, for 'tiles' `areas` (N, 4), the tile of
+                each, and perhaps `masks`, run lengths; all in the image's pixels.
 
         Returns:
             Those that are kept, best first.
         """
+        if self.merge_type == "tiles":
+            return merge_tiles(found, self.match_threshold)
         from sahi.postprocess import combine  # with shapely: which only slicing needs
 
         columns = (found.bboxes, found.scores[:, None], found.labels[:, None])

@@ -38,15 +38,28 @@ class Predictor:
         colors: Their colors: red, green, blue of 0 to 1.
         is_semantic: Whether answers are a `ClassMap`; otherwise they are `Instances`.
         reduce_zero_label: Whether label files of its data count classes from 1, as ADE20K's.
+        tile: (height, width) of the tiles of large images; None: there are none.
+        overlap: Share of a tile that its neighbor has too, where it was given.
     """
 
-    def __init__(self, model: Any, cfg: Config, metainfo: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        cfg: Config,
+        metainfo: dict[str, Any],
+        *,
+        tile: tuple[int, int] | None = None,
+        overlap: float | None = None,
+    ) -> None:
         """Take a model that has its weights and is on its device; `from_config` makes one.
 
         Args:
             model: The model.
             cfg: Its config, for the test pipeline.
             metainfo: `classes` and perhaps `palette`.
+            tile: (height, width) of tiles. A detector is made to look at them beside the whole
+                image; a segmentor's config says so already.
+            overlap: Share of a tile that its neighbor has too.
 
         Raises:
             ConfigError: There is no pipeline, or there are too many classes for a label map.
@@ -60,7 +73,13 @@ class Predictor:
             raise ConfigError(
                 f"got {len(self.classes)} classes; label maps of 8 bits hold up to {NO_CLASS}"
             )
+        self.tile, self.overlap = tile, overlap
         self._loader, others = settings.build_pipeline(cfg)
+        if tile and not is_kind_of(type(model), "mmseg.BaseSegmentor"):
+            if self.is_semantic:
+                raise settings.refuse_tiles(type(model).__name__)
+            self.model = settings.slice_detector(self.model, others, cfg, tile, overlap)
+            others = others[-1:]  # which packs
         self._pipeline = Compose(others)
 
     @classmethod
@@ -71,6 +90,7 @@ class Predictor:
         *,
         device: str | None = None,
         tile: int | tuple[int, int] | None = None,
+        overlap: float | None = None,
     ) -> "Predictor":
         """Build a config's model and fill it from a checkpoint, of which no code is run.
 
@@ -80,8 +100,11 @@ class Predictor:
             checkpoint: A `.pth` or `.safetensors` file that fills the whole model, or
                 `hordet://NAME`; None: the weights that come with the config.
             device: Such as 'cpu', 'cuda:1' or 'mps'; the first CUDA device where there is one.
-            tile: For large images and a segmentor: predict at the image's own size, in
-                overlapping tiles of this many pixels, (height, width) or of both sides.
+            tile: For large images: predict in overlapping tiles of this many pixels, (height,
+                width) or of both sides. A segmentor sees each at its own size; a detector sees
+                each as if it were an image, and the whole image, and what they find is merged.
+            overlap: Share of a tile that its neighbor has too, 0 to below 1; None: a third for
+                segmentors, a quarter (or what `sliced_model` of the config says) for detectors.
 
         Raises:
             ConfigError: The config is wrong, or has no tiles; the device is not there; no
@@ -94,12 +117,15 @@ class Predictor:
                 raise ConfigError(f"no checkpoint is given, and none comes with {config}")
             checkpoint = f"hordet://{own.name}"
         cfg = copy.deepcopy(config) if isinstance(config, Config) else read_config(config)
-        if tile is not None:
-            settings.slide_over_tiles(cfg, tile)
+        if tile is None and overlap is not None:
+            raise ConfigError(f"got an overlap of {overlap} without a tile; give both or none")
+        size = None if tile is None else settings.read_tile(tile, overlap)
+        if size and settings.is_segmentor(cfg):
+            settings.slide_over_tiles(cfg, size, overlap)
         target = settings.choose_device(device)
         model = load_model(cfg, checkpoint)
         metainfo = model.dataset_meta or settings.read_metainfo(cfg)
-        return cls(model.to(target), cfg, metainfo)
+        return cls(model.to(target), cfg, metainfo, tile=size, overlap=overlap)
 
     def read(self, path: str | Path) -> NDArray[np.uint8]:
         """Read an image as the config's pipeline does.

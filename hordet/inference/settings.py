@@ -1,15 +1,18 @@
 """What inference takes from a config: test pipeline, classes, tiles instead of a resize."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import TRANSFORMS, DefaultScope
+from torch import nn
 
 from hordet.datasets import classes
 from hordet.datasets.roots import walk_datasets
 from hordet.errors import ConfigError
+from hordet.registry import MODELS, is_kind_of
 
 _SLIDING = ("EncoderDecoder", "mmseg.EncoderDecoder", "hordet.EncoderDecoder")
 OVERLAP = 1 / 3  # of a tile with the next, as in the published sliding windows of 512 by 341
@@ -69,29 +72,88 @@ def reduces_zero_label(cfg: Config) -> bool:
     return classes.reduces_zero_label(get_test_dataset(cfg), cfg.get("default_scope"))
 
 
-def slide_over_tiles(cfg: Config, tile: int | tuple[int, int]) -> None:
+def read_tile(tile: int | Sequence[int], overlap: float | None) -> tuple[int, int]:
+    """Return (height, width) of a tile, from these or from the length of both sides.
+
+    Raises:
+        ConfigError: It has no size, or the overlap is none.
+    """
+    size = (tile, tile) if isinstance(tile, int) else tuple(tile)
+    if len(size) != 2 or not all(type(side) is int and side >= 1 for side in size):
+        words = " x ".join(map(str, size))
+        raise ConfigError(
+            f"got tiles of {words} pixels; allowed are one whole number from 1, or (height, width)"
+        )
+    if overlap is not None and not 0 <= overlap < 1:
+        raise ConfigError(
+            f"got an overlap of {overlap}; allowed is 0 to below 1, the share of a tile that its "
+            "neighbor has too"
+        )
+    return size
+
+
+def is_segmentor(cfg: Config) -> bool:
+    """Tell whether a config's model is one of mmseg's segmentors; it is not built."""
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
+        kind = MODELS.get(_name(cfg.model))
+    return kind is not None and is_kind_of(kind, "mmseg.BaseSegmentor")
+
+
+def refuse_tiles(model: str) -> ConfigError:
+    """Return the error about a model, named by its class, that cannot predict by tiles."""
+    return ConfigError(
+        f"got tiles for {model}; allowed are detectors and the segmentors {', '.join(_SLIDING)}. "
+        "Leave the tiles out: the image is then resized as in the config"
+    )
+
+
+def slide_over_tiles(cfg: Config, size: tuple[int, int], overlap: float | None) -> None:
     """Make a segmentor predict images at their own size by overlapping tiles; changes `cfg`.
 
     Args:
         cfg: The config.
-        tile: (height, width) in pixels, or the length of both sides.
+        size: (height, width) of a tile in pixels.
+        overlap: Share of a tile that its neighbor has too; None: `OVERLAP`.
 
     Raises:
-        ConfigError: The model has no sliding window, or the tile no size.
+        ConfigError: The model has no sliding window.
     """
-    size = (tile, tile) if isinstance(tile, int) else tuple(tile)
-    if min(size) < 1:
-        raise ConfigError(f"got tiles of {size[0]} x {size[1]} pixels; allowed is 1 or more")
     if _name(cfg.model) not in _SLIDING:
-        raise ConfigError(
-            f"got tiles for {_name(cfg.model)}; allowed are the segmentors {', '.join(_SLIDING)}. "
-            "Leave the tiles out: the image is then resized as in the config"
-        )
-    stride = tuple(max(1, round(side * (1 - OVERLAP))) for side in size)
+        raise refuse_tiles(_name(cfg.model))
+    share = OVERLAP if overlap is None else overlap
+    stride = tuple(max(1, round(side * (1 - share))) for side in size)
     cfg.model.type = "hordet.EncoderDecoder"  # of bounded memory
     cfg.model.test_cfg = dict(mode="slide", crop_size=size, stride=stride)
     dataset = get_test_dataset(cfg)
     dataset.pipeline = [step for step in dataset.pipeline if not _name(step).endswith("Resize")]
+
+
+def slice_detector(
+    detector: nn.Module,
+    pipeline: Sequence[Any],
+    cfg: Config,
+    size: tuple[int, int],
+    overlap: float | None,
+) -> nn.Module:
+    """Return a detector that looks at overlapping tiles of an image, and at the whole.
+
+    Args:
+        detector: With its weights.
+        pipeline: What prepares a loaded image for it.
+        cfg: Its `sliced_model`, if any, has how tiles are merged.
+        size: (height, width) of a tile in pixels.
+        overlap: Share of a tile that its neighbor has too; None: that of `sliced_model`.
+
+    Raises:
+        ConfigError: An option of `sliced_model` is not what it may be.
+    """
+    options = {"type": "hordet.SlicedDetector", **cfg.get("sliced_model", {}), "patch_size": size}
+    if overlap is not None:
+        options["patch_overlap_ratio"] = overlap
+    try:
+        return MODELS.build(dict(options, module=detector, pipeline=pipeline)).eval()
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"sliced_model: {error}") from error
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -30,7 +30,7 @@ class SlicedDetector(BaseTTAModel):
 
     Args:
         module: The detector, or its config.
-        pipeline: Transforms of an image that is loaded, up to its packing.
+        pipeline: Transforms of an image that is loaded, up to its packing, or their configs.
         patch_size: Height and width of a patch in pixels of the image, or one number for both.
         patch_overlap_ratio: Share of a patch that its neighbor has too. An object smaller than
             that lies in one patch as a whole.
@@ -47,11 +47,11 @@ class SlicedDetector(BaseTTAModel):
     def __init__(
         self,
         module: dict[str, Any] | nn.Module,
-        pipeline: Sequence[dict[str, Any]],
+        pipeline: Sequence[Any],
         patch_size: int | Sequence[int] = 640,
         patch_overlap_ratio: float = 0.25,
         full_image: bool = True,
-        merge_type: str = "greedy_nmm",
+        merge_type: str = "tiles",
         match_metric: str = "IOS",
         match_threshold: float = 0.5,
         batch_size: int = 1,
@@ -86,10 +86,13 @@ class SlicedDetector(BaseTTAModel):
 
         An image that fits one patch is predicted as without patches: nothing is merged.
         """
-        return [
+        merged = [
             self.merge(InstanceData.cat(found)) if len(found) > 1 else found[0]
             for found in data_samples_list
         ]
+        for found in merged:
+            found.pop("areas")
+        return merged
 
     def _look(self, image: NDArray[Any], sample: DetDataSample) -> list[InstanceData]:
         """Find the objects in each patch of an image (H, W, C), and in the whole."""
@@ -104,7 +107,8 @@ class SlicedDetector(BaseTTAModel):
             for left, top, right, bottom in batch:
                 patch = np.ascontiguousarray(image[top:bottom, left:right])
                 size = patch.shape[:2]
-                known = dict(img_id=sample.img_id, img_path=sample.img_path)
+                keys = {"img_id", "img_path"} & set(sample.metainfo_keys())
+                known = {key: sample.metainfo[key] for key in keys}
                 inputs.append(self.pipeline(dict(known, img=patch, img_shape=size, ori_shape=size)))
             predicted = self.module.test_step(pseudo_collate(inputs))
             for place, one in zip(batch, predicted, strict=True):
@@ -119,6 +123,7 @@ def _move(
     left, top = place[:2]
     moved = InstanceData(**{key: value for key, value in found.items() if key != "masks"})
     moved.bboxes = found.bboxes + found.bboxes.new_tensor([left, top, left, top])
+    moved.areas = moved.bboxes.new_tensor(place).expand(len(moved.bboxes), 4)
     if "masks" not in found:
         return moved
     masks = found.masks

@@ -50,7 +50,7 @@ def test_models_legends_and_views(answers, photo):
 @pytest.mark.parametrize("threshold", [None, 0, 1, 0.3, 0.123456789, 1e-9])
 def test_python_lines_are_literals(threshold):
     names = [*np.array(["a'b", 'c"', "圆", "{x}"])]
-    code = _write_python(("c.py", np.str_("a\\b.pth")), np.str_("d'.png"), threshold, names)
+    code = _write_python(("c.py", np.str_("a\\b.pth")), {}, np.str_("d'.png"), threshold, names)
     calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.keyword)]
     found = {call.arg: ast.literal_eval(call.value) for call in calls}
     expected = {} if threshold is None else dict(score_threshold=threshold)

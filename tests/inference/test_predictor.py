@@ -139,14 +139,44 @@ def test_large_images_by_tiles(make_model, segmentor):
     assert tiled(np.tile(image, (3, 4, 1))).size == (192, 256)
 
 
+def test_objects_by_tiles_are_those_of_a_sliced_test_run(detector, tmp_path):
+    cfg = copy.deepcopy(detector.config)
+    cfg.update(work_dir=str(tmp_path / "work"), log_level="ERROR")
+    cfg.sliced_model = dict(patch_size=[48, 40], patch_overlap_ratio=0.5)
+    out = tmp_path / "tested.json"
+    run.build_test_runner(cfg, detector.checkpoint, out=str(out), sliced=True).test()
+    tested = json.loads((tmp_path / "tested.segm.json").read_text())
+
+    tiled = Predictor.from_config(detector.config, detector.checkpoint, tile=(48, 40), overlap=0.5)
+    predict_folder(tiled, detector, tmp_path / "tiled", batch_size=2)
+    found = json.loads((tmp_path / "tiled" / "results.json").read_text())
+    assert len(found) > 100 and found == tested
+    # sliced_model of the config says how, where the call does not.
+    cfg = copy.deepcopy(detector.config)
+    cfg.sliced_model = dict(patch_overlap_ratio=0.5)
+    by_config = Predictor.from_config(cfg, detector.checkpoint, tile=(48, 40))
+    assert by_config.model.patches.overlap_ratio == 0.5
+    whole = Predictor.from_config(detector.config, detector.checkpoint)
+    image = next(path for path in sorted(detector.images.iterdir()))
+    assert len(tiled(image)) > len(whole(image))
+
+
+def test_overlap_of_a_segmentor(segmentor):
+    tiled = Predictor.from_config(segmentor.config, segmentor.checkpoint, tile=(64, 32), overlap=0)
+    assert tiled.model.test_cfg.stride == (64, 32)
+
+
 def test_what_is_refused(detector, segmentor, detect, tmp_path):
     def build(model=detector, **options):
         return Predictor.from_config(model.config, model.checkpoint, **options)
 
-    with pytest.raises(ConfigError, match="got tiles for MaskRCNN; allowed are the segmentors"):
-        build(tile=64)
-    with pytest.raises(ConfigError, match="got tiles of 0 x 64 pixels"):
-        build(segmentor, tile=(0, 64))
+    for tile in ((0, 64), 0, (64.0, 64), (64, 64, 64)):
+        with pytest.raises(ConfigError, match="got tiles of .* pixels; allowed are one whole"):
+            build(segmentor, tile=tile)
+    with pytest.raises(ConfigError, match="got an overlap of 1.5; allowed is 0 to below 1"):
+        build(tile=64, overlap=1.5)
+    with pytest.raises(ConfigError, match="got an overlap of 0.5 without a tile"):
+        build(overlap=0.5)
     with pytest.raises(ConfigError, match="got device 'gpu', which cannot be used here"):
         build(device="gpu")
     with pytest.raises(CheckpointError, match="is of another model"):

@@ -5,6 +5,7 @@ import json
 import re
 from collections import Counter
 
+import numpy as np
 import pytest
 
 from hordet.checkpoints import list_shipped
@@ -98,3 +99,44 @@ def test_published_weights_of_a_config_are_taken_and_may_be_far_away(capsys):
     assert "using cascade-mask-rcnn_hornet-tiny-7x7_fpn_3x: Cascade Mask R-CNN, HorNet-T" in said
     assert "about 320 MB, license MIT" in said
     assert "https://cloud.tsinghua.edu.cn/f/98fe75fe5d544c409852/?dl=1" in said
+
+
+def test_tiles_find_the_small_shapes_of_a_large_image():
+    """Sixteen validation images in one: their own answers are found again, each at its place."""
+    root = ensure_shapes()
+    paths = sorted((root / "val").iterdir())[:16]
+    predictor = Predictor.from_config("hordet://shapes-hornet-nano")
+    images = [predictor.read(path) for path in paths]
+    side = images[0].shape[0]
+    large = np.concatenate([np.concatenate(images[i : i + 4], 1) for i in range(0, 16, 4)])
+    tiled = Predictor.from_config("hordet://shapes-hornet-nano", tile=side, overlap=0.5)
+    found = tiled(large).select(0.5)
+    assert found.size == large.shape[:2]
+    wanted = []
+    for number, image in enumerate(images):
+        single = predictor(image).select(0.5)
+        top, left = (side * k for k in divmod(number, 4))
+        wanted += [
+            (label, *(box + [left, top, left, top]))
+            for label, box in zip(single.labels, single.boxes, strict=True)
+        ]
+
+    def count_found(boxes, labels):
+        return sum(
+            any(
+                label == other and compute_iou(box, place) > 0.7
+                for other, place in zip(labels, boxes, strict=True)
+            )
+            for label, *box in wanted
+        )
+
+    whole = predictor(large).select(0.5)
+    assert count_found(found.boxes, found.labels) >= 0.95 * len(wanted) > 40
+    assert count_found(whole.boxes, whole.labels) < 0.5 * len(wanted)
+
+
+def compute_iou(one, other):
+    sides = np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2])
+    common = sides.clip(0).prod()
+    areas = [np.prod(np.subtract(box[2:], box[:2])) for box in (one, other)]
+    return common / (sum(areas) - common)

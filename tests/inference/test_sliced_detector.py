@@ -134,7 +134,7 @@ def test_without_the_whole_image_small_objects_are_still_found_once():
     assert np.array_equal(dense(found.masks), dense(expected.masks))
 
 
-@pytest.mark.parametrize("merge_type", ["greedy_nmm", "nmm", "nms"])
+@pytest.mark.parametrize("merge_type", ["tiles", "greedy_nmm", "nmm", "nms"])
 def test_nothing_is_found(merge_type):
     found = detect(sliced(Seeing(), patch_size=50, merge_type=merge_type), drawn([]))
     assert len(found) == 0 and found.bboxes.shape == (0, 4) and found.masks == []
@@ -149,6 +149,56 @@ def test_boxes_alone():
 
     found = detect(sliced(Boxes(), patch_size=50), drawn())
     assert torch.equal(found.bboxes, detect(Seeing(), drawn()).bboxes) and "masks" not in found
+
+
+def test_an_object_of_many_tiles_is_one_without_the_whole_image_too():
+    wide = [(0, 44, 131, 58, 1), (2, 1, 9, 8, 0)]
+    module = Seeing()
+    module.areas = torch.bincount(drawn(wide)[0].flatten().long(), minlength=20)
+    expected = detect(module, drawn(wide))
+    found = detect(sliced(module, patch_size=40, full_image=False), drawn(wide))
+    order = found.labels.argsort(descending=True)
+    assert torch.equal(
+        found.bboxes[order], expected.bboxes[expected.labels.argsort(descending=True)]
+    )
+    assert sorted(coco_mask.area(found.masks)) == sorted(
+        coco_mask.area(list(map(encode_mask, dense(expected.masks).view(np.uint8))))
+    )
+
+
+TWO_TILES = [[0.0, 0, 60, 40], [40.0, 0, 100, 40]]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "tiles", "scores", "kept"),
+    [
+        # Cut at 60 in the first tile, whole in the second: the whole one, though it scores less.
+        ([[50, 5, 60, 15], [50, 5, 70, 15]], [0, 1], [0.9, 0.6], {(50, 5, 70, 15): 0.9}),
+        # A weak box of the same tile that holds a good one is not joined to it.
+        ([[10, 5, 20, 15], [8, 2, 35, 38]], [0, 0], [0.9, 0.1],
+         {(10, 5, 20, 15): 0.9, (8, 2, 35, 38): 0.1}),
+        # Nor is a whole one of another tile.
+        ([[46, 5, 54, 15], [44, 2, 57, 38]], [0, 1], [0.9, 0.5],
+         {(46, 5, 54, 15): 0.9, (44, 2, 57, 38): 0.5}),
+        # Cut in both: one of the two.
+        ([[20, 5, 60, 15], [40, 5, 90, 15]], [0, 1], [0.7, 0.8], {(20, 5, 90, 15): 0.8}),
+        # Neighbors on either side of the seam that do not overlap stay two.
+        ([[41, 5, 47, 15], [50, 5, 59, 15]], [1, 0], [0.7, 0.8],
+         {(41, 5, 47, 15): 0.7, (50, 5, 59, 15): 0.8}),
+    ],
+    ids=["whole", "same tile", "inside", "both cut", "neighbors"],
+)  # fmt: skip
+def test_what_both_tiles_saw_decides(boxes, tiles, scores, kept):
+    found = InstanceData(
+        bboxes=torch.tensor(boxes, dtype=torch.float32),
+        scores=torch.tensor(scores),
+        labels=torch.zeros(len(boxes), dtype=torch.long),
+        areas=torch.tensor([TWO_TILES[tile] for tile in tiles]),
+    )
+    merged = DetectionMerger("tiles", "IOS", 0.5)(found)
+    got = {tuple(map(int, box)): score for box, score in zip(
+        merged.bboxes.tolist(), merged.scores.tolist(), strict=True)}  # fmt: skip
+    assert got == {box: pytest.approx(score) for box, score in kept.items()}
 
 
 @pytest.mark.parametrize("metric", ["IOS", "IOU"])
@@ -239,7 +289,7 @@ def test_patches_cover_odd_sizes_and_the_last_ends_with_the_image():
         (dict(patch_size=(64, 64, 3)), "patch_size is"),
         (dict(patch_overlap_ratio=1), "patch_overlap_ratio is 1; it must be from 0 to below 1"),
         (dict(patch_overlap_ratio=-0.1), "patch_overlap_ratio is -0.1"),
-        (dict(merge_type="soft"), "merge_type is 'soft'; it may be greedy_nmm, nmm, nms"),
+        (dict(merge_type="soft"), "merge_type is 'soft'; it may be tiles, greedy_nmm, nmm, nms"),
         (dict(match_metric="iou"), "match_metric is 'iou'; it may be IOS, IOU"),
         (dict(match_threshold=0), "match_threshold is 0; it must be above 0 and at most 1"),
         (dict(batch_size=0), "batch_size is 0; it must be a whole number above 0"),
