@@ -6,6 +6,7 @@ statistic from which each comes.
 """
 
 import math
+import shlex
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,8 @@ LEARNING_RATE = 1.5e-3  # for a batch of this size
 STRIDE = 32  # of the coarsest feature map; sizes of images are multiples of it
 
 # Detection. The finest feature map has cells of 4 pixels: an object of 20 pixels covers five.
-GOOD_SIDE, MOST_ENLARGED = 20, 2.0
+# Below the least side, tiles are proposed.
+GOOD_SIDE, LEAST_SIDE, MOST_ENLARGED = 20, 12, 2.0
 FINEST_ANCHOR, COARSEST_ANCHOR = 4, 64
 # Training images to process, per root of the number of classes; lowest and highest epochs.
 IMAGES_TO_SEE, EPOCHS = 1500, (5, 50)
@@ -77,15 +79,39 @@ class DetectionChoices:
     def list_cautions(self, statistics: CocoStatistics) -> list[str]:
         """Return warnings on problems of the data that no setting can solve."""
         side = float(np.median(statistics.sides)) * self.enlarged
-        words = (
-            f"half of the objects have sides below {side:.0f} pixels at {self.scale[0]} x "
-            f"{self.scale[1]}, less than two cells of the finest feature map: cut the images by "
-            "hordet slice and make a config for the patches, or raise --max-side"
-        )
         lacking = statistics.explain_choice()
         joined = [*statistics.train.notes, *statistics.val.notes]
-        small = [words] if side < 2 * FINEST_ANCHOR else []
+        small = [self._propose_tiles(statistics, side)] if side < LEAST_SIDE else []
         return [*joined, *filter(None, [lacking]), *small]
+
+    def _propose_tiles(self, statistics: CocoStatistics, side: float) -> str:
+        """Say how to train and to detect on tiles, where objects have `side` pixels otherwise."""
+        median = float(np.median(statistics.sides))
+        wanted = _enlarge(median)
+        if self.enlarged > 0.95 * wanted:  # --max-side takes nothing away
+            return (
+                f"half of the objects have sides below {side:.0f} pixels, at images times "
+                f"{self.enlarged:.2f}, and fewer than {LEAST_SIDE} are hard to find. Tiles would "
+                "show no more of them: images of a higher resolution would"
+            )
+        tile = _multiple(self.scale[0] / wanted)
+        folder = shlex.quote(f"{statistics.root.name}_tiles")
+        cuts = [
+            f"  hordet slice {shlex.quote(str(statistics.root / split.ann_file))} "
+            f"{shlex.quote(str(statistics.root / split.images))} {folder} --patch-size {tile}"
+            for split in (statistics.train, statistics.val)
+        ]
+        return "\n".join(
+            (
+                f"half of the objects have sides below {side:.0f} pixels at {self.scale[0]} x "
+                f"{self.scale[1]}, and fewer than {LEAST_SIDE} are hard to find. Train and detect "
+                f"on tiles of {tile} pixels:",
+                *cuts,
+                f"  hordet new-config --coco {folder}",
+                f"then hordet test and hordet infer take whole images: test --sliced "
+                f"--cfg-options sliced_model.patch_size={tile}, infer --tile {tile}",
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -131,7 +157,7 @@ def choose_detection(
         max_side: Longest side to which an image may be resized, pixels; it limits the time.
     """
     long, short = float(np.median(statistics.long_sides)), float(np.median(statistics.short_sides))
-    wanted = min(max(1.0, GOOD_SIDE / float(np.median(statistics.sides))), MOST_ENLARGED)
+    wanted = _enlarge(float(np.median(statistics.sides)))
     enlarged = min(wanted, max_side / long)
     scaled_long = _multiple(long * enlarged)
     enlarged = scaled_long / long
@@ -160,6 +186,11 @@ def choose_detection(
             min(batch_size, statistics.train.num_images),
         ),
     )
+
+
+def _enlarge(side: float) -> float:
+    """Return the factor that gives objects of this side the good one, within bounds."""
+    return min(max(1.0, GOOD_SIDE / side), MOST_ENLARGED)
 
 
 def _multiple(side: float) -> int:

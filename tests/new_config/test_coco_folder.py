@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from own_data import edit, write_coco
 
+from hordet.cli import main
 from hordet.config.load import load_config
 from hordet.datasets.checks.before_training import find_data_faults
 from hordet.errors import ConfigError, DatasetError
@@ -84,6 +86,30 @@ def test_small_objects_enlarge_images_and_crowds_keep_more(tmp_path):
     bound = choose_detection(statistics, pretrained=True, max_side=160)
     assert bound.scale == (160, 96) and bound.crop is None
     assert "hordet slice" in bound.list_cautions(statistics)[0]
+    # Where --max-side takes nothing away, tiles would show no more of objects of 5 pixels.
+    statistics.sides = statistics.sides * 5 / 8
+    (caution,) = choose_detection(statistics, pretrained=True).list_cautions(statistics)
+    assert "sides below 10 pixels" in caution and "hordet slice" not in caution
+
+
+def test_tiles_that_are_proposed_show_more_of_the_objects(tmp_path, monkeypatch, capsys):
+    """The proposed commands run as they are, and the config for the tiles has no such caution."""
+    monkeypatch.chdir(tmp_path)
+    boxes = [(x, 3, 9, 9) for x in range(0, 180, 20)]
+    write_coco(tmp_path / "my bolts", dict(train=(3, boxes), val=(2, boxes)))
+    options = ["--max-side", "128", "--force"]
+    assert main(["new-config", "--coco", "my bolts", *options]) == 0
+    said = capsys.readouterr().out
+    assert "sides below 6 pixels at 128 x 64" in said and "Train and detect on tiles of 64" in said
+    commands = [shlex.split(line)[1:] for line in said.splitlines() if line.startswith("  hordet ")]
+    proposed = [words for words in commands if words[0] == "slice" or "my bolts_tiles" in words]
+    assert [words[0] for words in proposed] == ["slice", "slice", "new-config"]
+    for words in proposed:
+        assert main(words + options * (words[0] == "new-config")) == 0
+    said = capsys.readouterr().out
+    assert "hard to find" not in said and "warning" not in said
+    tiles = measure_coco(tmp_path / "my bolts_tiles")
+    assert choose_detection(tiles, pretrained=True, max_side=128).enlarged == 2.0
 
 
 def test_sizes_of_two_orders_get_two_anchors_a_level(bolts):
