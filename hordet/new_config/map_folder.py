@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 
 from hordet.datasets.formats.coco import read_size
+from hordet.datasets.formats.maps_beside import find_map_end, is_map_beside
 from hordet.datasets.transforms import IGNORED, LoadSegAnnotations
 from hordet.errors import DatasetError, list_first
-from hordet.new_config.class_names import TABLE, name_classes, read_class_names
+from hordet.new_config.class_names import name_classes, read_class_names
 from hordet.new_config.splits import explain_no_validation, find_split, hold_out
 from hordet.new_config.words import describe_classes, format_range
 
@@ -99,8 +100,9 @@ def measure_maps(
 
     Args:
         root: Folder with images in `images/` and maps in `annotations/` (or folders so called),
-            each with folders for training and validation; or as Roboflow exports: in `train/` and
-            `valid/` images, maps that end in `_mask.png`, and `_classes.csv`.
+            each with folders for training and validation; or with each map beside its image, as
+            Roboflow exports: `a.jpg` and `a_mask.png`, or `a.jpg` and `a.png`, in `train/` and
+            `valid/` or in the root.
         classes_file: File with the names of the classes; by default looked for in the root.
         reduce_zero_label: 0 means no class. Found automatically if a file names the classes.
         share: Share of the images to hold out for validation if there is no validation split.
@@ -110,36 +112,38 @@ def measure_maps(
     """
     if not root.is_dir():
         raise DatasetError(f"There is no folder {root}. Name the folder that holds the data set.")
-    beside = sorted(file.parent for file in root.glob(f"*/{TABLE}"))
-    if beside:  # Roboflow: each split's maps and table of classes lie beside its images
+    folders = _find_split_folders(root) or {"train": root}
+    map_end = find_map_end(folders.get("train", root))
+    if map_end:
         images = maps = root
-        folders = {find_split(Path(path.name)): path for path in beside}
-        image_folders = {split: path for split, path in folders.items() if split}
-        map_folders = image_folders
+        image_folders = map_folders = folders
     else:
         images = _find_folder(root, _IMAGES, "images")
         maps = _find_folder(root, _MAPS, "label maps")
         image_folders, map_folders = _find_split_folders(images), _find_split_folders(maps)
     folder = image_folders.get("train", images)
-    img_suffix = _find_suffix(folder)
-    names = _list_names(folder, img_suffix)
+    img_suffix = _find_suffix(folder, map_end)
+    names = _list_names(folder, img_suffix, map_end)
     map_folder = map_folders.get("train", maps)
-    map_suffix = _find_map_suffix(map_folder, names)
-    train = _make_split(root, folder, map_folder, names)
-    held_out: dict[str, str] = {}
+    map_suffix = map_end or _find_map_suffix(map_folder, names)
+    # mmseg would take the maps for images where both end alike: lists of names tell them apart.
+    lists = ("train.txt", "val.txt") if map_suffix.endswith(img_suffix) and map_end else ("", "")
+    train = _make_split(root, folder, map_folder, names, lists[0])
     if "val" in image_folders and "val" in map_folders:
-        val_names = _list_names(image_folders["val"], img_suffix)
-        val = _make_split(root, image_folders["val"], map_folders["val"], val_names)
+        val_names = _list_names(image_folders["val"], img_suffix, map_end)
+        val = _make_split(root, image_folders["val"], map_folders["val"], val_names, lists[1])
     elif share is not None:
         chosen = hold_out(names, share)
         kept = [name for name in names if name not in chosen]
         train = _make_split(root, folder, map_folder, kept, "train.txt")
         val = _make_split(root, folder, map_folder, sorted(chosen), "val.txt")
-        held_out = {split.ann_file: "\n".join(split.names) + "\n" for split in (train, val)}
     else:
         raise explain_no_validation(
             root, f"{images.name}/validation and {maps.name}/validation, or /val"
         )
+    held_out = {
+        split.ann_file: "\n".join(split.names) + "\n" for split in (train, val) if split.ann_file
+    }
     pixels, sizes = _count_pixels(root, train, img_suffix, map_suffix)
     # A value that only validation maps hold must not stop the first validation.
     values = {*pixels, *_count_pixels(root, val, img_suffix, map_suffix)[0]}
@@ -192,12 +196,11 @@ def _find_split_folders(folder: Path) -> dict[str, Path]:
     return {split: path for split, path in found.items() if split}
 
 
-def _find_suffix(folder: Path) -> str:
+def _find_suffix(folder: Path, map_end: str) -> str:
     """Return the suffix of all images of a folder; mmseg's data sets accept only one."""
     known = Image.registered_extensions()
     files = [f for f in folder.rglob("*") if f.suffix.lower() in known and f.is_file()]
-    if (folder / TABLE).is_file():  # the maps lie there, too
-        files = [file for file in files if not file.stem.endswith("_mask")]
+    files = [file for file in files if not is_map_beside(file, map_end)]
     suffixes = Counter(file.suffix for file in files)
     if len(suffixes) != 1:
         shown = ", ".join(f"{number} {suffix}" for suffix, number in suffixes.most_common())
@@ -208,9 +211,10 @@ def _find_suffix(folder: Path) -> str:
     return next(iter(suffixes))
 
 
-def _list_names(folder: Path, suffix: str) -> list[str]:
+def _list_names(folder: Path, suffix: str, map_end: str) -> list[str]:
     """Return the names of the images of a folder, sorted, without suffix."""
-    files = sorted(folder.rglob(f"*{suffix}"))
+    found = sorted(folder.rglob(f"*{suffix}"))
+    files = [file for file in found if not is_map_beside(file, map_end)]
     if not files:
         raise DatasetError(
             f"{folder} holds no image that ends in {suffix!r}, the suffix of the training images. "

@@ -1,14 +1,18 @@
 """A folder of label maps: its statistics, the segmentor they lead to, what is refused."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.registry import DefaultScope
 from own_data import write_maps
 from PIL import Image
 
+from hordet.cli import main
 from hordet.config.load import load_config
+from hordet.datasets.formats.maps_beside import find_map_end
 from hordet.errors import DatasetError
 from hordet.new_config import (
     BackboneChoice,
@@ -20,7 +24,7 @@ from hordet.new_config import (
     save_config,
     write_segmentation_config,
 )
-from hordet.registry import MODELS
+from hordet.registry import DATASETS, MODELS
 
 
 @pytest.fixture
@@ -262,3 +266,55 @@ def test_a_map_that_is_a_jpeg_is_refused(fields):
     Image.open(path).convert("L").save(path, format="JPEG")
     with pytest.raises(DatasetError, match=f"{path.name} is a JPEG, whose compression"):
         measure_maps(fields)
+
+
+@pytest.mark.parametrize("placed", ["train and valid", "root"])
+@pytest.mark.parametrize(
+    ("image_end", "map_end"),
+    [(".jpg", ".png"), (".png", "_mask.png"), (".jpg", "_label.png"), (".PNG", "_gt.PNG")],
+)
+def test_maps_beside_their_images(tmp_path, capsys, monkeypatch, placed, image_end, map_end):
+    """The same statistics as in ADE20K's layout, and a config whose data pass."""
+    monkeypatch.chdir(tmp_path)
+    apart = write_maps(tmp_path / "apart", dict(training=5, validation=2))
+    root = tmp_path / "beside"
+    for split, folder in (("training", "train"), ("validation", "valid")):
+        place = root / folder if placed != "root" else root
+        place.mkdir(parents=True, exist_ok=True)
+        for image in sorted((apart / "images" / split).iterdir()):
+            name = f"{split}_{image.stem}"
+            Image.open(image).save(place / f"{name}{image_end}")
+            shutil.copy(
+                maps_of(apart, split)[0].parent / f"{image.stem}.png", place / f"{name}{map_end}"
+            )
+    share = 2 / 7 if placed == "root" else None
+    found, wanted = measure_maps(root, share=share), measure_maps(apart)
+    assert (found.img_suffix, found.seg_map_suffix) == (image_end, map_end)
+    assert (len(found.train.names), len(found.val.names)) == (5, 2)
+    assert found.classes == wanted.classes and found.ignored == pytest.approx(wanted.ignored)
+    assert sum(found.counts.values()) == sum(wanted.counts.values())
+    options = ["--hold-out", str(share)] if share else []
+    assert main(["new-config", "--data", "beside", "--out", "c.py", *options]) == 0
+    assert "saw label maps" in capsys.readouterr().out
+    cfg = load_config(tmp_path / "c.py")
+    samples = build_dataset(cfg.train_dataloader.dataset)
+    names = {Path(sample["img_path"]).name for sample in samples}
+    assert len(names) == 5 and not any(name.endswith(map_end) for name in names)
+    for sample in samples:
+        assert Path(sample["img_path"]).is_file() and Path(sample["seg_map_path"]).is_file()
+
+
+def test_photos_beside_their_png_twins_are_no_maps(tmp_path):
+    apart = write_maps(tmp_path / "apart", dict(training=3, validation=1))
+    for image in (apart / "images" / "training").iterdir():
+        Image.open(image).save(tmp_path / f"{image.stem}.jpg")
+        Image.open(image).save(tmp_path / f"{image.stem}.png")
+    assert find_map_end(tmp_path) == "" and find_map_end(apart / "images" / "training") == ""
+    assert find_map_end(tmp_path / "nowhere") == ""
+
+
+def build_dataset(cfg):
+    """The entries of a config's data set, without its pipeline."""
+    with DefaultScope.overwrite_default_scope("mmseg"):
+        dataset = DATASETS.build(dict(cfg, pipeline=[]))
+    return [dataset.get_data_info(i) for i in range(len(dataset))]

@@ -12,6 +12,7 @@ from hordet.datasets.formats.cvat import read_cvat
 from hordet.datasets.formats.image_index import Files
 from hordet.datasets.formats.instance_masks import list_mask_groups, read_instance_masks
 from hordet.datasets.formats.labelme import read_labelme
+from hordet.datasets.formats.maps_beside import find_map_end
 from hordet.datasets.formats.record import AnnotatedData
 from hordet.datasets.formats.supervisely import read_supervisely
 from hordet.datasets.formats.via import list_entries, read_via
@@ -187,6 +188,9 @@ def _find_maps(root: Path, files: Files) -> list[str]:
     tables = [name for name in files.names if PurePosixPath(name).name == "_classes.csv"]
     if tables:
         return tables
+    for place in ("", "train/", "training/"):
+        if end := find_map_end(root / place):
+            return [n for n in files.names if n.startswith(place) and n.endswith(end)]
     if not any((root / name).is_dir() for name in _IMAGES):
         return []
     for folder in _MAPS:
