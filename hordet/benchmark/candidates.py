@@ -11,8 +11,10 @@ import torch
 from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
+from hordet.config.names import find_config
 from hordet.engine.amp import PREDICTIONS, keep_float32
 from hordet.engine.modes import compile_regions, switch_to_deploy
+from hordet.errors import ConfigError
 from hordet.layers.layout import use_channels_last
 from hordet.registry import MODELS
 
@@ -29,7 +31,7 @@ class Candidate:
     """A model to time, in one form and dtype.
 
     Attributes:
-        name: A key of `COMPONENTS`, or the path of a config.
+        name: A key of `COMPONENTS`, or a config: its path, or its name in hordet.
         form: 'eager'; 'channels-last' (the weights of all convolutions); 'deployed' (scales and
             batch norms folded); 'compiled' (its regions by torch.compile); 'naive' (the published
             equations, channels first); 'naive-malloc' (the same with torch's default
@@ -59,11 +61,14 @@ class Candidate:
                     f"({', '.join(DTYPES)})."
                 )
             options[key] = part
-        if name not in COMPONENTS and not Path(name).is_file():
-            raise ValueError(
-                f"{word!r}: no component or config file is named {name!r}; components are "
-                f"{', '.join(COMPONENTS)}."
-            )
+        if name not in COMPONENTS:
+            try:
+                find_config(name)
+            except ConfigError as error:
+                raise ValueError(
+                    f"{word!r}: no component or config is named {name!r}; components are "
+                    f"{', '.join(COMPONENTS)}, and {error}"
+                ) from error
         return cls(name, **options)
 
     def __str__(self) -> str:
@@ -163,13 +168,13 @@ def read_candidate_config(
     Naive detectors use the mask head and the metric of mmdet, the others those of hordet.
 
     Args:
-        candidate: A candidate whose name is the path of a config.
+        candidate: A candidate that is a config.
         options: Dotted keys that override the config's.
         data_root: Folder of the data, in place of the config's.
     """
     from hordet.engine.runner import read_config
 
-    cfg = read_config(candidate.name, options=options, data_root=data_root)
+    cfg = read_config(find_config(candidate.name), options=options, data_root=data_root)
     for part in (cfg.model, cfg.model.get("backbone", {})):
         part.pop("init_cfg", None)
     mask_head = (cfg.model.get("roi_head") or {}).get("mask_head", {})

@@ -228,12 +228,18 @@ def speed_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data-root", help="where a config's data are")
     add("--cfg-options", nargs="+", default=[], metavar="KEY=VALUE", help="override configs' keys")
     add("--plot", type=Path, metavar="FILE", help="draw the table here, as PNG")
+    add(
+        "--where",
+        action="store_true",
+        help="with --pass training and configs: the step by part of the model and by operator, "
+        "instead of turns",
+    )
 
 
 def run_speed(arguments: argparse.Namespace) -> None:
-    """Time candidates in turns."""
+    """Time candidates in turns, or profile the steps of configs."""
     from hordet.benchmark import candidates as known
-    from hordet.benchmark import speed, speed_report
+    from hordet.benchmark import speed, speed_report, step_profile
     from hordet.config.load import parse_options
     from hordet.errors import ConfigError
 
@@ -244,6 +250,18 @@ def run_speed(arguments: argparse.Namespace) -> None:
     task = speed.SpeedSettings.from_arguments(
         arguments, parse_options(arguments.cfg_options), NAIVE
     )
+    if arguments.where:
+        components = [str(each) for each in candidates if each.name in known.COMPONENTS]
+        if components or task.kind != "training" or task.device != "cpu" or arguments.plot:
+            raise ConfigError(
+                f"got --where with --pass {task.kind}, --device {task.device}"
+                f"{', --plot' * bool(arguments.plot)}, components {', '.join(components) or 'none'}"
+                "; it profiles the training steps of configs on the CPU, and draws nothing"
+            )
+        found = [step_profile.profile_step(each, task, arguments.repeats) for each in candidates]
+        tables = "\n".join(map(step_profile.format_profile, found))
+        write("Where a training step's time goes", tables, found, arguments)
+        return
     try:
         result = (*speed.time_candidates(candidates, task, arguments.repeats), task)
     except ValueError as error:
