@@ -57,6 +57,12 @@ def test_python_lines_are_literals(threshold):
     assert found == expected | dict(classes=["a'b", 'c"', "圆", "{x}"])
 
 
+def test_python_lines_have_the_tiles_of_the_model():
+    code = _write_python(("c.py", "b.pth"), dict(tile=(64, 48), overlap=None), "a.png", 0.3, None)
+    assert "from_config('c.py', 'b.pth', tile=(64, 48))\n" in code
+    assert ast.parse(code)
+
+
 def test_a_name_of_joined_characters_is_opened(answers, tmp_path):
     path = tmp_path / "a\u200d\u00a0b.png"
     Image.new("RGB", (20, 10)).save(path)
