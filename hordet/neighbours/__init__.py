@@ -11,7 +11,19 @@ from hordet.errors import ConfigError, did_you_mean
 
 # Name -> file of this folder and class in it.
 FUSIONS: dict[str, str] = {
+    "c_ghost": "c_ghost:CGhostFusion",
+    "cemnet": "cemnet:CEMFusion",
+    "eca": "eca:ECAFusion",
+    "g_ghost": "g_ghost:GGhostFusion",
+    "gc": "gc:GCFusion",
+    "laplacian": "laplacian:LaplacianFusion",
+    "mgic": "mgic:MGICFusion",
+    "non_local": "non_local:NonLocalFusion",
+    "phc": "phc:PHCFusion",
     "pi_net": "pi_net:PiFusion",
+    "sda": "sda:SDAFusion",
+    "se": "se:SEFusion",
+    "wht": "wht:WHTFusion",
 }
 
 
