@@ -23,6 +23,7 @@ FUSIONS: dict[str, str] = {
     "pi_net": "pi_net:PiFusion",
     "sda": "sda:SDAFusion",
     "se": "se:SEFusion",
+    "spa": "spa:SPAFusion",
     "wht": "wht:WHTFusion",
 }
 

@@ -13,7 +13,7 @@ the map: of order two and global, but added to every pixel alike, where gnConv's
 its pixel. The global filter of HorNet-GF reaches as far, with a kernel that does not depend on the
 map.
 
-**What differs from the paper.** Nothing in the block; biases and names are those of the authors'
+**What differs from the paper.** Nothing in the block where C / r is at least 4; biases and names are those of the authors'
 code (and of `mmcv.cnn.bricks.ContextBlock`, `pooling_type='att'`, add). The convolution in front is
 FPN's 3x3 one, or none with `kernel_size=None`, the form of a plugin.
 """
@@ -27,7 +27,8 @@ class GCFusion(nn.Module):
 
     Args:
         channels: C of input and output.
-        reduction: r; C / r is rounded down, to at least 1.
+        reduction: r; C / r is rounded down, to at least 4: a layer norm of one or two numbers has no
+            more than their signs.
         kernel_size: Odd size of the convolution in front; None for none.
 
     Shape:
@@ -50,7 +51,7 @@ class GCFusion(nn.Module):
             self.conv = nn.Conv2d(
                 channels, channels, kernel_size, padding=kernel_size // 2, bias=False
             )
-        narrow = max(channels // reduction, 1)
+        narrow = max(channels // reduction, 4)
         self.conv_mask = nn.Conv2d(channels, 1, 1)
         self.channel_add_conv = nn.Sequential(
             nn.Conv2d(channels, narrow, 1),

@@ -146,12 +146,10 @@ def test_parameters_are_those_of_the_papers():
     assert count(sda.fc) + count(sda.fcs) == 256 * 64 + 2 * 64 + 5 * (64 * 256 + 256)
 
 
-@torch.no_grad()
 def test_se_resnet_50_adds_what_its_paper_says():
     """2.5 million: stages of 3, 4, 6 and 3 blocks of 256 to 2048 channels."""
     blocks = {256: 3, 512: 4, 1024: 6, 2048: 3}
-    with torch.device("meta"):
-        added = sum(n * count(SEFusion(c, kernel_size=None)) for c, n in blocks.items())
+    added = sum(n * count(SEFusion(c, kernel_size=None)) for c, n in blocks.items())
     assert round(added / 1e6, 1) == 2.5
 
 
@@ -170,7 +168,7 @@ def test_they_equal_the_plugins_of_mmcv():
 
     x = draw_images(8)
     for ours, theirs in [
-        (GCFusion(8, 4, kernel_size=None), ContextBlock(8, 1 / 4)),
+        (GCFusion(8, 2, kernel_size=None), ContextBlock(8, 1 / 2)),
         (NonLocalFusion(8, kernel_size=None), NonLocal2d(8, 2, use_scale=False)),
         (NonLocalFusion(8, "dot_product", kernel_size=None), NonLocal2d(8, 2, mode="dot_product")),
     ]:

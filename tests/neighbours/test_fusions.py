@@ -35,6 +35,12 @@ def test_the_table_is_in_order_and_each_entry_is_a_small_file_of_torch_alone(rep
     assert all(len(path.read_text().splitlines()) < 200 for path in room.glob("*.py"))
 
 
+def test_the_page_has_a_row_for_each(repository):
+    lines = (repository / "docs" / "neighbours.md").read_text().splitlines()
+    rows = [line.split("`")[1] for line in lines if line.startswith("| `")]
+    assert [name for name in rows if name in FUSIONS] == list(FUSIONS)
+
+
 def test_nothing_is_imported_before_it_is_named():
     code = (
         "import sys, hordet.neighbours as room\n"
