@@ -13,9 +13,10 @@ the map: of order two and global, but added to every pixel alike, where gnConv's
 its pixel. The global filter of HorNet-GF reaches as far, with a kernel that does not depend on the
 map.
 
-**What differs from the paper.** Nothing in the block where C / r is at least 4; biases and names are those of the authors'
-code (and of `mmcv.cnn.bricks.ContextBlock`, `pooling_type='att'`, add). The convolution in front is
-FPN's 3x3 one, or none with `kernel_size=None`, the form of a plugin.
+**What differs from the paper.** Nothing in the block where C / r is at least 4; biases and
+names are those of the authors' code (and of `mmcv.cnn.bricks.ContextBlock` with attention pooling
+and addition). The convolution in front is FPN's 3x3 one, or none with `kernel_size=None`, the form
+of a plugin.
 """
 
 import torch
@@ -27,8 +28,8 @@ class GCFusion(nn.Module):
 
     Args:
         channels: C of input and output.
-        reduction: r; C / r is rounded down, to at least 4: a layer norm of one or two numbers has no
-            more than their signs.
+        reduction: r; C / r is rounded down, to at least 4: a layer norm of one or two numbers has
+            no more than their signs.
         kernel_size: Odd size of the convolution in front; None for none.
 
     Shape:

@@ -3,8 +3,8 @@ r"""SP&A block: cheap copies of channels, attention over them, and a separable s
 Paper: Y. Yang and M. Sun, "Semiconductor Defect Pattern Classification by
 Self-Proliferation-and-Attention Neural Network" ("SP&A-Net", IEEE Transactions on Semiconductor
 Manufacturing 2022). With P ("self-proliferation") a 1x1 convolution to 1 / s of the channels and
-s - 1 depthwise 3x3 convolutions of these, which is the Ghost module (`hordet.neighbours.c_ghost`) of
-k = 1,
+s - 1 depthwise 3x3 convolutions of these, which is the Ghost module (`hordet.neighbours.c_ghost`)
+of k = 1,
 
     y = relu(BN(P_1 x))  (e C channels),    context = sum_j softmax_j(W_k y_j) y_j,
     z = hsigmoid(W_2 relu(LN(W_1 context))) y,
@@ -64,8 +64,7 @@ class SPAFusion(nn.Module):
             nn.Conv2d(channels, channels, 1, bias=False),
             nn.BatchNorm2d(channels),
         )
-        self.expand = _SelfProliferation(channels, wide, ratio)
-        self.norm1 = nn.BatchNorm2d(wide)
+        self.expand = nn.Sequential(_SelfProliferation(channels, wide, ratio), nn.BatchNorm2d(wide))
         self.conv_mask = nn.Conv2d(wide, 1, 1, bias=False)
         self.excite = nn.Sequential(
             nn.Conv2d(wide, wide // ratio, 1, bias=False),
@@ -73,8 +72,9 @@ class SPAFusion(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(wide // ratio, wide, 1, bias=False),
         )
-        self.reduce = _SelfProliferation(wide, channels, ratio)
-        self.norm2 = nn.BatchNorm2d(channels)
+        self.reduce = nn.Sequential(
+            _SelfProliferation(wide, channels, ratio), nn.BatchNorm2d(channels)
+        )
         self.reset_parameters()
 
     @torch.no_grad()
@@ -86,11 +86,11 @@ class SPAFusion(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Run both branches: (N, C, H, W) -> (N, C, H, W)."""
-        y = self.norm1(self.expand(x)).relu()
+        y = self.expand(x).relu()
         mask = self.conv_mask(y).flatten(2).softmax(2)  # (N, 1, H W)
         context = (y.flatten(2) @ mask.to(y.dtype).transpose(1, 2)).unsqueeze(-1)
         z = y * (0.2 * self.excite(context) + 0.5).clamp(0, 1)
-        return self.norm2(self.reduce(z)) + self.shortcut(x)
+        return self.reduce(z) + self.shortcut(x)
 
 
 class _SelfProliferation(nn.Module):

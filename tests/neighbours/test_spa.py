@@ -29,14 +29,14 @@ def proliferate(x, s, name, width, ratio):
 def naive_spa(x, s, ratio, wide):
     short = conv(x, s["shortcut.0.weight"], groups=len(x))
     short = conv(batch_norm(short, s, "shortcut.1"), s["shortcut.2.weight"])
-    y = relu(batch_norm(proliferate(x, s, "expand", wide, ratio), s, "norm1"))
+    y = relu(batch_norm(proliferate(x, s, "expand.0", wide, ratio), s, "expand.1"))
     pixels = y.reshape(wide, -1).T
     shares = softmax(np.array([s["conv_mask.weight"].ravel() @ pixel for pixel in pixels]))
     context = sum(share * pixel for share, pixel in zip(shares, pixels, strict=True))
     hidden = relu(layer_norm(s["excite.0.weight"][:, :, 0, 0] @ context, s, "excite.1"))
     factors = np.clip(0.2 * (s["excite.3.weight"][:, :, 0, 0] @ hidden) + 0.5, 0, 1)
     z = factors[:, None, None] * y
-    out = batch_norm(proliferate(z, s, "reduce", len(x), ratio), s, "norm2")
+    out = batch_norm(proliferate(z, s, "reduce.0", len(x), ratio), s, "reduce.1")
     return out + batch_norm(short, s, "shortcut.3")
 
 
@@ -58,7 +58,7 @@ def test_parameters():
 
 def test_self_proliferation_is_a_ghost_module_of_1x1():
     ghost = CGhostFusion(8, kernel_size=1)
-    assert [p.shape for p in SPAFusion(8, expansion=1).expand.parameters()] == [
+    assert [p.shape for p in SPAFusion(8, expansion=1).expand[0].parameters()] == [
         p.shape for p in ghost.parameters()
     ]
 

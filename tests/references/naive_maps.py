@@ -96,3 +96,13 @@ def softmax(x):
     """Over all numbers of a vector."""
     e = np.exp(x - x.max())
     return e / e.sum()
+
+
+def in_front(x, state):
+    """The convolution in front of a fusion, where there is one."""
+    return conv(x, state["conv.weight"]) if "conv.weight" in state else x
+
+
+def count(module):
+    """The number of its parameters."""
+    return sum(parameter.numel() for parameter in module.parameters())
