@@ -22,9 +22,9 @@ differences X_j - X_i: a polynomial of degree three of u in its first stage, ove
 zero where the map is constant, which no gnConv is.
 
 **What differs from the paper.** The formulas and constants are those of the authors' code, the
-residual of every stage starts from u there, too. 'diffusion' sums phi(u)^T X first, so that no
-matrix of all pairs is made; the other two make it. The convolution in front is FPN's 3x3 one, or
-none with `kernel_size=None`; in the paper the block stands between convolutions.
+residual of every stage starts from u there, too. 'diffusion' with 'dot' sums phi(u)^T X first, so
+that no matrix of all pairs is made; the others make it. The convolution in front is FPN's 3x3 one,
+or none with `kernel_size=None`; in the paper the block stands between convolutions.
 """
 
 import math

@@ -1,8 +1,8 @@
 r"""MGIC block: grouped convolutions on ever fewer channels, coupled like the grids of multigrid.
 
 Paper: M. Eliasof et al., "MGIC: Multigrid-in-Channels Neural Network Architectures" (SIAM Journal
-on Scientific Computing 2023, arXiv 2011.09128). Level j has C / 2^j channels in
-groups of s_g, down to at most s_c channels:
+on Scientific Computing 2023, arXiv 2011.09128). Level j has C / 2^j channels in groups of s_g, down
+to at most s_c channels:
 
     x_{j+1} = R_j x_j,                              j = 0 .. L-1    (restriction)
     z_L = block_L(x_L)                                              (all channels coupled)
@@ -16,8 +16,8 @@ channel reaches every other, through the coarsest level.
 wide; it joins them by products, MGIC by sums with what the coarse level changed.
 
 **What differs from the paper.** Nothing in the algorithm. The last ReLU of the finest block is left
-to the neck. s_g = s_c = 16 is one of the paper's settings; where s_g does not divide a level's
-channels, its largest divisor that does is taken.
+to the neck. s_g = s_c = 16 are the numbers of the authors' code; where s_g does not divide a
+level's channels, its largest divisor that does is taken.
 """
 
 import math

@@ -17,10 +17,10 @@ what meets at one pixel. HorNet's paper calls this family "self-attention" and g
 convolution that has its input-adaptive, long-range, high-order interaction.
 
 **What differs from the paper.** No batch norm behind W_z: W_z itself starts at zero, the same
-start (section 4.1). The softmax is torch's fused attention, and 'dot_product' multiplies
-phi(u)^T g(u) first, which is linear in the pixels: neither stores the matrix of all pairs. The
-convolution in front is FPN's 3x3 one, or none with `kernel_size=None`, the form of a plugin
-(`mmcv.cnn.NonLocal2d`, whose names the parameters have, with `use_scale=False`).
+start (section 4.1). 'embedded_gaussian' is torch's fused attention, and 'dot_product' multiplies
+phi(u)^T g(u) first, which is linear in the pixels: neither stores the matrix of all pairs, which
+'gaussian' does. The convolution in front is FPN's 3x3 one, or none with `kernel_size=None`, the form
+of a plugin (the numbers of `mmcv.cnn.NonLocal2d` with `use_scale=False`).
 """
 
 from typing import Literal
@@ -106,7 +106,9 @@ class NonLocalFusion(nn.Module):
         if self.mode == "dot_product":
             y = query @ (key.transpose(1, 2) @ value / key.shape[1])
         else:
-            y = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+            # With an axis of one head, which torch's fused kernels ask for.
+            heads = [part.unsqueeze(1) for part in (query, key, value)]
+            y = F.scaled_dot_product_attention(*heads, scale=1.0).squeeze(1)
         return u + self.conv_out(y.transpose(1, 2).unflatten(2, u.shape[2:]))
 
     def _pool(self, x: Tensor) -> Tensor:

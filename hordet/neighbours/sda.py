@@ -8,9 +8,9 @@ chooses among them. With Z_1 .. Z_m the outputs of m residual blocks in a row (b
     v = relu(norm(W mean(Z_1 + .. + Z_m))),    a_i = softmax over i of (W_i v + b_i),
     out = sum_i a_i Z_i,
 
-W of (d, C), W_i of (C, d), d = max(C / r, L); each channel has its own shares a_i. The
-blocks are ResNet bottlenecks, 1x1 to C / 4 channels, 3x3 of 8 groups, 1x1 to C, batch norm behind
-each and ReLU between, as in SDA-ResNet.
+W of (d, C), W_i of (C, d), d = max(C / r, L); each channel has its own shares a_i. The blocks are
+ResNet bottlenecks, 1x1 to C / 4 channels, 3x3 of 8 groups, 1x1 to C, batch norm behind each and
+ReLU between, as in SDA-ResNet.
 
 **Relation to gnConv.** gnConv's gates k = 1 .. n have a receptive field that grows with k as well,
 but each multiplies the one before; here they are alternatives that are added, weighed by the mean

@@ -19,8 +19,8 @@ but for the attention: their softmax runs over the one channel of W_k y, where i
 nothing is summed over the map, which is not the long-range attention over channels and space that
 the authors describe. Here it runs over the pixels j and y is summed with it, as in the global
 context block that it is built like. W_1 has e C / s rows, s = 2, hsigmoid(t) is 0.2 t + 0.5 cut to
-0 .. 1 (Keras'), convolutions have no bias, as there. e = 2 was chosen here; the authors' e grows
-along their network.
+0 .. 1 (Keras'), convolutions have no bias, as there. e = 2 was chosen here; the authors give
+each block a width of its own.
 """
 
 import math

@@ -1,7 +1,5 @@
 """The non-local block beside loops over pairs of pixels, and beside mmcv's."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
@@ -15,6 +13,7 @@ from naive_maps import (
     randomize,
     softmax,
 )
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from hordet.neighbours.non_local import NonLocalFusion
 
@@ -55,18 +54,34 @@ def test_the_convolution_in_front():
     assert_equals(fusion, naive, draw_images(4))
 
 
+@pytest.mark.parametrize("subsample", [False, True])
 @pytest.mark.parametrize("mode", ["embedded_gaussian", "dot_product"])
 @torch.no_grad()
-def test_it_equals_the_plugin_of_mmcv(mode):
-    """With the same names, so that weights fit."""
+def test_it_equals_the_plugin_of_mmcv(mode, subsample):
     from mmcv.cnn.bricks import NonLocal2d
 
     x = draw_images(8)
-    ours = randomize(NonLocalFusion(8, mode, kernel_size=None))
-    theirs = NonLocal2d(8, 2, use_scale=False, mode=mode).double()
-    ending = re.compile(r"\.(weight|bias)$")  # mmcv has a ConvModule around each
-    theirs.load_state_dict({ending.sub(r".conv.\1", k): v for k, v in ours.state_dict().items()})
+    ours = randomize(NonLocalFusion(8, mode, subsample=subsample, kernel_size=None))
+    theirs = NonLocal2d(8, 2, use_scale=False, mode=mode, sub_sample=subsample).double()
+    state = {}
+    for key, value in ours.state_dict().items():
+        name, kind = key.split(".")  # mmcv has a ConvModule, and the pooling in a row with it
+        pooled = subsample and name in ("g", "phi")
+        state[f"{name}.0.conv.{kind}" if pooled else f"{name}.conv.{kind}"] = value
+    theirs.load_state_dict(state)
     torch.testing.assert_close(ours(x), theirs(x))
+
+
+def test_no_matrix_of_all_pairs_is_stored():
+    """Neither by the fused kernel, which alone is allowed here, nor by the other mode."""
+    x = draw_images(8, 5, 6).float().requires_grad_()
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        NonLocalFusion(8)(x).sum().backward()
+    linear = NonLocalFusion(8, "dot_product")
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()), lambda _: 0):
+        linear(x)
+    assert max(sizes) < (5 * 6) ** 2
 
 
 @torch.no_grad()
