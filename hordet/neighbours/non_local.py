@@ -19,8 +19,8 @@ convolution that has its input-adaptive, long-range, high-order interaction.
 **What differs from the paper.** No batch norm behind W_z: W_z itself starts at zero, the same
 start (section 4.1). 'embedded_gaussian' is torch's fused attention, and 'dot_product' multiplies
 phi(u)^T g(u) first, which is linear in the pixels: neither stores the matrix of all pairs, which
-'gaussian' does. The convolution in front is FPN's 3x3 one, or none with `kernel_size=None`, the form
-of a plugin (the numbers of `mmcv.cnn.NonLocal2d` with `use_scale=False`).
+'gaussian' does. The convolution in front is FPN's 3x3 one, or none with `kernel_size=None`, the
+form of a plugin (the numbers of `mmcv.cnn.NonLocal2d` with `use_scale=False`).
 """
 
 from typing import Literal
