@@ -103,6 +103,16 @@ ROWS = {
         "pyramid",
         FOUR[1:3],
     ),
+    "fusion-fpn": (
+        row("FusionFPN", in_channels=PYRAMID, out_channels=16, num_outs=5, fusion="pi_net"),
+        "pyramid",
+        [*FOUR, (1, 2)],
+    ),
+    "fusion-fpn-gnconv": (
+        row("FusionFPN", in_channels=PYRAMID, out_channels=16, num_outs=4, fusion="gnconv"),
+        "pyramid",
+        FOUR,
+    ),
     "bifpn": (graph(num_outs=5), "pyramid", [*FOUR, (1, 2)]),
     "bifpn-p2-p9": (
         # Not batch norm, whose gradient is zero over the two single cells of P9.

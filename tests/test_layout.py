@@ -14,10 +14,11 @@ ALLOWED = {
     "layers": "",
     "ops": "errors",
     "registry": "",
+    "neighbours": "errors",
     "hornet": "layers ops",
     "checkpoints": "errors ops",
     "backbones": "checkpoints errors hornet layers registry",
-    "necks": "errors layers registry",
+    "necks": "errors layers neighbours registry",
     "heads": "layers ops registry",
     "visualization": "errors ops",
     "datasets": "errors ops registry",
@@ -81,7 +82,7 @@ def test_a_room_imports_what_the_table_says(repository, room):
     assert found == {*ALLOWED[room].split()}, "the table allows what nothing needs"
 
 
-@pytest.mark.parametrize("room", ["layers", "hornet"])
+@pytest.mark.parametrize("room", ["layers", "neighbours", "hornet"])
 def test_the_mathematics_knows_torch_alone(repository, room):
     for file in list_files(repository, room):
         known = {name.split(".")[0] for name in list_imports(file)}
