@@ -14,7 +14,7 @@ ALLOWED = {
     "layers": "",
     "ops": "errors",
     "registry": "",
-    "neighbours": "errors",
+    "neighbours": "errors layers",
     "hornet": "layers ops",
     "checkpoints": "errors ops",
     "backbones": "checkpoints errors hornet layers registry",

@@ -11,7 +11,13 @@ from hordet.errors import ConfigError, did_you_mean
 
 # Name -> file of this folder and class in it.
 FUSIONS: dict[str, str] = {
+    "bdnn": "bdnn:Bdnn",
+    "fda_bnn": "fda_bnn:FdaBnn",
+    "harmonic": "harmonic:Harmonic",
     "pi_net": "pi_net:PiFusion",
+    "qnn": "qnn:Qnn",
+    "rep_bnn": "rep_bnn:RepBnn",
+    "scl": "scl:Scl",
 }
 
 

@@ -1,23 +1,23 @@
 """Harmonic convolution: magnitudes that turn with the image (Worrall et al., CVPR 2017).
 
-Harmonic Networks (H-Nets) restrict filters to circular harmonics (equation 4 of the paper)
+Harmonic Networks (H-Nets) restrict filters to circular harmonics
 
     W_m(r, phi) = R(r) exp(i (m phi + beta)),
 
-with a learned radial profile R, a learned phase beta and an integer rotation order m; phi runs
-from columns to rows. If the image turns by theta, the response at the turned place is multiplied
-by exp(i m theta): its magnitude is the same, its phase counts the turn. Responses of order m_1 seen
-by a filter of order m_2 have order m_1 + m_2, so a layer keeps one stream of maps an order and
-joins streams whose orders agree (section 4.1): from order a to order b leads a filter of order
-b - a, and a filter of order -m is the conjugate of that of order m, with which it shares weights.
+with a learned radial profile R, a learned phase beta and an integer rotation order m; phi runs from
+columns to rows. If the image turns by theta, the response at the turned place is multiplied by
+exp(i m theta): its magnitude is the same, its phase counts the turn. Responses of order m_1 seen by
+a filter of order m_2 have order m_1 + m_2, so a layer keeps one stream of maps an order and joins
+streams whose orders agree: from order a to order b leads a filter of order b - a, and a filter of
+order -m is the conjugate of that of order m, with which it shares weights.
 
 This fusion is the smallest whole H-Net. A map (order 0, real) is lifted to streams of the orders 0
-to `max_order`, a ReLU acts on their magnitudes (C-ReLU, section 4.2: |z| -> ReLU(|z| + b)), a
-second layer joins all streams with all, and the magnitudes of its streams are the output.
+to `max_order`, a ReLU acts on their magnitudes (C-ReLU: |z| -> ReLU(|z| + b)), a second layer joins
+all streams with all, and the magnitudes of its streams are the output.
 
-The filters live on the pixel grid as in section 4.3: each ring of radius r_j is sampled at even
-angles and spread over the pixels by a Gaussian of standard deviation 0.5, so that angular aliases
-are damped. For a 5x5 filter the radii are 0 and 1.5 for order 0 and 1 and 1.5 above.
+The filters live on the pixel grid as the authors' code has them: each ring of radius r_j is sampled
+at even angles and spread over the pixels by a Gaussian of standard deviation 0.5, so that angular
+aliases are damped. For a 5x5 filter the radii are 0 and 1.5 for order 0 and 1 and 1.5 above.
 
 What differs from the paper. The number of angles is a multiple of four (the authors take 101),
 which makes turns by 90 degrees exact. Weights start with a variance that keeps that of a white map,
