@@ -8,6 +8,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "hornet": ["HorNet"],
         "timm_backbone": ["TimmBackbone"],
         "torchvision_backbone": ["TorchvisionBackbone"],
+        "registered_convs": [
+            "FPLUS",
+            "PFPLUS",
+            "SparseConv2d",
+            "DropConnectConv2d",
+            "FrequencyDropoutConv2d",
+        ],
         "registered_layers": ["GlobalLocalFilter", "GnConv", "GnFusion", "LayerNorm2d"],
     },
 )

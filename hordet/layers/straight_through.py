@@ -15,8 +15,8 @@ def sign(x: Tensor) -> Tensor:
 
 
 def binarize(x: Tensor) -> Tensor:
-    """Return the sign of x with the gradient of clip(x, -1, 1) (Hubara et al., NeurIPS 2016)."""
-    return replace_forward(x.clamp(-1, 1), sign(x))
+    """Return the sign of x with a gradient of 1 where |x| <= 1 (Hubara et al., NeurIPS 2016)."""
+    return replace_forward(_pass_inside(x), sign(x))
 
 
 def binarize_smoothly(x: Tensor) -> Tensor:
@@ -26,12 +26,16 @@ def binarize_smoothly(x: Tensor) -> Tensor:
 
 
 def quantize(x: Tensor, bits: int) -> Tensor:
-    """Return x in 2^bits - 1 even levels from -1 to 1, with the gradient of clip(x, -1, 1).
+    """Return x in 2^bits - 1 even levels from -1 to 1, with a gradient of 1 where |x| <= 1.
 
     Args:
         x: Any shape.
         bits: At least 2, for the levels -1, 0 and 1.
     """
     steps = 2 ** (bits - 1) - 1
-    clipped = x.clamp(-1, 1)
-    return replace_forward(clipped, (clipped * steps).round() / steps)
+    return replace_forward(_pass_inside(x), (x.clamp(-1, 1) * steps).round() / steps)
+
+
+def _pass_inside(x: Tensor) -> Tensor:
+    # Not clamp: at the bounds, its gradient is 1 in some releases of torch and 0 in others.
+    return torch.where(x.abs() <= 1, x, 0)
