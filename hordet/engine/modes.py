@@ -105,8 +105,9 @@ def switch_to_deploy(model: nn.Module) -> nn.Module:
 
     The factor of each gnConv is folded into its mixer, layer scales into the layers before them,
     and the batch norm of a gnConv fusion or of a `ConvModule` into its convolution. A convolution
-    with a regularizer or a mask becomes the plain one that it is in evaluation. The state dict
-    gets other names and values: save the trained one first.
+    with a regularizer or a mask becomes the plain one that it is in evaluation, and a backbone that
+    has a form for deployment, such as RMNet, takes it. The state dict gets other names and values:
+    save the trained one first.
 
     Args:
         model: Any module; it is put into eval mode.
@@ -120,8 +121,8 @@ def switch_to_deploy(model: nn.Module) -> nn.Module:
             if isinstance(child, WrappedConv):
                 setattr(parent, name, child.fold())
     for module in list(model.modules()):
-        if isinstance(module, (Block, GnConv)):
-            module.switch_to_deploy()
+        if isinstance(module, (Block, GnConv)) or hasattr(module, "switch_to_deploy"):
+            module.switch_to_deploy()  # type: ignore[operator]
         elif isinstance(module, ConvModule) and module.order == ("conv", "norm", "act"):
             if module.with_norm and isinstance(module.norm, _BatchNorm):
                 fuse_conv_bn(module)
