@@ -1,7 +1,7 @@
 r"""Pi-net block of degree N: a polynomial of the map, by products of convolutions.
 
-Papers: G. Chrysos et al., "Deep Polynomial Neural Networks" (TPAMI 2021, "Pi-nets"), sections 3.1
-and 3.2; "Augmenting Deep Classifiers with Polynomial Neural Networks" (ECCV 2022, "PDC"), whose
+Papers: G. Chrysos et al., "Deep Polynomial Neural Networks" (TPAMI 2021, "Pi-nets");
+"Augmenting Deep Classifiers with Polynomial Neural Networks" (ECCV 2022, "PDC"), whose
 classifiers stack such blocks. A polynomial of degree N of all pixels has a tensor of coefficients
 for each degree; a coupled decomposition of these tensors makes it N products:
 
@@ -22,7 +22,7 @@ is the polynomial alone, since the neck adds norm and activation. The degree is 
 (2 in most of their blocks); the size 3 of A_n is that of PDC's code.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -65,11 +65,11 @@ class PiFusion(nn.Module):
         if form not in ("ncp", "ccp"):
             raise ValueError(f"got form={form!r}; allowed are 'ncp' and 'ccp'.")
         self.form = form
-        self.factors = nn.ModuleList(
+        self.factors: Any = nn.ModuleList(
             nn.Conv2d(channels, rank, kernel_size, padding=kernel_size // 2, bias=False)
             for _ in range(degree)
         )
-        self.mixers = nn.ModuleList()
+        self.mixers: Any = nn.ModuleList()
         if form == "ncp":
             self.constant = nn.Parameter(torch.empty(rank, 1, 1))  # b_1
             self.mixers.extend(nn.Conv2d(rank, rank, 1) for _ in range(degree - 1))  # S_n, b_n
@@ -94,6 +94,7 @@ class PiFusion(nn.Module):
         else:
             variance = 2 ** (degree - 1)
         self.proj_out.weight.mul_(variance**-0.5)
+        assert self.proj_out.bias is not None
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,8 +5,10 @@ import inspect
 import pytest
 import torch
 
+from hordet.config.faults import find_faults
 from hordet.errors import ConfigError
 from hordet.necks.fusion_fpn import FusionFPN
+from hordet.neighbours import FUSIONS
 from hordet.registry import MODELS
 
 IN_CHANNELS = [8, 16, 32]
@@ -129,3 +131,12 @@ def test_fpn_starts_its_own_convolutions_and_the_fusions_theirs():
 def test_bad_fusions_are_refused_with_a_hint(fusion, words):
     with pytest.raises(ConfigError, match=words):
         build("hordet.FusionFPN", fusion=fusion)
+
+
+def test_configs_may_name_every_fusion():
+    """The check of a config does not take the names of fusions for classes that are missing."""
+    neck = dict(type="hordet.FusionFPN", in_channels=[8], out_channels=16, num_outs=1)
+    necks = [dict(neck, fusion=dict(type=name)) for name in (*FUSIONS, "conv3x3", "gnconv")]
+    necks.append(dict(neck, fusion=dict(type="gnconv", spatial="gf", order=3)))
+    assert find_faults(dict(model=dict(neck=necks))) == []
+    assert find_faults(dict(model=dict(neck=dict(neck, fussion="se")))) != []

@@ -3,28 +3,16 @@
 import numpy as np
 import pytest
 import torch
+from naive_maps import assert_equals, conv, draw_images, randomize
 from torch import nn
 
 from hordet.layers import GnConv
 from hordet.neighbours.pi_net import PiFusion
 
 
-def convolve(x, weight):
-    """(C, H, W) x (R, C, k, k) -> (R, H, W), zeros around, one product at a time."""
-    k = weight.shape[-1]
-    padded = np.pad(x, [(0, 0), (k // 2, k // 2), (k // 2, k // 2)])
-    out = np.zeros((weight.shape[0], *x.shape[1:]))
-    for i in range(k):
-        for j in range(k):
-            part = padded[:, i : i + x.shape[1], j : j + x.shape[2]]
-            out += np.einsum("rc,chw->rhw", weight[:, :, i, j], part)
-    return out
-
-
-def naive_pi(x, state, form, degree):
-    """The equations of the module, on one image in float64."""
-    s = {name: value.numpy() for name, value in state.items()}
-    a = [convolve(x, s[f"factors.{n}.weight"]) for n in range(degree)]
+def naive_pi(x, s, form, degree):
+    """The equations of the module, on one image."""
+    a = [conv(x, s[f"factors.{n}.weight"]) for n in range(degree)]
     if form == "ncp":
         y = a[0] * s["constant"]
         for n in range(1, degree):
@@ -38,23 +26,11 @@ def naive_pi(x, state, form, degree):
     return out + s["proj_out.bias"][:, None, None]
 
 
-def draw(module):
-    """Random numbers in every parameter, in float64."""
-    torch.manual_seed(1)
-    for parameter in module.double().parameters():
-        nn.init.normal_(parameter)
-    return module
-
-
 @pytest.mark.parametrize("form", ["ncp", "ccp"])
 @pytest.mark.parametrize("degree", [1, 2, 3])
-@torch.no_grad()
 def test_the_equations(form, degree):
-    fusion = draw(PiFusion(4, degree, form, rank=3, kernel_size=5))
-    x = torch.randn(2, 4, 5, 6, dtype=torch.double)
-    for image, out in zip(x, fusion(x), strict=True):
-        want = naive_pi(image.numpy(), fusion.state_dict(), form, degree)
-        np.testing.assert_allclose(out.numpy(), want, rtol=1e-10, atol=1e-10)
+    fusion = randomize(PiFusion(4, degree, form, rank=3, kernel_size=5))
+    assert_equals(fusion, lambda x, state: naive_pi(x, state, form, degree), draw_images(4))
 
 
 @pytest.mark.parametrize("form", ["ncp", "ccp"])
@@ -62,7 +38,7 @@ def test_the_equations(form, degree):
 @torch.no_grad()
 def test_the_output_is_a_polynomial_of_its_degree(form, degree):
     """Of t in fusion(t x): differences of order N + 1 vanish, those of order N do not."""
-    fusion = draw(PiFusion(4, degree, form))
+    fusion = randomize(PiFusion(4, degree, form))
     x = torch.randn(1, 4, 3, 3, dtype=torch.double)
     values = torch.stack([fusion(t * x) for t in range(degree + 2)])
     assert values.diff(degree + 1, dim=0).abs().max() < 1e-7 * values.abs().max()
