@@ -34,6 +34,7 @@ def eseg(**kwargs):
 
 
 LAYER = dict(in_channels=16, out_channels=16)
+CONV = dict(**LAYER, kernel_size=3, padding=1)
 # (config, kind of input, sizes of the outputs for an image of 64 x 96)
 FOUR = [(16, 24), (8, 12), (4, 6), (2, 3)]
 ROWS = {
@@ -42,6 +43,11 @@ ROWS = {
     "gnconv": (row("GnConv", order=3, **LAYER), "map", FOUR[:1]),
     "gnconv-gf": (row("GnConv", order=3, spatial="gf", proj_out=False, **LAYER), "map", FOUR[:1]),
     "gn-fusion": (row("GnFusion", **LAYER), "map", FOUR[:1]),
+    "fplus": (row("FPLUS"), "map", FOUR[:1]),
+    "pfplus": (row("PFPLUS"), "map", FOUR[:1]),
+    "sparse-conv": (row("SparseConv2d", **CONV), "map", FOUR[:1]),
+    "drop-connect-conv": (row("DropConnectConv2d", **CONV), "map", FOUR[:1]),
+    "frequency-dropout-conv": (row("FrequencyDropoutConv2d", **CONV), "map", FOUR[:1]),
     "hornet-7x7": (row("HorNet", arch=ARCH), "image", FOUR),
     "hornet-gf": (row("HorNet", arch=dict(ARCH, base_channels=32), spatial="gf"), "image", FOUR),
     "hornet-cp": (row("HorNet", arch=ARCH, with_cp=True, drop_path_rate=0.2), "image", FOUR),
@@ -67,6 +73,10 @@ ROWS = {
         "image",
         FOUR,
     ),
+    "rmnet": (row("RMNet", depth=18), "image", FOUR),
+    "raft-mlp": (row("RaftMLP"), "image", FOUR),
+    "network-in-network": (row("PlainNetwork"), "image", FOUR),
+    "all-cnn": (row("PlainNetwork", name="all_cnn", out_indices=(1, 2)), "image", FOUR[1:3]),
     "torchvision-shufflenet": (
         row("TorchvisionBackbone", model_name="shufflenet_v2_x0_5"),
         "image",

@@ -17,7 +17,7 @@ ALLOWED = {
     "neighbours": "errors layers",
     "hornet": "layers ops",
     "checkpoints": "errors ops",
-    "backbones": "checkpoints errors hornet layers registry",
+    "backbones": "checkpoints errors hornet layers neighbours registry",
     "necks": "errors layers neighbours registry",
     "heads": "layers ops registry",
     "visualization": "errors ops",
@@ -25,7 +25,7 @@ ALLOWED = {
     "evaluation": "datasets errors ops registry",
     # A dry run needs stand-in images (shapes), and drops weights whose files are not there.
     "config": "checkpoints datasets errors ops registry",
-    "engine": "checkpoints config datasets errors evaluation hornet layers ops registry "
+    "engine": "checkpoints config datasets errors evaluation hornet layers neighbours ops registry "
     "visualization",
     "inference": "config datasets engine errors evaluation ops registry visualization",
     "export": "datasets engine errors layers ops visualization",

@@ -6,8 +6,18 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "hornet": ["HorNet"],
+        "plain_networks": ["PlainNetwork"],
+        "raft_mlp": ["RaftMLP"],
+        "rmnet": ["RMNet"],
         "timm_backbone": ["TimmBackbone"],
         "torchvision_backbone": ["TorchvisionBackbone"],
+        "registered_convs": [
+            "FPLUS",
+            "PFPLUS",
+            "SparseConv2d",
+            "DropConnectConv2d",
+            "FrequencyDropoutConv2d",
+        ],
         "registered_layers": ["GlobalLocalFilter", "GnConv", "GnFusion", "LayerNorm2d"],
     },
 )

@@ -48,6 +48,10 @@ PEERS: dict[str, dict[str, Any]] = {
     "MobileNetV3-L": _configure_timm("mobilenetv3_large_100"),
     "ShuffleNetV2 1.0": dict(type="hordet.TorchvisionBackbone", model_name="shufflenet_v2_x1_0"),
     "RepVGG-A2": _configure_timm("repvgg_a2"),
+    "RMNet-34": dict(type="hordet.RMNet", depth=34),
+    "Network in Network": dict(type="hordet.PlainNetwork", name="network_in_network"),
+    "All-CNN": dict(type="hordet.PlainNetwork", name="all_cnn"),
+    "RaftMLP-S": dict(type="hordet.RaftMLP", arch="small"),
     "ConvNeXt-T": _configure_timm("convnext_tiny", out_norm=True),
     "Swin-T": _configure_timm("swin_tiny_patch4_window7_224", out_norm=True),
 }

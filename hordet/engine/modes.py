@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from hordet.errors import CompilerError
 from hordet.hornet import Block
 from hordet.layers import GnConv, GnFusion
+from hordet.layers.wrapped_conv import WrappedConv
 
 # torch compiles a region once for each kind of block (width, order, mixer) in each mode (training,
 # evaluation, autocast). Beyond its default of 8 it would run the rest in eager mode.
@@ -103,8 +104,10 @@ def switch_to_deploy(model: nn.Module) -> nn.Module:
     """Fold layers for inference, in place; exact except for rounding, and not reversible.
 
     The factor of each gnConv is folded into its mixer, layer scales into the layers before them,
-    and the batch norm of a gnConv fusion or of a `ConvModule` into its convolution. The state dict
-    gets other names and values: save the trained one first.
+    and the batch norm of a gnConv fusion or of a `ConvModule` into its convolution. A convolution
+    with a regularizer or a mask becomes the plain one that it is in evaluation, and a backbone that
+    has a form for deployment, such as RMNet, takes it. The state dict gets other names and values:
+    save the trained one first.
 
     Args:
         model: Any module; it is put into eval mode.
@@ -113,9 +116,13 @@ def switch_to_deploy(model: nn.Module) -> nn.Module:
         The same module.
     """
     model.eval()
+    for parent in list(model.modules()):  # first: the norm after it is folded into what it becomes
+        for name, child in parent.named_children():
+            if isinstance(child, WrappedConv):
+                setattr(parent, name, child.fold())
     for module in list(model.modules()):
-        if isinstance(module, (Block, GnConv)):
-            module.switch_to_deploy()
+        if isinstance(module, (Block, GnConv)) or hasattr(module, "switch_to_deploy"):
+            module.switch_to_deploy()  # type: ignore[operator]
         elif isinstance(module, ConvModule) and module.order == ("conv", "norm", "act"):
             if module.with_norm and isinstance(module.norm, _BatchNorm):
                 fuse_conv_bn(module)

@@ -11,16 +11,22 @@ from hordet.errors import ConfigError, did_you_mean
 
 # Name -> file of this folder and class in it.
 FUSIONS: dict[str, str] = {
+    "bdnn": "bdnn:Bdnn",
     "c_ghost": "c_ghost:CGhostFusion",
     "cemnet": "cemnet:CEMFusion",
     "eca": "eca:ECAFusion",
+    "fda_bnn": "fda_bnn:FdaBnn",
     "g_ghost": "g_ghost:GGhostFusion",
     "gc": "gc:GCFusion",
+    "harmonic": "harmonic:Harmonic",
     "laplacian": "laplacian:LaplacianFusion",
     "mgic": "mgic:MGICFusion",
     "non_local": "non_local:NonLocalFusion",
     "phc": "phc:PHCFusion",
     "pi_net": "pi_net:PiFusion",
+    "qnn": "qnn:Qnn",
+    "rep_bnn": "rep_bnn:RepBnn",
+    "scl": "scl:Scl",
     "sda": "sda:SDAFusion",
     "se": "se:SEFusion",
     "spa": "spa:SPAFusion",

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "checkpoint": ["CheckpointHook"],
+        "connection_cost": ["ConnectionCostHook"],
         "console": ["ConsoleHook"],
         "finite": ["FiniteLossHook"],
         "prediction_sheet": ["PredictionSheetHook"],

@@ -1,0 +1,58 @@
+"""FPLUS and PFPLUS: activations of first powers with sign (Duan et al., Electronics 11, 2022)."""
+
+import torch
+from torch import Tensor, nn
+
+
+class FPLUS(nn.Module):
+    """First power linear unit with sign: x where x >= 0, (1 - x)^-1 - 1 = x / (1 - x) elsewhere.
+
+    It is the function (|x| + 1)^sgn(x) - 1 (arXiv 2111.14349): continuous with its slope, convex,
+    and bounded by -1 from below, as ELU is, without an exponential.
+
+    Shape:
+        Any, kept.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it to each value."""
+        return torch.where(x >= 0, x, x / (1 + x.abs()))
+
+
+class PFPLUS(nn.Module):
+    """FPLUS with two learned parameters: lambda x where x >= 0, lambda x / (1 - omega x) elsewhere.
+
+    lambda is the amplitude and omega how fast the negative side bends toward -lambda / omega. At
+    lambda = omega = 1 it is FPLUS, and so it starts. The formula with the parameters was not at
+    hand beyond the abstract of arXiv 2111.14349 ("two parameters that can be fixed or learnable");
+    this is the form that leaves the conditions of FPLUS's derivation standing. Chosen as well:
+    one pair a layer, as PReLU has one slope, and |omega| in its place, so that the denominator
+    never vanishes. Let no weight decay act on either.
+
+    Args:
+        trainable: Learn both; otherwise they stay at their start.
+        amplitude: Start of lambda.
+        bend: Start of omega, not negative.
+
+    Shape:
+        Any, kept.
+
+    Raises:
+        ValueError: `bend` is negative.
+    """
+
+    def __init__(self, trainable: bool = True, amplitude: float = 1.0, bend: float = 1.0) -> None:
+        """Create both as parameters, or as buffers if they are not learned."""
+        super().__init__()
+        if bend < 0:
+            raise ValueError(f"got bend={bend}; allowed is 0 and more.")
+        for name, value in (("amplitude", amplitude), ("bend", bend)):
+            if trainable:
+                self.register_parameter(name, nn.Parameter(torch.tensor(value)))
+            else:
+                self.register_buffer(name, torch.tensor(value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it to each value."""
+        amplitude, bend = self.amplitude.to(x.dtype), self.bend.abs().to(x.dtype)
+        return amplitude * torch.where(x >= 0, x, x / (1 + bend * x.abs()))

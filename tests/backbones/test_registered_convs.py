@@ -1,0 +1,82 @@
+"""The keys `conv_cfg` and `act_cfg` of other packages' components take hordet's."""
+
+import copy
+
+import pytest
+import torch
+from mmcv.cnn import ConvModule
+from torch import nn
+
+from hordet.engine.modes import switch_to_deploy
+from hordet.layers.fplus import PFPLUS
+from hordet.neighbours.scl import SparseConnectivity, count_connections
+from hordet.registry import MODELS
+
+CONVS = ["SparseConv2d", "DropConnectConv2d", "FrequencyDropoutConv2d"]
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_in_a_conv_module(name):
+    torch.manual_seed(0)
+    module = ConvModule(
+        4,
+        6,
+        3,
+        stride=2,
+        conv_cfg=dict(type=f"hordet.{name}"),
+        norm_cfg=dict(type="BN"),
+        act_cfg=dict(type="hordet.PFPLUS"),
+    )
+    assert (module.conv.stride, module.out_channels) == ((2, 2), 6)
+    assert module.conv.conv.weight.std() > 0.1  # ConvModule's Kaiming start reaches it
+    x = torch.randn(2, 4, 9, 8)
+    module(x).square().sum().backward()
+    for parameter_name, parameter in module.named_parameters():
+        assert parameter.grad is not None and parameter.grad.any(), parameter_name
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_deployed_it_is_a_plain_convolution_with_the_norm_in_it(name):
+    torch.manual_seed(0)
+    conv_cfg = dict(type=f"hordet.{name}")
+    model = nn.Sequential(ConvModule(4, 6, 3, conv_cfg=conv_cfg, norm_cfg=dict(type="BN")))
+    if name == "SparseConv2d":
+        nn.init.normal_(model[0].conv.mask)
+    model(torch.randn(2, 4, 9, 8))
+    x = torch.randn(1, 4, 9, 8)
+    want = model.eval()(x)
+    deployed = switch_to_deploy(copy.deepcopy(model))
+    assert type(deployed[0].conv) is nn.Conv2d and type(deployed[0].norm) is nn.Identity
+    torch.testing.assert_close(deployed(x), want, rtol=1e-5, atol=1e-6)
+
+
+def test_around_another_convolution():
+    cfg = dict(type="hordet.SparseConv2d", conv_cfg=dict(type="Conv3d"))
+    module = ConvModule(2, 3, 3, conv_cfg=cfg, act_cfg=None)
+    assert isinstance(module.conv.conv, nn.Conv3d) and module.conv.mask.shape == (3, 2, 3, 3, 3)
+
+
+@pytest.mark.parametrize("act", ["PReLU", "hordet.FPLUS", "hordet.PFPLUS"])
+def test_activations_in_a_neck_and_sparse_laterals(act):
+    """PReLU is mmcv's; a neck of mmdet takes all of them by name."""
+    neck = MODELS.build(
+        dict(
+            type="hordet.FusionFPN",
+            in_channels=[8, 12],
+            out_channels=16,
+            num_outs=2,
+            conv_cfg=dict(type="hordet.SparseConv2d"),
+            act_cfg=dict(type=act),
+            fusion="scl",
+        )
+    )
+    neck.init_weights()
+    kind = dict([("PReLU", nn.PReLU), ("hordet.PFPLUS", PFPLUS)]).get(act)
+    assert kind is None or isinstance(neck.lateral_convs[0].activate, kind)
+    assert isinstance(neck.lateral_convs[0].conv, SparseConnectivity)
+    kept, of = count_connections(neck)
+    assert kept == of == 16 * (8 + 12) + 2 * 9 * 256
+    outs = neck([torch.randn(1, 8, 6, 6), torch.randn(1, 12, 3, 3)])
+    sum(out.square().sum() for out in outs).backward()
+    for name, parameter in neck.named_parameters():
+        assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
