@@ -29,7 +29,8 @@ ALLOWED = {
     "visualization",
     "inference": "config datasets engine errors evaluation ops registry visualization",
     "export": "datasets engine errors layers ops visualization",
-    "benchmark": "config datasets engine errors evaluation export hornet layers ops registry",
+    "benchmark": "config datasets engine errors evaluation export hornet layers neighbours ops "
+    "registry",
     "report": "config datasets engine errors evaluation ops visualization",
     "demo": "datasets errors inference visualization",
     "new_config": "config datasets errors ops visualization",

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from hordet.errors import ConfigError, did_you_mean
+from hordet.neighbours import FUSIONS
 
 SEEDS = (0, 1, 2, 3, 4)
 BACKBONES = ("efficientnet-lite0", "hornet-nano")
@@ -50,6 +51,10 @@ HEADS: dict[str, dict[str, Any]] = {
     "HorUPerHead-7x7": dict(type="hordet.HorUPerHead"),
     "HorUPerHead-GF": dict(type="hordet.HorUPerHead", spatial="gf"),
 }
+# The neighbors of gnConv, each in FPN's place of its 3x3 convolutions.
+NEIGHBORS: dict[str, dict[str, Any]] = {
+    name: dict(type="hordet.FusionFPN", fusion=name) for name in FUSIONS
+}
 # What multiplies the learning rate of a neck's fusions: its best of `TRIED_RATES` on nuclei, each
 # tried with one seed. Not all are tried yet; docs/necks.md shows which.
 RATES = {
@@ -62,6 +67,7 @@ RATES = {
     "UPerHead": 6,
     "HorUPerHead-7x7": 6,
     "HorUPerHead-GF": 6,
+    **dict.fromkeys(NEIGHBORS, 3),  # not tried: that of FPN
 }
 TRIED_RATES = (1, 3, 6, 10)
 
@@ -136,13 +142,14 @@ SETTINGS = MappingProxyType(
         ),
     }
 )
-# Data sets, backbones and necks; the main comparison comes first.
+# Data sets, backbones, necks and seeds; the main comparison comes first.
 GROUPS = (
-    (("nuclei", "camvid"), BACKBONES, NECKS),
-    (("nuclei",), ("efficientnet-lite0",), STARTS),
-    (("camvid",), BACKBONES, HEADS),
-    (("shapes",), BACKBONES, NECKS),
-    (("nuclei-long",), ("efficientnet-lite0",), NECKS),
+    (("nuclei", "camvid"), BACKBONES, NECKS, SEEDS),
+    (("nuclei",), ("efficientnet-lite0",), STARTS, SEEDS),
+    (("camvid",), BACKBONES, HEADS, SEEDS),
+    (("shapes",), BACKBONES, NECKS, SEEDS),
+    (("nuclei-long",), ("efficientnet-lite0",), NECKS, SEEDS),
+    (("nuclei", "shapes"), ("efficientnet-lite0",), NEIGHBORS, SEEDS[:2]),
 )
 # Where the rates are tried.
 TRIAL = ("nuclei", "efficientnet-lite0")
@@ -155,7 +162,7 @@ class Training:
     Attributes:
         dataset: A key of `SETTINGS`.
         backbone: One of `BACKBONES`.
-        neck: A key of `NECKS`, `STARTS` or `HEADS`.
+        neck: A key of `NECKS`, `STARTS`, `HEADS` or `NEIGHBORS`.
         rate: What multiplies the learning rate of the neck's fusions.
         seed: Seed of weights, data order and augmentation.
     """
@@ -178,7 +185,7 @@ class Training:
     @property
     def options(self) -> dict[str, Any]:
         """The config of the neck or head."""
-        return (NECKS | STARTS | HEADS)[self.neck]
+        return (NECKS | STARTS | HEADS | NEIGHBORS)[self.neck]
 
 
 def get_rate(neck: str) -> float:
@@ -205,8 +212,8 @@ def list_trainings() -> list[Training]:
     ]
     return trials + [
         Training(dataset, backbone, neck, get_rate(neck), seed)
-        for datasets, backbones, necks in GROUPS
-        for seed, dataset, backbone, neck in product(SEEDS, datasets, backbones, necks)
+        for datasets, backbones, necks, seeds in GROUPS
+        for seed, dataset, backbone, neck in product(seeds, datasets, backbones, necks)
     ]
 
 

@@ -31,7 +31,7 @@ How to read the tables:
 
 - **Rate** multiplies the learning rate of the neck's fusions (`custom_keys` of layer decay). Each
   neck has its own best of the rates {rates}, tried with seed {seed} on nuclei; the last table shows
-  these trials.
+  these trials. Operators of [neighbors](neighbours.md) have FPN's rate, and two seeds.
 - **Accuracy** is the mean ± standard deviation over the seeds. **Difference** is the mean of the
   differences seed by seed, with its 95 % interval (Student's t) in brackets. An interval that holds
   0 says that the seeds cannot tell the two apart.

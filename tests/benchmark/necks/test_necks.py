@@ -16,6 +16,7 @@ from hordet.benchmark.necks import costs, report
 from hordet.benchmark.necks.plan import (
     HEADS,
     NECKS,
+    NEIGHBORS,
     RATES,
     SEEDS,
     STARTS,
@@ -51,7 +52,9 @@ def test_a_part_of_the_study_is_a_comparison():
     trainings = list_trainings()
     assert len(trainings) == len(set(trainings))
     trials = len(NECKS) * (len(TRIED_RATES) - 1)
-    assert len(trainings) == trials + len(SEEDS) * (24 + len(STARTS) + 6 + 12 + 6)
+    neighbors = 2 * 2 * len(NEIGHBORS)  # two data sets, two seeds
+    assert len(trainings) == trials + len(SEEDS) * (24 + len(STARTS) + 6 + 12 + 6) + neighbors
+    assert {training.neck for training in trainings[-neighbors:]} == set(NEIGHBORS)
     assert {RATES[neck] for neck in NECKS} <= set(TRIED_RATES)
     for training in trainings[:trials]:
         assert training.seed == 0 and training.rate != RATES[training.neck]
@@ -64,6 +67,7 @@ def test_a_part_of_the_study_is_a_comparison():
     assert {training.dataset for training in main} == {"nuclei", "camvid"}
     assert {name_comparison(start) for start in STARTS} == {"HorFPN-7x7", "HorFPN-GF"}
     assert name_comparison("HorUPerHead-GF") == "UPerHead" and name_comparison("PAFPN") == "FPN"
+    assert name_comparison("pi_net") == "FPN"
 
 
 def test_selection():
