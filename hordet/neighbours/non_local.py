@@ -19,8 +19,8 @@ convolution that has its input-adaptive, long-range, high-order interaction.
 **What differs from the paper.** No batch norm behind W_z: W_z itself starts at zero, the same
 start (section 4.1). 'embedded_gaussian' is torch's fused attention, and 'dot_product' multiplies
 phi(u)^T g(u) first, which is linear in the pixels: neither stores the matrix of all pairs, which
-'gaussian' does. The convolution in front is FPN's 3x3 one, or none with `kernel_size=None`, the form
-of a plugin (the numbers of `mmcv.cnn.NonLocal2d` with `use_scale=False`).
+'gaussian' does. The convolution in front is FPN's 3x3 one, or none with `kernel_size=None`, the
+form of a plugin (the numbers of `mmcv.cnn.NonLocal2d` with `use_scale=False`).
 """
 
 from typing import Literal
@@ -106,8 +106,8 @@ class NonLocalFusion(nn.Module):
         if self.mode == "dot_product":
             y = query @ (key.transpose(1, 2) @ value / key.shape[1])
         else:
-            # With an axis of one head, which torch's fused kernels ask for.
-            heads = [part.unsqueeze(1) for part in (query, key, value)]
+            # One head, and widths without gaps: torch's fused kernels ask for both.
+            heads = [part.unsqueeze(1).contiguous() for part in (query, key, value)]
             y = F.scaled_dot_product_attention(*heads, scale=1.0).squeeze(1)
         return u + self.conv_out(y.transpose(1, 2).unflatten(2, u.shape[2:]))
 
