@@ -76,7 +76,7 @@ ROWS = {
     "rmnet": (row("RMNet", depth=18), "image", FOUR),
     "raft-mlp": (row("RaftMLP"), "image", FOUR),
     "network-in-network": (row("PlainNetwork"), "image", FOUR),
-    "all-cnn": (row("PlainNetwork", name="all_cnn", out_indices=(1, 2)), "image", FOUR[1:3]),
+    "all-cnn": (row("PlainNetwork", arch="all_cnn", out_indices=(1, 2)), "image", FOUR[1:3]),
     "torchvision-shufflenet": (
         row("TorchvisionBackbone", model_name="shufflenet_v2_x0_5"),
         "image",

@@ -40,9 +40,9 @@ def build_layer(channels: int, out: int, kernel: int, stride: int = 1) -> list[n
     return [conv, nn.ReLU(inplace=True)]
 
 
-def build_groups(name: str) -> list[nn.Sequential]:
+def build_groups(arch: str) -> list[nn.Sequential]:
     """Build the four groups of 'network_in_network' or 'all_cnn'."""
-    pooling = name == "network_in_network"
+    pooling = arch == "network_in_network"
     groups, channels = [], 3
     for i, (width, kernel) in enumerate(zip(WIDTHS, KERNELS, strict=True)):
         layers: list[nn.Module] = []
@@ -64,7 +64,7 @@ class PlainNetwork(WrappedBackbone):
     """Network in Network, or the all convolutional net, without its classifier.
 
     Args:
-        name: 'network_in_network' or 'all_cnn'.
+        arch: 'network_in_network' or 'all_cnn'.
         out_indices: Ascending indices of the groups that are returned; None for all four.
         init_cfg: None, or dict(type='Pretrained', checkpoint=PATH) with a checkpoint of hordet.
 
@@ -78,24 +78,24 @@ class PlainNetwork(WrappedBackbone):
         sizes rounded up.
 
     Raises:
-        ValueError: An unknown name, or an index outside of the groups.
+        ValueError: An unknown `arch`, or an index outside of the groups.
         hordet.checkpoints.CheckpointError: The weights cannot be read, or are of another model.
     """
 
     def __init__(
         self,
-        name: str = "network_in_network",
+        arch: str = "network_in_network",
         out_indices: Sequence[int] | None = None,
         init_cfg: dict[str, Any] | None = None,
     ) -> None:
         """Build the groups up to the last output."""
-        super().__init__(name, False, init_cfg)
+        super().__init__(arch, False, init_cfg)
         names = ("network_in_network", "all_cnn")
-        if name not in names:
-            hint = did_you_mean(name, names) or "."
-            raise ValueError(f"got name={name!r}{hint} Allowed are {' and '.join(names)}.")
+        if arch not in names:
+            hint = did_you_mean(arch, names) or "."
+            raise ValueError(f"got arch={arch!r}{hint} Allowed are {' and '.join(names)}.")
         self._choose_outputs(STRIDES, WIDTHS, out_indices, out_norm=False)
-        self.model = nn.ModuleList(build_groups(name)[: self.out_indices[-1] + 1])
+        self.model = nn.ModuleList(build_groups(arch)[: self.out_indices[-1] + 1])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the feature pyramid: (N, 3, H, W) -> one map an output."""

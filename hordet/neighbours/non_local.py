@@ -106,8 +106,8 @@ class NonLocalFusion(nn.Module):
         if self.mode == "dot_product":
             y = query @ (key.transpose(1, 2) @ value / key.shape[1])
         else:
-            # With an axis of one head, which torch's fused kernels ask for.
-            heads = [part.unsqueeze(1) for part in (query, key, value)]
+            # One head, and widths without gaps: torch's fused kernels ask for both.
+            heads = [part.unsqueeze(1).contiguous() for part in (query, key, value)]
             y = F.scaled_dot_product_attention(*heads, scale=1.0).squeeze(1)
         return u + self.conv_out(y.transpose(1, 2).unflatten(2, u.shape[2:]))
 

@@ -64,5 +64,5 @@ def test_sizes_are_rounded_up_and_the_start_keeps_signals_alive(name):
 
 
 def test_refuses():
-    with pytest.raises(ValueError, match="got name='all_cn'; did you mean 'all_cnn'"):
+    with pytest.raises(ValueError, match="got arch='all_cn'; did you mean 'all_cnn'"):
         PlainNetwork("all_cn")

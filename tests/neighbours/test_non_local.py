@@ -62,7 +62,7 @@ def test_it_equals_the_plugin_of_mmcv(mode, subsample):
 
     x = draw_images(8)
     ours = randomize(NonLocalFusion(8, mode, subsample=subsample, kernel_size=None))
-    theirs = NonLocal2d(8, 2, use_scale=False, mode=mode, sub_sample=subsample).double()
+    theirs = NonLocal2d(8, subsample, use_scale=False, mode=mode).double()
     state = {}
     for key, value in ours.state_dict().items():
         name, kind = key.split(".")  # mmcv has a ConvModule, and the pooling in a row with it
