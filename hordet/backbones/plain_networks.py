@@ -34,7 +34,7 @@ KERNELS = (11, 5, 3, 3)
 
 def build_layer(channels: int, out: int, kernel: int, stride: int = 1) -> list[nn.Module]:
     """Build a padded convolution and its ReLU."""
-    conv = nn.Conv2d(channels, out, kernel, stride, kernel // 2)
+    conv: Any = nn.Conv2d(channels, out, kernel, stride, kernel // 2)
     nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
     nn.init.zeros_(conv.bias)
     return [conv, nn.ReLU(inplace=True)]

@@ -52,8 +52,8 @@ def remove_residual(block: Any) -> nn.Sequential:
         shortcut = fuse_conv_bn_eval(*block.downsample)
         kernel[:, :, 1:2, 1:2] = shortcut.weight.detach()
         bias = bias + shortcut.bias.detach()
-    reserving = nn.Conv2d(channels, channels + hidden, 3, first.stride, 1).to(first.weight)
-    merging = nn.Conv2d(channels + hidden, out, 3, padding=1).to(first.weight)
+    reserving: Any = nn.Conv2d(channels, channels + hidden, 3, first.stride, 1).to(first.weight)
+    merging: Any = nn.Conv2d(channels + hidden, out, 3, padding=1).to(first.weight)
     with torch.no_grad():
         reserving.weight.copy_(torch.cat((reserved, first.weight)))
         reserving.bias.copy_(torch.cat((first.bias.new_zeros(channels), first.bias)))

@@ -41,6 +41,9 @@ class PFPLUS(nn.Module):
         ValueError: `bend` is negative.
     """
 
+    amplitude: Tensor
+    bend: Tensor
+
     def __init__(self, trainable: bool = True, amplitude: float = 1.0, bend: float = 1.0) -> None:
         """Create both as parameters, or as buffers if they are not learned."""
         super().__init__()

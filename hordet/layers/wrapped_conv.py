@@ -15,7 +15,7 @@ class WrappedConv(nn.Module):
         conv: The convolution, or any other module with a parameter `weight`.
     """
 
-    conv: nn.Module
+    conv: Any  # a module, whose attributes are its own
 
     def __init__(self, conv: nn.Module) -> None:
         """Keep the convolution as `conv`."""

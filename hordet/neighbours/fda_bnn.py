@@ -88,6 +88,8 @@ class FdaBnn(nn.Module):
         ValueError: `steps` is below 1.
     """
 
+    step: Tensor
+
     def __init__(self, channels: int, *, steps: int = 10000) -> None:
         """Create the norm, a weight of (C, C, 3, 3) and the noise modules of weight and input."""
         super().__init__()
@@ -102,7 +104,7 @@ class FdaBnn(nn.Module):
 
     def compute_schedule(self) -> tuple[Tensor, Tensor]:
         """Return n, the number of terms less one, and alpha, the weight of the noise."""
-        progress = (self.step / self.steps).clamp(max=1)  # type: ignore[operator]
+        progress = (self.step / self.steps).clamp(max=1)
         n = FIRST_TERMS + (progress * (LAST_TERMS - FIRST_TERMS)).floor()
         return n, ALPHA / 2 * (1 + (math.pi * progress).cos())
 
@@ -110,7 +112,7 @@ class FdaBnn(nn.Module):
         """Convolve signs: (N, C, H, W) -> (N, C, H, W)."""
         n, alpha = self.compute_schedule()
         if self.training:
-            self.step += 1  # type: ignore[operator]
+            self.step += 1
         x, w = self.norm(x), self.weight
         weight_noise = self.weight_noise(w.flatten(1)).view_as(w)
         input_noise = self.input_noise(x.movedim(1, -1)).movedim(-1, 1)

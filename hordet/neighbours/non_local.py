@@ -107,8 +107,8 @@ class NonLocalFusion(nn.Module):
             y = query @ (key.transpose(1, 2) @ value / key.shape[1])
         else:
             # One head, and widths without gaps: torch's fused kernels ask for both.
-            heads = [part.unsqueeze(1).contiguous() for part in (query, key, value)]
-            y = F.scaled_dot_product_attention(*heads, scale=1.0).squeeze(1)
+            query, key, value = (x.unsqueeze(1).contiguous() for x in (query, key, value))
+            y = F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
         return u + self.conv_out(y.transpose(1, 2).unflatten(2, u.shape[2:]))
 
     def _pool(self, x: Tensor) -> Tensor:

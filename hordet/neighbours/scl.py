@@ -85,7 +85,7 @@ class SparseConnectivity(WrappedConv):
                 "convolutions and linear layers."
             )
         self.balance = balance
-        self.mask = nn.Parameter(torch.full_like(conv.weight, START))
+        self.mask = nn.Parameter(torch.full_like(self.conv.weight, START))
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute with the connections that are kept."""
@@ -100,7 +100,7 @@ class SparseConnectivity(WrappedConv):
         """Return a copy of the module with its lost connections as zeros; the same output."""
         conv = copy.deepcopy(self.conv)
         with torch.no_grad():
-            conv.weight.mul_(self.mask > 0)  # type: ignore[operator, union-attr]
+            conv.weight.mul_(self.mask > 0)
         return conv
 
 
