@@ -24,5 +24,5 @@ class WaitForSignal(Hook):
             with open(os.path.join(runner.work_dir, "waiting"), "a") as file:
                 file.write("a step waits\n")
         (keeper,) = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
-        while keeper._interruption.signal is None:
+        while keeper.interruption.signal is None:
             time.sleep(0.1)

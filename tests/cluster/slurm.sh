@@ -21,6 +21,8 @@ ClusterName=loopback
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort=$port
 SlurmdPort=$((port + 1))
+# hordet takes torch's port from the job's number: two clusters must not number their jobs alike.
+FirstJobId=$((port * 10))
 SlurmUser=root
 SlurmctldPidFile=$folder/slurmctld.pid
 SlurmdPidFile=$folder/slurmd.pid
