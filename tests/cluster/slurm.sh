@@ -68,6 +68,8 @@ start_daemons() {
 }
 
 stop_daemons() {
+    # Else what a failed test has left goes on without its cluster.
+    SLURM_CONF="$folder/slurm.conf" timeout 20 scancel --full --signal=KILL --user="$(id -un)" || true
     for name in slurmd slurmctld munged; do
         file="$folder/$name.pid"
         if [ ! -s "$file" ]; then continue; fi
