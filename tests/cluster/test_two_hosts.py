@@ -84,7 +84,7 @@ class Hosts:
             command += ["--master-addr", ADDRESSES[0], "--master-port", "29511"]
             command += ["-m", "hordet", "train", "c.py", "--work-dir", "work", "--seed", "0"]
             path = os.pathsep.join([str(ROOT), str(HERE), os.environ.get("PYTHONPATH", "")])
-            cache = self.folder.parent / f"cache_{rank}"  # each host draws its own
+            cache = self.folder.parents[1] / f"cache_{rank}"  # each host draws its own, once
             own = dict(GLOO_SOCKET_IFNAME="veth0", PYTHONPATH=path, HORDET_CACHE=str(cache))
             with (self.folder / f"{rank}.log").open("w") as log:
                 self.running.append(
@@ -161,11 +161,23 @@ def hosts(tmp_path):
         yield made
 
 
-@pytest.fixture
-def far_hosts(tmp_path):
-    """200 ms away, there and back; 5 % of the frames are lost."""
-    with join_hosts(tmp_path / "run", Hosts.lay_slow_cable, 0.1, 0.05) as made:
-        yield made
+@pytest.fixture(scope="module", params=[False, True], ids=["ddp", "fsdp"])
+def split(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def want(split, tmp_path_factory):
+    """The weights of a training that nothing disturbs."""
+    folder = tmp_path_factory.mktemp("through") / "run"
+    with join_hosts(folder, Hosts.lay_cable) as hosts:
+        (folder / "c.py").write_text(CONFIG + SPLIT * split)
+        hosts.train()
+        codes, logs = hosts.wait(LONG)
+        assert codes == [0, 0], "\n---\n".join(logs)[-6000:]
+        assert "batches of 2 x 2 processes" in logs[0]
+        assert hosts.list_processes() == []
+        return read_weights(folder / "work")
 
 
 def wait_for(path, hosts, limit=LONG):
@@ -181,18 +193,17 @@ def read_weights(folder):
     return saved["state_dict"]
 
 
+def check_weights(want, work):
+    got = read_weights(work)
+    assert want.keys() == got.keys()
+    for name, value in want.items():
+        assert torch.equal(got[name], value), name
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("split", [False, True], ids=["ddp", "fsdp"])
-def test_a_host_that_is_cut_off_ends_the_job_and_a_resume_ends_as_without(hosts, split):
+def test_a_host_that_is_cut_off_ends_the_job_and_a_resume_ends_as_without(want, hosts, split):
     (hosts.folder / "c.py").write_text(CONFIG + SPLIT * split)
     work = hosts.folder / "work"
-    hosts.train()
-    codes, logs = hosts.wait(LONG)
-    assert codes == [0, 0], "\n---\n".join(logs)[-6000:]
-    assert "batches of 2 x 2 processes" in logs[0]
-    want = read_weights(work)
-    shutil.rmtree(work)
-
     (hosts.folder / "go_on").unlink()
     hosts.train()
     wait_for(work / "iter_2.pth", hosts)
@@ -208,33 +219,20 @@ def test_a_host_that_is_cut_off_ends_the_job_and_a_resume_ends_as_without(hosts,
     hosts.train("--resume")
     codes, logs = hosts.wait(LONG)
     assert codes == [0, 0] and "resumed at iteration 2 " in logs[0], "\n---\n".join(logs)[-6000:]
-    got = read_weights(work)
-    assert want.keys() == got.keys()
-    for name, value in want.items():
-        assert torch.equal(got[name], value), name
+    check_weights(want, work)
     assert hosts.list_processes() == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("split", [False, True], ids=["ddp", "fsdp"])
-def test_packets_that_are_late_or_lost_change_nothing(far_hosts, split):
-    hosts, work = far_hosts, far_hosts.folder / "work"
-    (hosts.folder / "c.py").write_text(CONFIG + SPLIT * split)
-    hosts.train()
-    codes, logs = hosts.wait(LONG)
-    assert codes == [0, 0], "\n---\n".join(logs)[-6000:]
-    got = read_weights(work)
-    shutil.rmtree(work)
-
-    hosts.cable.send_signal(signal.SIGUSR1)  # from here on it loses none
-    hosts.train()
-    assert hosts.wait(LONG)[0] == [0, 0]
-    want = read_weights(work)
-    assert want.keys() == got.keys()
-    for name, value in want.items():
-        assert torch.equal(got[name], value), name
-
-    assert hosts.list_processes() == []
-    hosts.cable.terminate()
-    count, lost = map(int, hosts.cable.communicate()[0].split())
-    assert count > 500 and lost > 10
+def test_packets_that_are_late_or_lost_change_nothing(want, tmp_path, split):
+    """200 ms from host to host and back, and 5 % of the frames are lost."""
+    with join_hosts(tmp_path / "run", Hosts.lay_slow_cable, 0.1, 0.05) as hosts:
+        (hosts.folder / "c.py").write_text(CONFIG + SPLIT * split)
+        hosts.train()
+        codes, logs = hosts.wait(LONG)
+        assert codes == [0, 0], "\n---\n".join(logs)[-6000:]
+        check_weights(want, hosts.folder / "work")
+        assert hosts.list_processes() == []
+        hosts.cable.terminate()
+        count, lost = map(int, hosts.cable.communicate()[0].split())
+        assert count > 500 and lost > 10
