@@ -71,7 +71,7 @@ def show(slurm, *what):
     return dict(re.findall(r"(\w+)=(\S*)", call(slurm, "scontrol", "show", "--oneliner", *what)))
 
 
-def wait_for(slurm, job, work, disturb=None, limit=1800):
+def wait_for(slurm, job, work, disturb=None, limit=7200):
     """Wait until a job has ended for good; return Slurm's fields about it.
 
     Args:

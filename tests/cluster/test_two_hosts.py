@@ -17,7 +17,7 @@ ROOT = HERE.parents[1]
 ADDRESSES = ("192.0.2.1", "192.0.2.2")  # for documentation: no host anywhere has them
 ITERATIONS = 6
 PATIENCE = 60  # seconds; the time-out of the config
-LONG = 1800  # seconds, of what takes one minute where nothing else runs
+LONG = 7200  # seconds, of what takes one minute where nothing else runs
 CONFIG = f"""
 _base_ = ["{HERE}/small.py"]
 custom_hooks = [*_base_.custom_hooks, dict(type="WaitForFile", path="go_on")]
