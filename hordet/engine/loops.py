@@ -61,6 +61,11 @@ class _ResumableLoop(BaseLoop):
         """Build the data loader and start at the beginning."""
         if isinstance(dataloader, dict):
             dataloader = place_batches(dataloader, runner.seed, max_skipped)
+        # mmengine's loop of iterations starts its workers here; they must leave signals to this
+        # process, which a handler sees to that is there before them.
+        for hook in runner.hooks:
+            if interruption := getattr(hook, "interruption", None):
+                interruption.listen()
         # mmengine's loop comes next in the order of the base classes, and takes its options.
         super().__init__(runner, dataloader, **kwargs)
         self._pass, self._batches = 0, 0

@@ -1,4 +1,4 @@
-"""A hook for the test's config: a step that takes until the job is asked to stop."""
+"""Hooks for the configs of the tests: a step that takes until something has happened."""
 
 import os
 import time
@@ -9,20 +9,45 @@ from mmengine.registry import HOOKS
 from hordet.engine.hooks import CheckpointHook
 
 
-@HOOKS.register_module()
-class WaitForSignal(Hook):
-    """In the first `starts` starts of a job, wait in the third step until a signal has come."""
+class SlowStep(Hook):
+    """The last process waits after its third step; the others wait for it in their exchanges."""
 
-    def __init__(self, starts):
-        self.starts, self.steps = starts, 0
+    steps = 0
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.steps += 1
-        if self.steps < 3 or int(os.environ.get("SLURM_RESTART_COUNT", 0)) >= self.starts:
-            return
-        if runner.rank == 0 and self.steps == 3:
+        if self.steps == 3 and runner.rank == runner.world_size - 1:
+            while not self.is_over(runner):
+                time.sleep(0.1)
+
+
+@HOOKS.register_module()
+class WaitForSignal(SlowStep):
+    """In the first `starts` starts of a job, wait until a signal comes.
+
+    Each wait adds the number of the process to the file `waiting`.
+    """
+
+    def __init__(self, starts):
+        self.starts, self.waits = starts, False
+
+    def is_over(self, runner):
+        if int(os.environ.get("SLURM_RESTART_COUNT", 0)) >= self.starts:
+            return True
+        if not self.waits:
+            self.waits = True
             with open(os.path.join(runner.work_dir, "waiting"), "a") as file:
-                file.write("a step waits\n")
+                file.write(f"{os.getpid()}\n")
         (keeper,) = (hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
-        while keeper._interruption.signal is None:
-            time.sleep(0.1)
+        return keeper.interruption.signal is not None
+
+
+@HOOKS.register_module()
+class WaitForFile(SlowStep):
+    """Wait until a file is there."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def is_over(self, runner):
+        return os.path.exists(self.path)

@@ -21,6 +21,8 @@ ClusterName=loopback
 SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort=$port
 SlurmdPort=$((port + 1))
+# hordet takes torch's port from the job's number: two clusters must not number their jobs alike.
+FirstJobId=$((port * 10))
 SlurmUser=root
 SlurmctldPidFile=$folder/slurmctld.pid
 SlurmdPidFile=$folder/slurmd.pid
@@ -66,6 +68,8 @@ start_daemons() {
 }
 
 stop_daemons() {
+    # Else what a failed test has left goes on without its cluster.
+    SLURM_CONF="$folder/slurm.conf" timeout 20 scancel --full --signal=KILL --user="$(id -un)" || true
     for name in slurmd slurmctld munged; do
         file="$folder/$name.pid"
         if [ ! -s "$file" ]; then continue; fi

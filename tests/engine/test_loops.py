@@ -368,7 +368,7 @@ def test_fewer_batches_in_a_pass(train, tmp_path):
 
     from hordet.engine.loops import EpochBasedTrainLoop
 
-    runner = SimpleNamespace(seed=0, visualizer=SimpleNamespace())
+    runner = SimpleNamespace(seed=0, hooks=[], visualizer=SimpleNamespace())
     loop = EpochBasedTrainLoop(runner, DataLoader(Noisy(), batch_size=5), max_epochs=1)
     position = dict(passes=0, batches=3, batches_per_pass=5, sampler_seed=None, validated=False)
     loop.resume_at(position, None)

@@ -14,7 +14,6 @@ from hordet.checkpoints import load_checkpoint
 from hordet.datasets.shapes.files import write_shapes
 
 OPTIONS = [
-    "train_cfg.max_epochs=1000",
     "train_cfg.val_interval=1000",
     "train_dataloader.batch_size=2",
     "train_dataloader.num_workers=2",
@@ -22,6 +21,10 @@ OPTIONS = [
     "default_hooks.logger.interval=1",
     "default_hooks.checkpoint.interval=1000",
 ]
+LOOPS = {
+    "epochs": ("mask-rcnn_hornet-nano_horfpn_7e.py", "train_cfg.max_epochs=1000"),
+    "iterations": ("upernet_hornet-nano_horuperhead_1k.py", "train_cfg.max_iters=1000"),
+}
 LIMIT = 600  # seconds, on a machine that is busy with other work
 
 
@@ -32,10 +35,12 @@ def start(repository, tmp_path):
     (tmp_path / "temporary").mkdir()
     begun = []
 
-    def run(*words):
-        config = repository / "configs" / "shapes" / "mask-rcnn_hornet-nano_horfpn_7e.py"
+    def run(*words, loop="epochs"):
+        name, length = LOOPS[loop]
+        config = repository / "configs" / "shapes" / name
         command = [sys.executable, "-m", "hordet", "train", config, "--data-root", "data"]
         command += ["--work-dir", "work", "--resume", *words, "--cfg-options", *OPTIONS]
+        command += [length]
         path = os.pathsep.join([str(repository), os.environ.get("PYTHONPATH", "")])
         process = subprocess.Popen(
             command,
@@ -75,17 +80,19 @@ def wait_for_iteration(process, folder, more=1):
 
 
 @pytest.mark.parametrize(
-    ("name", "times"),
+    ("name", "times", "loop"),
     [
-        ("SIGTERM", 1),
-        pytest.param("SIGTERM", 20, marks=pytest.mark.slow),
-        pytest.param("SIGHUP", 20, marks=pytest.mark.slow),
+        ("SIGTERM", 1, "epochs"),
+        ("SIGUSR1", 1, "iterations"),  # its workers start before the loop does
+        pytest.param("SIGTERM", 20, "epochs", marks=pytest.mark.slow),
+        pytest.param("SIGHUP", 20, "epochs", marks=pytest.mark.slow),
+        pytest.param("SIGTERM", 5, "iterations", marks=pytest.mark.slow),
     ],
 )
-def test_a_signal_to_the_group_ends_like_one_to_the_parent(start, tmp_path, name, times):
+def test_a_signal_to_the_group_ends_like_one_to_the_parent(start, tmp_path, name, times, loop):
     work, last = tmp_path / "work", 0
     for _ in range(times):
-        process = start()
+        process = start(loop=loop)
         wait_for_iteration(process, work, more=2)
         os.killpg(process.pid, getattr(signal, name))
         text, _ = process.communicate(timeout=LIMIT)

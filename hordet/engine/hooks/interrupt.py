@@ -32,6 +32,8 @@ class Interruption:
 
     def listen(self) -> None:
         """Take over the signals; only the main thread of a process can, elsewhere they stay."""
+        if self._handlers:  # they are taken over
+            return
         for name in SIGNALS:
             number = getattr(signal, name, None)  # Windows has no SIGHUP and no SIGUSR1
             if number is None or signal.getsignal(number) is signal.SIG_IGN:  # as by nohup
