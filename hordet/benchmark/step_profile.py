@@ -4,7 +4,7 @@ import statistics
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -108,14 +108,13 @@ def profile_step(candidate: Candidate, task: SpeedSettings, repeats: int = 5) ->
         run()
     load = _make_loading(cfg, task.batch)
     loading = statistics.median(_measure(load) for _ in range(repeats))
-    # In a backward pass the counter takes one module for another.
     data = model.data_preprocessor(load(), training=True)
-    with torch.no_grad(), autocast(), FlopCounterMode(display=False) as forward:
+    flops: dict[str, int] = {}
+    with torch.no_grad(), autocast(), mark_parts(model, partial(_count_part, flops)):
         model(**data, mode="loss")
-    with mark_parts(model) as names, profile(activities=[ProfilerActivity.CPU]) as profiler:
+    with mark_parts(model), profile(activities=[ProfilerActivity.CPU]) as profiler:
         for _ in range(repeats):
             run()
-    flops = _name_flops(forward.get_flop_counts(), type(model).__name__, names)
     by_operator = counter.get_flop_counts()["Global"]
     counted = {str(operator).removeprefix("aten."): n for operator, n in by_operator.items()}
     flops |= {name: counted.get(operator, 0) for name, operator in _COUNTED.items()}
@@ -132,8 +131,30 @@ def profile_step(candidate: Candidate, task: SpeedSettings, repeats: int = 5) ->
     )
 
 
+def _mark_part(name: str) -> AbstractContextManager[Any]:
+    """Return a context whose events belong to a part."""
+    return record_function(MARK + name)
+
+
 @contextmanager
-def mark_parts(model: nn.Module) -> Iterator[list[str]]:
+def _count_part(flops: dict[str, int], name: str) -> Iterator[None]:
+    """Count the operations of a part without those of parts that it calls.
+
+    Args:
+        flops: Takes them, by part.
+        name: The part.
+    """
+    before = sum(flops.values())
+    with FlopCounterMode(display=False) as counter:
+        yield
+    within = sum(flops.values()) - before
+    flops[name] = flops.get(name, 0) + counter.get_total_flops() - within
+
+
+@contextmanager
+def mark_parts(
+    model: nn.Module, enter: Callable[[str], AbstractContextManager[Any]] = _mark_part
+) -> Iterator[list[str]]:
     """Mark the parts of a model among the profiler's events, while the context lasts.
 
     Parts are the children of the model, and those of a head that has heads, such as RoI heads. What
@@ -141,6 +162,7 @@ def mark_parts(model: nn.Module) -> Iterator[list[str]]:
 
     Args:
         model: A detector of mmdet or segmentor of mmseg.
+        enter: Makes the context in which a part of this name runs.
 
     Yields:
         The names of the parts.
@@ -154,7 +176,7 @@ def mark_parts(model: nn.Module) -> Iterator[list[str]]:
     def mark(owner: Any, method: str, name: str) -> None:
         if not callable(getattr(owner, method, None)) or method in vars(owner):
             return
-        setattr(owner, method, _mark(getattr(owner, method), name))
+        setattr(owner, method, _within(partial(enter, name), getattr(owner, method)))
         changed.append((owner, method))
 
     for name, part in parts.items():
@@ -171,9 +193,11 @@ def mark_parts(model: nn.Module) -> Iterator[list[str]]:
             delattr(owner, method)
 
 
-def _mark(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+def _within(
+    enter: Callable[[], AbstractContextManager[Any]], function: Callable[..., Any]
+) -> Callable[..., Any]:
     def marked(*args: Any, **kwargs: Any) -> Any:
-        with record_function(MARK + name):
+        with enter():
             return function(*args, **kwargs)
 
     return marked
@@ -244,15 +268,6 @@ def gather_times(
     return make_rows(True), make_rows(False)
 
 
-def _name_flops(counts: dict[str, Any], root: str, parts: list[str]) -> dict[str, int]:
-    """Return the operations of each part, without those of the parts within it."""
-    whole = {name: sum(counts.get(f"{root}.{name}", {}).values()) for name in parts}
-    return {
-        name: max(0, n - sum(m for other, m in whole.items() if other.startswith(f"{name}.")))
-        for name, n in whole.items()
-    }
-
-
 def _make_loading(cfg: Any, images: int) -> Callable[[], dict[str, Any]]:
     """Return a function that loads the first batch of the training data."""
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
@@ -273,7 +288,7 @@ def format_profile(found: StepProfile) -> str:
         f"{found.candidate}: a step takes {found.seconds * 1e3:.0f} ms, its convolutions and "
         f"matrix products {ideal * 1e3:.0f} ms at the machine's peak of {found.peak / 1e9:.0f} "
         f"GFLOP/s ({ideal / found.seconds:.0%}). Loading its images takes "
-        f"{found.loading * 1e3:.0f} ms in one process. The profiler makes the step "
+        f"{found.loading * 1e3:.0f} ms in one process. With the profiler the step takes "
         f"{found.profiled * 1e3:.0f} ms of processor time, which is shared out here:",
         "",
     ]

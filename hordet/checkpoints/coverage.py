@@ -196,8 +196,11 @@ def get_tensors(checkpoint: dict) -> OrderedDict[str, Tensor]:
 
 def _rename_tensors(source: dict, rename: Callable[[str], str]) -> OrderedDict[str, Tensor]:
     result = OrderedDict((rename(k), v) for k, v in source.items() if isinstance(v, Tensor))
-    if hasattr(source, "_metadata"):
-        result._metadata = source._metadata  # type: ignore[attr-defined]
+    if hasattr(source, "_metadata"):  # by module: `module.neck` stands for the tensors below it
+        result._metadata = OrderedDict(  # type: ignore[attr-defined]
+            (rename(f"{key}." if key else "").removesuffix("."), value)
+            for key, value in source._metadata.items()
+        )
     return result
 
 

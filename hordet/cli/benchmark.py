@@ -258,7 +258,12 @@ def run_speed(arguments: argparse.Namespace) -> None:
                 f"{', --plot' * bool(arguments.plot)}, components {', '.join(components) or 'none'}"
                 "; it profiles the training steps of configs on the CPU, and draws nothing"
             )
-        found = [step_profile.profile_step(each, task, arguments.repeats) for each in candidates]
+        try:
+            found = [
+                step_profile.profile_step(each, task, arguments.repeats) for each in candidates
+            ]
+        except ValueError as error:  # of torch: batch norms need two values a channel
+            raise ConfigError(f"{error}: give --batch 2 or more") from error
         tables = "\n".join(map(step_profile.format_profile, found))
         write("Where a training step's time goes", tables, found, arguments)
         return

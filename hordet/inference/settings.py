@@ -78,18 +78,18 @@ def read_tile(tile: int | Sequence[int], overlap: float | None) -> tuple[int, in
     Raises:
         ConfigError: It has no size, or the overlap is none.
     """
-    size = (tile, tile) if isinstance(tile, int) else tuple(tile)
+    size = tuple(tile) if isinstance(tile, list | tuple) else (tile, tile)
     if len(size) != 2 or not all(type(side) is int and side >= 1 for side in size):
-        words = " x ".join(map(str, size))
         raise ConfigError(
-            f"got tiles of {words} pixels; allowed are one whole number from 1, or (height, width)"
+            f"got tiles of {tile!r} pixels; allowed are one whole number from 1, or (height, width)"
         )
     if overlap is not None and not 0 <= overlap < 1:
         raise ConfigError(
             f"got an overlap of {overlap}; allowed is 0 to below 1, the share of a tile that its "
             "neighbor has too"
         )
-    return size
+    height, width = size
+    return height, width
 
 
 def is_segmentor(cfg: Config) -> bool:

@@ -17,11 +17,11 @@ def merge_tiles(found: InstanceData, threshold: float) -> InstanceData:
     """Keep each object once, whole where a tile saw it whole.
 
     Two detections of one class and of different tiles are one object's if they overlap in the area
-    that both tiles saw: by `threshold` of their union, or of the smaller if a border cut one of
-    them off. The better one is kept, with the best score of all; a cut one counts half, so that
-    whole objects win. A cut one that is kept gets the union of boxes and masks, so that an object
-    that is larger than a tile becomes one again. What one tile finds several times is left to the
-    detector's own suppression.
+    that both tiles saw: by `threshold` of their union, or of the one that a border cut off, or
+    of the smaller of two such. The better one is kept, with the best score of all; a cut one
+    counts half, so that whole objects win. A cut one that is kept gets the union of boxes and
+    masks, so that an object that is larger than a tile becomes one again. What one tile finds
+    several times is left to the detector's own suppression.
 
     SAHI's rules do not ask which tile saw what. They join an object with whatever lies in its box,
     the tile's own weak detections and the whole image's large ones too, and boxes grow.
@@ -58,14 +58,14 @@ def merge_tiles(found: InstanceData, threshold: float) -> InstanceData:
         kept.append(int(row))
         parts.append([])
         growing = [int(row)]
-        while growing:  # from part to part of what is cut; a whole object has no further parts
+        while growing:  # from part to part of what is cut; a whole object that is kept has none
             part = growing.pop()
             others = members[int(tile_of[part]), int(labels[part])]
             others = others[free[others]]
             same = others[_match(part, others, boxes, areas, cut) >= threshold]
             free[same] = False
             parts[-1] += same.tolist()
-            growing += same[cut[same]].tolist() if cut[part] else []
+            growing += same.tolist() if cut[row] else []
 
     merged = found[torch.tensor(kept, dtype=torch.long)]
     for place, (row, joined) in enumerate(zip(kept, parts, strict=True)):
@@ -105,7 +105,10 @@ def _match(
     own, theirs = _intersect(common, boxes[row]), _intersect(common, boxes[others])
     both = _measure(_intersect(own, theirs))
     one, other = _measure(own), _measure(theirs)
-    whole = np.where(cut[others] | cut[row], np.minimum(one, other), one + other - both)
+    # A part lies within its object, whatever it shows of it; two parts may each be the smaller one.
+    part = np.where(cut[row], one, other)
+    part = np.where(cut[others] & cut[row], np.minimum(one, other), part)
+    whole = np.where(cut[others] | cut[row], part, one + other - both)
     return np.divide(both, whole, out=np.zeros_like(both), where=whole > 0)
 
 

@@ -61,18 +61,13 @@ class GnFusion(GnConv):
         **kwargs: Any,
     ) -> None:
         """Create the gnConv; the norm keeps its name so that checkpoints fit."""
-        if skip and in_channels % out_channels:
-            raise ValueError(
-                f"got skip=True for {in_channels} channels in and {out_channels} out; the input "
-                "can be added if it has a multiple of the output's channels. Set skip=False."
-            )
         super().__init__(in_channels, out_channels, order, **kwargs)
         self.norm_name = None
         if norm is not None:
             self.norm_name, module = norm
             self.add_module(self.norm_name, module)
         self.activate = act
-        self.out_channels = out_channels
+        self.in_channels, self.out_channels = in_channels, out_channels
         self._set_form(skip, pre_norm)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
@@ -91,6 +86,12 @@ class GnFusion(GnConv):
         return x.unflatten(1, (-1, self.out_channels)).mean(1)
 
     def _set_form(self, skip: bool, pre_norm: bool) -> None:
+        if skip and self.in_channels % self.out_channels:
+            raise ValueError(
+                f"got skip=True for {self.in_channels} channels in and {self.out_channels} out; "
+                "the input can be added if it has a multiple of the output's channels. Set "
+                "skip=False."
+            )
         self.skip, self.pre_norm = skip, pre_norm
         # torch writes it into the metadata of state dicts.
         self._version = 1 + VERSIONS.index((skip, pre_norm))

@@ -112,8 +112,10 @@ def measure_maps(
     """
     if not root.is_dir():
         raise DatasetError(f"There is no folder {root}. Name the folder that holds the data set.")
-    folders = _find_split_folders(root) or {"train": root}
-    map_end = find_map_end(folders.get("train", root))
+    apart = all(any((root / name).is_dir() for name in names) for names in (_IMAGES, _MAPS))
+    folders = _find_split_folders(root)
+    folders = folders if "train" in folders else {"train": root} | folders
+    map_end = "" if apart else find_map_end(folders["train"])
     if map_end:
         images = maps = root
         image_folders = map_folders = folders
@@ -196,10 +198,16 @@ def _find_split_folders(folder: Path) -> dict[str, Path]:
     return {split: path for split, path in found.items() if split}
 
 
+def _list_files(folder: Path, pattern: str, map_end: str) -> list[Path]:
+    """Return the files of a folder and below; where maps lie beside images, of the folder alone."""
+    return sorted(folder.glob(pattern) if map_end else folder.rglob(pattern))
+
+
 def _find_suffix(folder: Path, map_end: str) -> str:
     """Return the suffix of all images of a folder; mmseg's data sets accept only one."""
     known = Image.registered_extensions()
-    files = [f for f in folder.rglob("*") if f.suffix.lower() in known and f.is_file()]
+    files = _list_files(folder, "*", map_end)
+    files = [file for file in files if file.suffix.lower() in known and file.is_file()]
     files = [file for file in files if not is_map_beside(file, map_end)]
     suffixes = Counter(file.suffix for file in files)
     if len(suffixes) != 1:
@@ -213,7 +221,7 @@ def _find_suffix(folder: Path, map_end: str) -> str:
 
 def _list_names(folder: Path, suffix: str, map_end: str) -> list[str]:
     """Return the names of the images of a folder, sorted, without suffix."""
-    found = sorted(folder.rglob(f"*{suffix}"))
+    found = _list_files(folder, f"*{suffix}", map_end)
     files = [file for file in found if not is_map_beside(file, map_end)]
     if not files:
         raise DatasetError(

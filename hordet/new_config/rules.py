@@ -8,6 +8,7 @@ statistic from which each comes.
 import math
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -95,21 +96,32 @@ class DetectionChoices:
                 "show no more of them: images of a higher resolution would"
             )
         tile = _multiple(self.scale[0] / wanted)
-        folder = shlex.quote(f"{statistics.root.name}_tiles")
+        folder = Path(f"{statistics.root.resolve().name}_tiles")
+        splits = (statistics.train, statistics.val)
+        names = [Path(split.ann_file).name for split in splits]
+        alike = names[0] == names[1]  # such as Roboflow's: a folder of tiles for each
+        parts = ["train", "val"] if alike else ["", ""]
         cuts = [
-            f"  hordet slice {shlex.quote(str(statistics.root / split.ann_file))} "
-            f"{shlex.quote(str(statistics.root / split.images))} {folder} --patch-size {tile}"
-            for split in (statistics.train, statistics.val)
+            shlex.join(
+                [
+                    *("hordet", "slice", str(statistics.root / split.ann_file)),
+                    *(str(statistics.root / split.images), str(folder / part)),
+                    *("--patch-size", str(tile)),
+                ]
+            )
+            for split, part in zip(splits, parts, strict=True)
         ]
+        own = ["hordet", "new-config", "--coco", str(folder)]
+        if alike:
+            for part in parts:
+                own += [f"--{part}-ann", f"{part}/annotations/{names[0]}"]
         return "\n".join(
             (
                 f"half of the objects have sides below {side:.0f} pixels at {self.scale[0]} x "
-                f"{self.scale[1]}, and fewer than {LEAST_SIDE} are hard to find. Train and detect "
-                f"on tiles of {tile} pixels:",
-                *cuts,
-                f"  hordet new-config --coco {folder}",
-                f"then hordet test and hordet infer take whole images: test --sliced "
-                f"--cfg-options sliced_model.patch_size={tile}, infer --tile {tile}",
+                f"{self.scale[1]}, and fewer than {LEAST_SIDE} are hard to find. Train on tiles of "
+                f"{tile} pixels, with the options that you gave here:",
+                *(f"  {command}" for command in (*cuts, shlex.join(own))),
+                f"and predict whole images by hordet infer ... --tile {tile}",
             )
         )
 

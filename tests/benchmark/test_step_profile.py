@@ -70,6 +70,24 @@ def test_a_config_by_its_name(tmp_path, capsys, cache_folder):
     assert "| part | forward ms | backward ms | share |" in said and "| backbone |" in said
 
 
+def test_the_heads_of_a_segmentor_have_operations(tmp_path, cache_folder):
+    """mmseg calls a head's `forward` itself, which hooks of modules do not see."""
+    words = ["benchmark", "speed", "shapes/upernet_hornet-nano_horuperhead_1k", "--pass"]
+    words += ["training", "--where", "--repeats", "1", "--threads", "1"]
+    out = tmp_path / "where.json"
+    assert main([*words, "--batch", "2", "--json", str(out)]) == 0
+    (found,) = json.loads(out.read_text())
+    parts = {row["name"]: row["flops"] for row in found["parts"]}
+    assert min(parts["backbone"], parts["decode_head"], parts["auxiliary_head"]) > 0
+    assert 2.5 * sum(parts.values()) < found["flops"] < 3.1 * sum(parts.values())
+
+
+def test_a_batch_that_a_batch_norm_refuses(capsys, cache_folder):
+    words = ["benchmark", "speed", "shapes/upernet_hornet-nano_horuperhead_1k", "--pass"]
+    assert main([*words, "training", "--where", "--repeats", "1", "--batch", "1"]) == 2
+    assert "give --batch 2 or more" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -170,7 +170,7 @@ def test_what_is_refused(detector, segmentor, detect, tmp_path):
     def build(model=detector, **options):
         return Predictor.from_config(model.config, model.checkpoint, **options)
 
-    for tile in ((0, 64), 0, (64.0, 64), (64, 64, 64)):
+    for tile in ((0, 64), 0, (64.0, 64), (64, 64, 64), 64.0, "64", True):
         with pytest.raises(ConfigError, match="got tiles of .* pixels; allowed are one whole"):
             build(segmentor, tile=tile)
     with pytest.raises(ConfigError, match="got an overlap of 1.5; allowed is 0 to below 1"):

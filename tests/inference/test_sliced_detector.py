@@ -182,11 +182,17 @@ TWO_TILES = [[0.0, 0, 60, 40], [40.0, 0, 100, 40]]
          {(46, 5, 54, 15): 0.9, (44, 2, 57, 38): 0.5}),
         # Cut in both: one of the two.
         ([[20, 5, 60, 15], [40, 5, 90, 15]], [0, 1], [0.7, 0.8], {(20, 5, 90, 15): 0.8}),
+        # A small whole one inside a large one that both tiles cut stays, and so does the large one.
+        ([[5, 2, 60, 38], [40, 2, 95, 38], [46, 8, 54, 16], [46, 8, 54, 16]], [0, 1, 0, 1],
+         [0.95, 0.95, 0.7, 0.6], {(5, 2, 95, 38): 0.95, (46, 8, 54, 16): 0.7}),
+        # Parts in a row, joined through a whole one that scores less than half of them.
+        ([[45, 5, 60, 15], [45, 5, 75, 15], [40, 5, 75, 15]], [0, 1, 1], [0.95, 0.3, 0.2],
+         {(40, 5, 75, 15): 0.95}),
         # Neighbors on either side of the seam that do not overlap stay two.
         ([[41, 5, 47, 15], [50, 5, 59, 15]], [1, 0], [0.7, 0.8],
          {(41, 5, 47, 15): 0.7, (50, 5, 59, 15): 0.8}),
     ],
-    ids=["whole", "same tile", "inside", "both cut", "neighbors"],
+    ids=["whole", "same tile", "inside", "both cut", "inside cut", "through", "neighbors"],
 )  # fmt: skip
 def test_what_both_tiles_saw_decides(boxes, tiles, scores, kept):
     found = InstanceData(

@@ -6,6 +6,7 @@ import warnings
 import pytest
 import torch
 
+from hordet.checkpoints.coverage import fill_model
 from hordet.layers import GnConv, GnFusion
 from hordet.layers.gate_start import compute_transfer
 from hordet.layers.global_filter import GlobalLocalFilter
@@ -143,6 +144,26 @@ def test_an_unknown_form_is_refused(version):
     state = layer.state_dict()
     state._metadata[""]["version"] = version
     with pytest.raises(ValueError, match="forms 1 to 4. Update hordet"):
+        layer.load_state_dict(state)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "backbone.", "module.backbone."])
+def test_the_form_is_read_behind_a_prefix(prefix):
+    """That of parallel training, and that of a backbone in a model's file."""
+    source = torch.nn.ModuleDict({"neck": GnFusion(8, 8, pre_norm=True)})
+    for name in reversed(prefix.rstrip(".").split(".")):
+        source = torch.nn.ModuleDict({name: source})
+    target = torch.nn.ModuleDict({"neck": GnFusion(8, 8, skip=True)})
+    coverage = fill_model(target, {"state_dict": source.state_dict()})
+    assert coverage.matched == coverage.total
+    assert (target["neck"].skip, target["neck"].pre_norm) == (False, True)
+
+
+def test_a_form_that_the_width_does_not_allow_is_refused():
+    layer = GnFusion(12, 8)
+    state = layer.state_dict()
+    state._metadata[""]["version"] = 2
+    with pytest.raises(ValueError, match="12 channels in and 8 out"):
         layer.load_state_dict(state)
 
 

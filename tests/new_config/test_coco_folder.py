@@ -92,15 +92,23 @@ def test_small_objects_enlarge_images_and_crowds_keep_more(tmp_path):
     assert "sides below 10 pixels" in caution and "hordet slice" not in caution
 
 
-def test_tiles_that_are_proposed_show_more_of_the_objects(tmp_path, monkeypatch, capsys):
-    """The proposed commands run as they are, and the config for the tiles has no such caution."""
+@pytest.mark.parametrize("roboflow", [False, True])
+def test_tiles_that_are_proposed_show_more_of_the_objects(tmp_path, monkeypatch, capsys, roboflow):
+    """The proposed commands run with the options given, and the tiles have no such caution."""
     monkeypatch.chdir(tmp_path)
     boxes = [(x, 3, 9, 9) for x in range(0, 180, 20)]
     write_coco(tmp_path / "my bolts", dict(train=(3, boxes), val=(2, boxes)))
+    if roboflow:  # the annotation file of each split lies in its folder, under one name
+        for split, folder in (("train", "train"), ("val", "valid")):
+            shutil.move(tmp_path / "my bolts" / split, tmp_path / "my bolts" / folder)
+            shutil.move(
+                tmp_path / "my bolts/annotations" / f"{split}.json",
+                tmp_path / "my bolts" / folder / "_annotations.coco.json",
+            )
     options = ["--max-side", "128", "--force"]
     assert main(["new-config", "--coco", "my bolts", *options]) == 0
     said = capsys.readouterr().out
-    assert "sides below 6 pixels at 128 x 64" in said and "Train and detect on tiles of 64" in said
+    assert "sides below 6 pixels at 128 x 64" in said and "Train on tiles of 64" in said
     commands = [shlex.split(line)[1:] for line in said.splitlines() if line.startswith("  hordet ")]
     proposed = [words for words in commands if words[0] == "slice" or "my bolts_tiles" in words]
     assert [words[0] for words in proposed] == ["slice", "slice", "new-config"]
@@ -108,7 +116,9 @@ def test_tiles_that_are_proposed_show_more_of_the_objects(tmp_path, monkeypatch,
         assert main(words + options * (words[0] == "new-config")) == 0
     said = capsys.readouterr().out
     assert "hard to find" not in said and "warning" not in said
-    tiles = measure_coco(tmp_path / "my bolts_tiles")
+    files = [f"{split}/annotations/_annotations.coco.json" for split in ("train", "val")]
+    named = [[file] for file in files] if roboflow else []
+    tiles = measure_coco(tmp_path / "my bolts_tiles", *named)
     assert choose_detection(tiles, pretrained=True, max_side=128).enlarged == 2.0
 
 

@@ -271,7 +271,7 @@ def test_a_map_that_is_a_jpeg_is_refused(fields):
 @pytest.mark.parametrize("placed", ["train and valid", "root"])
 @pytest.mark.parametrize(
     ("image_end", "map_end"),
-    [(".jpg", ".png"), (".png", "_mask.png"), (".jpg", "_label.png"), (".PNG", "_gt.PNG")],
+    [(".jpg", ".png"), (".png", "_mask.png"), (".jpg", "_label.png"), (".PNG", "_GT.PNG")],
 )
 def test_maps_beside_their_images(tmp_path, capsys, monkeypatch, placed, image_end, map_end):
     """The same statistics as in ADE20K's layout, and a config whose data pass."""
@@ -311,6 +311,45 @@ def test_photos_beside_their_png_twins_are_no_maps(tmp_path):
         Image.open(image).save(tmp_path / f"{image.stem}.png")
     assert find_map_end(tmp_path) == "" and find_map_end(apart / "images" / "training") == ""
     assert find_map_end(tmp_path / "nowhere") == ""
+
+
+def draw_pair(folder, stem, image_end=".jpg", map_end="_mask.png"):
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 30)).save(folder / f"{stem}{image_end}")
+    labels = np.resize(np.array([0, 1, 2], np.uint8), (30, 40))
+    Image.fromarray(labels).save(folder / f"{stem}{map_end}")
+
+
+def test_a_folder_of_validation_below_is_not_trained_on(tmp_path):
+    for k in range(4):
+        draw_pair(tmp_path, f"a{k}")
+        draw_pair(tmp_path / "val", f"b{k}")
+    found = measure_maps(tmp_path)
+    assert found.train.names == ["a0", "a1", "a2", "a3"]
+    assert (found.val.images, found.val.names) == ("val", ["b0", "b1", "b2", "b3"])
+
+
+def test_an_image_whose_own_name_ends_in_the_mark_is_kept(tmp_path):
+    for stem in ("a", "b", "face_mask"):
+        draw_pair(tmp_path, stem, ".png")
+    found = measure_maps(tmp_path, share=0.3)
+    assert sorted(found.train.names + found.val.names) == ["a", "b", "face_mask"]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_gray_copies_and_depth_maps_are_no_label_maps(tmp_path, dtype):
+    for k in range(3):
+        draw_pair(tmp_path, f"a{k}")
+        (tmp_path / f"a{k}_mask.png").unlink()
+        depth = np.linspace(0, 250, 1200).reshape(30, 40).astype(dtype)
+        Image.fromarray(depth).save(tmp_path / f"a{k}.png")
+    assert find_map_end(tmp_path) == ""
+
+
+def test_a_pair_beside_the_folders_of_ade_changes_nothing(fields):
+    draw_pair(fields, "preview", ".jpg", ".png")
+    found = measure_maps(fields)
+    assert (len(found.train.names), len(found.val.names)) == (5, 2)
 
 
 def build_dataset(cfg):

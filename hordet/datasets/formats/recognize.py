@@ -188,17 +188,18 @@ def _find_maps(root: Path, files: Files) -> list[str]:
     tables = [name for name in files.names if PurePosixPath(name).name == "_classes.csv"]
     if tables:
         return tables
+    if any((root / name).is_dir() for name in _IMAGES):
+        for folder in _MAPS:
+            maps = [
+                n
+                for n in files.list_by_suffix(".png", ".bmp", ".gif")
+                if n.startswith(f"{folder}/")
+            ]
+            if maps:
+                return maps
     for place in ("", "train/", "training/"):
         if end := find_map_end(root / place):
             return [n for n in files.names if n.startswith(place) and n.endswith(end)]
-    if not any((root / name).is_dir() for name in _IMAGES):
-        return []
-    for folder in _MAPS:
-        maps = [
-            n for n in files.list_by_suffix(".png", ".bmp", ".gif") if n.startswith(f"{folder}/")
-        ]
-        if maps:
-            return maps
     return []
 
 
