@@ -62,7 +62,7 @@ def test_a_config_by_its_name(tmp_path, capsys, cache_folder):
     assert parts["targets"]["forward"] > 0 and parts["optimizer"]["forward"] > 0
     assert parts["roi_head.bbox_roi_extractor"]["flops"] == 0
     forward = sum(row["flops"] for row in found["parts"])
-    assert 2.5 * forward < found["flops"] < 3.1 * forward  # gradients of inputs and of weights
+    assert 2.5 * forward < found["flops"] < 3.3 * forward  # gradients of inputs and of weights
     operators = {row["name"]: row for row in found["operators"]}
     assert operators["ConvolutionBackward0"]["flops"] > operators["aten::conv2d"]["flops"] > 0
     assert found["loading"] > 0 and found["seconds"] > 0
@@ -79,7 +79,7 @@ def test_the_heads_of_a_segmentor_have_operations(tmp_path, cache_folder):
     (found,) = json.loads(out.read_text())
     parts = {row["name"]: row["flops"] for row in found["parts"]}
     assert min(parts["backbone"], parts["decode_head"], parts["auxiliary_head"]) > 0
-    assert 2.5 * sum(parts.values()) < found["flops"] < 3.1 * sum(parts.values())
+    assert 2.5 * sum(parts.values()) < found["flops"] < 3.3 * sum(parts.values())
 
 
 def test_a_batch_that_a_batch_norm_refuses(capsys, cache_folder):
