@@ -1,6 +1,7 @@
 """The keys `conv_cfg` and `act_cfg` of other packages' components take hordet's."""
 
 import copy
+import re
 
 import pytest
 import torch
@@ -80,3 +81,36 @@ def test_activations_in_a_neck_and_sparse_laterals(act):
     sum(out.square().sum() for out in outs).backward()
     for name, parameter in neck.named_parameters():
         assert parameter.grad is not None and torch.isfinite(parameter.grad).all(), name
+
+
+def test_the_keys_of_the_page_keep_weight_decay_from_the_masks_alone(repository):
+    """A mask head and the conv_mask of another fusion keep theirs."""
+    from mmengine.optim import build_optim_wrapper
+
+    page = (repository / "docs" / "neighbours.md").read_text()
+    (block,) = (b for b in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "decay_mult" in b)
+    scope: dict = {}
+    exec(block, scope)
+    sparse = dict(type="hordet.SparseConv2d")
+    pyramid = dict(type="hordet.FusionFPN", in_channels=[64, 128, 256, 512], out_channels=8)
+    head = dict(type="mmdet.FCNMaskHead", num_convs=1, in_channels=8, conv_out_channels=8)
+    parts = dict(
+        backbone=dict(type="mmdet.ResNet", depth=18, conv_cfg=sparse),
+        bottleneck=dict(type="mmdet.ResNet", depth=50, base_channels=4, conv_cfg=sparse),
+        neck=dict(**pyramid, num_outs=4, conv_cfg=sparse, fusion="scl"),
+        neck_of_gc=dict(**pyramid, num_outs=4, fusion="gc"),
+        mask_head=dict(**head, num_classes=2, conv_cfg=sparse),
+    )
+    model = nn.ModuleDict({name: MODELS.build(part) for name, part in parts.items()})
+    wrapper = dict(optimizer=dict(type="SGD", lr=0.1, weight_decay=0.5))
+    optimizer = build_optim_wrapper(model, wrapper | scope["settings"].optim_wrapper).optimizer
+    decays = {
+        id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]
+    }
+    free = {name for name, p in model.named_parameters() if decays[id(p)] == 0}
+    masks = {
+        f"{name}.mask"
+        for name, part in model.named_modules()
+        if isinstance(part, SparseConnectivity)
+    }
+    assert free == masks and {name.split(".")[0] for name in masks} == parts.keys() - {"neck_of_gc"}
