@@ -114,3 +114,36 @@ def test_the_keys_of_the_page_keep_weight_decay_from_the_masks_alone(repository)
         if isinstance(part, SparseConnectivity)
     }
     assert free == masks and {name.split(".")[0] for name in masks} == parts.keys() - {"neck_of_gc"}
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_weights_of_the_plain_model_load(name):
+    """As those of an init_cfg, and those of the wrapped model as ever."""
+    from mmengine.runner.checkpoint import load_state_dict
+
+    cfg = dict(type="mmdet.ResNet", depth=18, base_channels=8)
+    plain = MODELS.build(cfg)
+    state = plain.state_dict()
+    keys = list(state)
+    conv_cfg = dict(type=f"hordet.{name}")
+    wrapped, again = (MODELS.build(dict(**cfg, conv_cfg=conv_cfg)) for _ in range(2))
+    for model in (plain, wrapped, again):
+        model.eval()
+    load_state_dict(wrapped, state, strict=False)
+    assert list(state) == keys
+    again.load_state_dict(wrapped.state_dict())
+    x = torch.randn(1, 3, 32, 32)
+    with torch.no_grad():
+        for model in (wrapped, again):
+            for got, want in zip(model(x), plain(x), strict=True):
+                torch.testing.assert_close(got, want)
+    missing, unexpected = again.load_state_dict(state, strict=False)
+    assert not unexpected and all(key.endswith(".mask") for key in missing)
+    assert bool(missing) == (name == "SparseConv2d")
+
+
+@pytest.mark.parametrize("name", CONVS)
+def test_a_wrapper_in_a_wrapper_is_refused(name):
+    with pytest.raises(ValueError, match="got a DropConnectConv2d inside a .*take one of the two"):
+        inner = dict(type="hordet.DropConnectConv2d")
+        ConvModule(4, 6, 3, conv_cfg=dict(type=f"hordet.{name}", conv_cfg=inner))
