@@ -1,8 +1,10 @@
 """Makes a model faster without changing its numbers: compiled regions, kernels, folded layers."""
 
+import copy
 import importlib.util
 import os
 import shutil
+from collections import Counter
 
 import torch
 from mmcv.cnn import ConvModule
@@ -106,8 +108,9 @@ def switch_to_deploy(model: nn.Module) -> nn.Module:
     The factor of each gnConv is folded into its mixer, layer scales into the layers before them,
     and the batch norm of a gnConv fusion or of a `ConvModule` into its convolution. A convolution
     with a regularizer or a mask becomes the plain one that it is in evaluation, and a backbone that
-    has a form for deployment, such as RMNet, takes it. The state dict gets other names and values:
-    save the trained one first.
+    has a form for deployment, such as RMNet, takes it. A convolution that several `ConvModule`s
+    share, each with a batch norm of its own, becomes one for each. The state dict gets other names
+    and values: save the trained one first.
 
     Args:
         model: Any module; it is put into eval mode.
@@ -117,13 +120,16 @@ def switch_to_deploy(model: nn.Module) -> nn.Module:
     """
     model.eval()
     for parent in list(model.modules()):  # first: the norm after it is folded into what it becomes
-        for name, child in parent.named_children():
+        for name, child in list(parent._modules.items()):  # named_children leaves out the repeated
             if isinstance(child, WrappedConv):
                 setattr(parent, name, child.fold())
+    owners = Counter(id(child) for m in model.modules() for child in m._modules.values())
     for module in list(model.modules()):
         if isinstance(module, (Block, GnConv)) or hasattr(module, "switch_to_deploy"):
             module.switch_to_deploy()  # type: ignore[operator]
         elif isinstance(module, ConvModule) and module.order == ("conv", "norm", "act"):
             if module.with_norm and isinstance(module.norm, _BatchNorm):
+                if owners[id(module.conv)] > 1:  # mmcv changes it in place, for all
+                    module.conv = copy.deepcopy(module.conv)
                 fuse_conv_bn(module)
     return model

@@ -23,22 +23,20 @@ class PFPLUS(nn.Module):
     """FPLUS with two learned parameters: lambda x where x >= 0, lambda x / (1 - omega x) elsewhere.
 
     lambda is the amplitude and omega how fast the negative side bends toward -lambda / omega. At
-    lambda = omega = 1 it is FPLUS, and so it starts. The formula with the parameters was not at
-    hand beyond the abstract of arXiv 2111.14349 ("two parameters that can be fixed or learnable");
-    this is the form that leaves the conditions of FPLUS's derivation standing. Chosen as well:
-    one pair a layer, as PReLU has one slope, and |omega| in its place, so that the denominator
-    never vanishes. Let no weight decay act on either.
+    lambda = omega = 1 it is FPLUS, and so it starts, as the author's code does. Added here is
+    |omega| in the place of omega, so that the denominator never vanishes. One pair serves a layer,
+    as PReLU has one slope. Let no weight decay act on either.
 
     Args:
         trainable: Learn both; otherwise they stay at their start.
         amplitude: Start of lambda.
-        bend: Start of omega, not negative.
+        bend: Start of omega, above 0; also 0 if it is not learned, where |omega| has no slope.
 
     Shape:
         Any, kept.
 
     Raises:
-        ValueError: `bend` is negative.
+        ValueError: `bend` is out of its range.
     """
 
     amplitude: Tensor
@@ -47,8 +45,11 @@ class PFPLUS(nn.Module):
     def __init__(self, trainable: bool = True, amplitude: float = 1.0, bend: float = 1.0) -> None:
         """Create both as parameters, or as buffers if they are not learned."""
         super().__init__()
-        if bend < 0:
-            raise ValueError(f"got bend={bend}; allowed is 0 and more.")
+        if bend < 0 or (trainable and bend == 0):
+            raise ValueError(
+                f"got bend={bend}; allowed is more than 0, and 0 with trainable=False: at 0 it "
+                "would never learn."
+            )
         for name, value in (("amplitude", amplitude), ("bend", bend)):
             if trainable:
                 self.register_parameter(name, nn.Parameter(torch.tensor(value)))

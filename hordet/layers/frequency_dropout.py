@@ -1,9 +1,12 @@
 """Frequency dropout: random filtering of feature maps (Islam and Glocker, arXiv 2209.09844, 2022).
 
 A network that relies on a band of frequencies fails where the noise of a camera fills it. In
-training, each channel of a feature map may go through a filter that takes a band away: a Gaussian
-(keeps low frequencies), a Laplacian of a Gaussian or a Gabor filter (keep a band). Which filter and
-which of its parameters is drawn anew for each forward. In evaluation the map is not filtered.
+training, each channel of a feature map may go through a filter that changes its frequencies: a
+Gaussian (keeps low ones), a Laplacian of a Gaussian (LoG) or a Gabor filter. On 3x3 pixels the last
+two keep a band for some draws alone: a LoG with a sigma of 1 or more is a smoother, and many Gabor
+filters pass most of the mean. Which filter and which of its parameters is drawn anew for each
+forward. In evaluation the map is not filtered. Code of the authors:
+https://github.com/mobarakol/Frequency_Dropout.
 
 Known of the paper here are its abstract and its kinds of filters. Chosen here: a draw for each
 channel of a batch; kernels of 3x3; sigma uniform in 0.5 to 1.5 pixels; Gabor filters of a random

@@ -10,8 +10,9 @@ def replace_forward(slope: Tensor, value: Tensor) -> Tensor:
 
 
 def sign(x: Tensor) -> Tensor:
-    """Return 1 where x >= 0 and -1 elsewhere, without a gradient."""
-    return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+    """Return 1 where x >= 0 and -1 below, without a gradient; NaN stays NaN."""
+    x = x.detach()
+    return torch.where(x >= 0, 1.0, torch.where(x < 0, -1.0, x)).to(x.dtype)
 
 
 def binarize(x: Tensor) -> Tensor:

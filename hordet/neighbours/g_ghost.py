@@ -50,7 +50,7 @@ class GGhostFusion(nn.Module):
     ) -> None:
         """Create the blocks, the cheap operation and the mix."""
         super().__init__()
-        self.deep = int(channels * (1 - cheap_ratio))
+        self.deep = int(round(channels * (1 - cheap_ratio), 6))  # 10 * (1 - 0.9) is 0.9999999999
         cheap = channels - self.deep
         if depth < 3 or group_width < 1 or self.deep < 1 or cheap < 1:
             raise ValueError(

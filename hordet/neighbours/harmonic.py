@@ -163,5 +163,6 @@ class Harmonic(nn.Module):
         z = self.lift(x[:, None])
         magnitude = compute_magnitude(z)
         gain = F.relu(magnitude + self.bias) / magnitude
-        z = z * gain.to(z.dtype).repeat_interleave(2, dim=1)
+        # The gain of a magnitude near 0 is beyond float16; their product is not.
+        z = (z * gain.repeat_interleave(2, dim=1)).to(z.dtype)
         return compute_magnitude(self.cross(z)).flatten(1, 2)[:, : self.channels].to(x.dtype)

@@ -116,19 +116,29 @@ class LaplacianFusion(nn.Module):
         # (N, pixels, width), in float32 at least: distances need their digits.
         theta = _to_pixels(self.theta(u))
         phi = _to_pixels(self._pool(self.phi(u)))
-        kernel = None if self.operator == "diffusion" else self._compute_kernel(theta, phi)
+        kernel = None
+        if self.operator != "diffusion":
+            with torch.autocast(u.device.type, enabled=False):
+                kernel = self._compute_kernel(theta, phi)
         out = u
         for stage in self.stages:
             values, sources = _to_pixels(out), _to_pixels(self._pool(out))
-            if kernel is None:
-                change = self._diffuse(theta, phi, values, sources)
-            elif self.operator == "fractional":
-                change = kernel.sum(2, keepdim=True) * values - kernel @ sources
-            else:
-                change = kernel @ sources
+            # Autocast would round the products, whose differences are what counts.
+            with torch.autocast(u.device.type, enabled=False):
+                change = self._exchange(kernel, theta, phi, values, sources)
             change = change.transpose(1, 2).unflatten(2, u.shape[2:]).to(u.dtype)
             out = u + self.step_size * stage(change)
         return out
+
+    def _exchange(
+        self, kernel: Tensor | None, theta: Tensor, phi: Tensor, values: Tensor, sources: Tensor
+    ) -> Tensor:
+        """Apply the operator: (N, I, J) or None, and as `_diffuse` -> (N, I, C)."""
+        if kernel is None:
+            return self._diffuse(theta, phi, values, sources)
+        if self.operator == "fractional":
+            return kernel.sum(2, keepdim=True) * values - kernel @ sources
+        return kernel @ sources
 
     def _diffuse(self, theta: Tensor, phi: Tensor, values: Tensor, sources: Tensor) -> Tensor:
         """Apply the weighted Laplacian: (N, I, K), (N, J, K), (N, I, C), (N, J, C) -> (N, I, C)."""

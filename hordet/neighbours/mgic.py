@@ -16,8 +16,10 @@ channel reaches every other, through the coarsest level.
 wide; it joins them by products, MGIC by sums with what the coarse level changed.
 
 **What differs from the paper.** Nothing in the algorithm. The last ReLU of the finest block is left
-to the neck. s_g = s_c = 16 are the numbers of the authors' code; where s_g does not divide a
-level's channels, its largest divisor that does is taken.
+to the neck. s_g = s_c = 16 are the numbers of the authors' code, which halves once more, to 8
+channels; here s_c is the most that the coarsest level has. Where s_g does not divide a level's
+channels, its largest divisor that does is taken. R and P start at random, as the authors' do, but
+with a variance that keeps that of a map.
 """
 
 import math
@@ -77,11 +79,10 @@ class MGICFusion(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start as the authors' code: means for R and P, He et al. (fan-out) for the blocks."""
+        """Start R and P with the variance of a map kept, blocks by He et al. (fan-out)."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1):  # R or P
-                group = max(module.in_channels, module.out_channels) // module.groups
-                nn.init.constant_(module.weight, 1 / group)
+                nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
             elif isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 

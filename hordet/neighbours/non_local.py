@@ -104,7 +104,10 @@ class NonLocalFusion(nn.Module):
         key = self._pool(self.phi(u)).flatten(2).transpose(1, 2)
         value = self._pool(self.g(u)).flatten(2).transpose(1, 2)
         if self.mode == "dot_product":
-            y = query @ (key.transpose(1, 2) @ value / key.shape[1])
+            # Half of the norm on each side: a sum over all pixels overflows float16, and a whole
+            # 1 / n on one side loses its digits there.
+            scale = key.shape[1] ** -0.5
+            y = query @ ((key * scale).transpose(1, 2) @ (value * scale))
         else:
             # One head, and widths without gaps: torch's fused kernels ask for both.
             query, key, value = (x.unsqueeze(1).contiguous() for x in (query, key, value))

@@ -25,7 +25,9 @@ of SGD. The wrapper takes any module with a parameter `weight`: `Scl` is the fus
 convolution in it; `conv_cfg=dict(type='hordet.SparseConv2d')` is the same around the convolutions
 of any component of mmdet and mmseg. The cost reaches a training by
 `custom_hooks=[dict(type='hordet.ConnectionCostHook', cost=1e-4)]`, which adds it to the losses. Let
-no weight decay act on masks: `paramwise_cfg=dict(custom_keys={'mask': dict(decay_mult=0)})`.
+no weight decay act on masks by `paramwise_cfg=dict(custom_keys=...)`: mmengine takes a key for all
+parameters whose name has it anywhere, so that 'mask' would hit a `mask_head` too. The page
+docs/neighbours.md has keys that hit these masks alone.
 
 Relation to gnConv: a gate multiplies by a map that depends on the input, a mask by a constant that
 does not. Both end in a product; SCL's costs nothing once it is trained.

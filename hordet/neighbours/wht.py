@@ -21,7 +21,8 @@ over blocks in place of the whole map.
 separable 3x3 convolution's place; the papers use them alone. Channels are filled with zeros to a
 power of two and maps to whole blocks, and cut off again, as in the authors' code. A constant block
 size lets one set of weights serve maps of every size; b = 8 was chosen here. Both transforms are
-orthonormal, so that T has the same meaning in both; negative T count as 0.
+orthonormal, so that T has the same meaning in both. A T below 0 raises a coefficient, as in the
+authors' code, and so every T has a gradient whatever its value.
 """
 
 from typing import Literal
@@ -78,11 +79,16 @@ class WHTFusion(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start as the authors' code: v = 1, T from 0 to 1/5 with the frequency, or random."""
+        """Start v at 1, T of 2-D from 0 up to 1/5 with the frequency, T of 1-D at random.
+
+        The coefficients are in Hadamard's order; the frequency of one is its sequency, the number
+        of changes of sign along its row of H.
+        """
         if self.form != "1d":
             nn.init.ones_(self.weight)
-            steps = torch.arange(self.block_size)
-            self.thresholds_2d.copy_((steps[:, None] + steps) / (10 * self.block_size))
+            rows = _transform(torch.eye(self.block_size), 1)
+            sequency = (rows[:, 1:] * rows[:, :-1] < 0).sum(1)
+            self.thresholds_2d.copy_((sequency[:, None] + sequency) / (10 * self.block_size))
         if self.form != "2d":
             nn.init.uniform_(self.thresholds_1d, 0, 0.1)
 
@@ -113,7 +119,7 @@ class WHTFusion(nn.Module):
 
     def _shrink(self, x: Tensor, thresholds: Tensor) -> Tensor:
         """Apply S_T to coefficients; thresholds of a shape that fits them."""
-        rest = (x.abs() - thresholds.relu()).relu()
+        rest = (x.abs() - thresholds).relu()
         return (x.tanh() if self.threshold == "smooth" else x.sign()) * rest
 
     def extra_repr(self) -> str:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mmcv.cnn import ConvModule
 
 from hordet.engine.modes import switch_to_deploy
 from hordet.layers import GnFusion
@@ -72,3 +73,27 @@ def test_a_norm_without_a_projection_before_it_stays():
     want = layer(x)
     torch.testing.assert_close(switch_to_deploy(layer)(x), want)
     assert isinstance(layer.bn, torch.nn.BatchNorm2d)
+
+
+@pytest.mark.parametrize(
+    "conv_cfg", [None, dict(type="hordet.DropConnectConv2d"), dict(type="hordet.SparseConv2d")]
+)
+@torch.no_grad()
+def test_a_convolution_with_a_batch_norm_for_each_of_its_owners(conv_cfg):
+    """As in mmdet's RetinaSepBNHead, whose levels share convolutions and have their own norms."""
+    torch.manual_seed(0)
+    options = dict(padding=1, conv_cfg=conv_cfg, norm_cfg=dict(type="BN"))
+    levels = torch.nn.ModuleList(ConvModule(4, 4, 3, **options) for _ in range(3))
+    for level in levels[1:]:
+        level.conv = levels[0].conv
+    levels.extra = levels[0].conv  # an owner without a norm
+    levels = with_statistics(levels)
+    x = torch.randn(2, 4, 5, 6)
+    modules = [*levels][:3]
+    want = [*(level(x) for level in modules), levels.extra(x)]
+    switch_to_deploy(levels)
+    got = [*(level(x) for level in modules), levels.extra(x)]
+    for one, expected in zip(got, want, strict=True):
+        torch.testing.assert_close(one, expected, rtol=1e-4, atol=1e-5)
+    assert not [m for m in levels.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert type(levels.extra) is torch.nn.Conv2d

@@ -45,8 +45,14 @@ def test_a_negative_bend_has_no_pole():
     with torch.no_grad():
         layer.bend.fill_(-1.0)
     assert torch.isfinite(layer(X)).all()
-    with pytest.raises(ValueError, match="got bend=-1; allowed is 0 and more"):
+    with pytest.raises(ValueError, match="got bend=-1; allowed is more than 0"):
         PFPLUS(bend=-1)
+
+
+def test_a_bend_of_0_is_refused_where_it_would_be_learned():
+    with pytest.raises(ValueError, match="got bend=0; .* 0 with trainable=False"):
+        PFPLUS(bend=0)
+    torch.testing.assert_close(PFPLUS(False, amplitude=2.0, bend=0.0)(X), 2 * X)
 
 
 def test_dtype_is_kept():

@@ -1,8 +1,10 @@
 """BDNN's layer: against loops over bits, and its gradients against their formulas."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 
+from hordet.layers.straight_through import sign
 from hordet.neighbours.bdnn import Bdnn
 
 
@@ -78,3 +80,11 @@ def test_gradient_of_the_input_stops_beyond_1():
 def test_shapes_of_the_parameters():
     shapes = {name: tuple(p.shape) for name, p in Bdnn(64).named_parameters()}
     assert shapes == {"weight": (64, 64, 3, 3), "norm.weight": (64,), "norm.bias": (64,)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_sign_of_nan_is_nan(dtype):
+    """A training that breaks shall be seen to break."""
+    got = sign(torch.tensor([-2.0, -0.0, 0.0, 3.0, float("nan")], dtype=dtype))
+    want = torch.tensor([-1.0, 1.0, 1.0, 1.0, float("nan")], dtype=dtype)
+    torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)

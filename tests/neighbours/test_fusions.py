@@ -79,7 +79,8 @@ def test_a_step_has_a_gradient_on_every_parameter(fusion):
         for parameter in fusion.parameters():
             if not parameter.any():
                 nn.init.normal_(parameter, std=0.1)
-    x = draw(13, 7).requires_grad_()
+    # Images of different means, which open and close what acts on means.
+    x = (draw(13, 7, batch=32) + 2 * draw(1, 1, batch=32)).requires_grad_()
     torch.manual_seed(2)
     out = fusion(x)
     (out * torch.randn_like(out)).sum().backward()
@@ -87,7 +88,9 @@ def test_a_step_has_a_gradient_on_every_parameter(fusion):
     for name, parameter in fusion.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
-        assert parameter.grad.abs().sum() > 0, name
+        # Not only some entries. A ReLU may be closed; a bias before a batch norm gets rounding.
+        share = (parameter.grad != 0).float().mean().item()
+        assert share > 0.7, (name, share)
     with torch.no_grad():
         for parameter in fusion.parameters():
             parameter -= 0.1 * parameter.grad
@@ -106,9 +109,7 @@ def test_save_and_load(fusion, tmp_path):
     want = fusion.eval()(draw(13, 7))
     torch.save(fusion.state_dict(), tmp_path / "weights.pth")
     torch.manual_seed(3)
-    other = copy.deepcopy(fusion)
-    for parameter in other.parameters():
-        nn.init.normal_(parameter)
+    other = type(fusion)(CHANNELS).eval()  # a copy would bring along what the file lacks
     other.load_state_dict(torch.load(tmp_path / "weights.pth", weights_only=True))
     torch.testing.assert_close(other(draw(13, 7)), want, rtol=0, atol=0)
 

@@ -62,3 +62,8 @@ def test_parameters():
 def test_bad_arguments(options, words):
     with pytest.raises(ValueError, match=words):
         GGhostFusion(**dict(channels=8) | options)
+
+
+@pytest.mark.parametrize(("channels", "ratio", "deep"), [(10, 0.9, 1), (20, 0.9, 2), (15, 0.5, 7)])
+def test_the_share_of_channels_is_not_cut_by_rounding(channels, ratio, deep):
+    assert GGhostFusion(channels, cheap_ratio=ratio).deep == deep

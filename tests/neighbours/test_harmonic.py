@@ -169,6 +169,18 @@ def test_gradient_at_zero_is_finite():
     assert all(torch.isfinite(parameter.grad).all() for parameter in model.parameters())
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_float16_of_a_zero_or_constant_map(value):
+    """The gain of a magnitude of 0 is the bias / 1e-6, which float16 has not."""
+    model = Harmonic(8)
+    model.bias.fill_(0.2)
+    x = torch.full((1, 8, 9, 9), value)
+    with torch.autocast("cpu", torch.float16):
+        got = model(x)
+    torch.testing.assert_close(got, model(x), rtol=2e-2, atol=2e-2)
+
+
 def test_start_keeps_the_size_of_a_map():
     out = Harmonic(64)(torch.randn(1, 64, 32, 32))
     assert 0.3 < out.square().mean().sqrt() < 3

@@ -95,6 +95,51 @@ def test_a_constant_map_does_not_diffuse(operator, affinity):
     torch.testing.assert_close(fusion(x), x)
 
 
+EVERY = [("diffusion", "dot"), ("diffusion", "gaussian"), ("fractional", "dot"), ("inverse", "dot")]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("operator", "affinity"), EVERY)
+def test_the_operator_is_in_float32_under_autocast(operator, affinity, dtype):
+    """Of the same maps it makes the same change, to the last digit of float32."""
+    torch.manual_seed(0)
+    fusion = LaplacianFusion(8, operator, affinity, kernel_size=None).eval()
+    changes = []
+    for stage in fusion.stages:
+        stage.register_forward_pre_hook(lambda module, inputs: changes.append(inputs[0]))
+    x = 10 + torch.randn(1, 8, 9, 10)
+    with torch.autocast("cpu", dtype):
+        theta, phi = fusion.theta(x).float(), fusion.phi(x).float()
+        got = fusion(x)
+    low = changes[0]
+    fusion.theta, fusion.phi = _Fixed(theta), _Fixed(phi)
+    want = fusion(x)
+    torch.testing.assert_close(low, changes[2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got.float(), want, rtol=1e-2, atol=1e-2)
+
+
+class _Fixed(torch.nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        return self.value
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("operator", "affinity"), EVERY[:3])
+def test_a_constant_map_does_not_diffuse_under_autocast(operator, affinity, dtype):
+    torch.manual_seed(0)
+    fusion = LaplacianFusion(8, operator, affinity, kernel_size=None).eval()
+    x = 3 * torch.randn(1, 8, 1, 1).expand(1, 8, 9, 10)
+    with torch.autocast("cpu", dtype):
+        got = fusion(x)
+    torch.testing.assert_close(got.float(), x, rtol=1e-3, atol=1e-3)
+
+
 def test_parameters():
     """theta, phi and W_k with biases, and a norm a stage, as in the authors' code."""
     want = 2 * (64 * 32 + 32) + 2 * (64 * 64 + 64 + 2 * 64)

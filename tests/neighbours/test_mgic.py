@@ -60,3 +60,17 @@ def test_weights_of_mgic_grow_with_the_channels_not_with_their_square():
 def test_bad_arguments(options, words):
     with pytest.raises(ValueError, match=words):
         MGICFusion(**dict(channels=8) | options)
+
+
+@torch.no_grad()
+def test_the_start_keeps_rank_and_size_down_to_the_coarsest_level():
+    """Equal rows would leave as many different channels as there are groups."""
+    torch.manual_seed(0)
+    fusion = MGICFusion(128)
+    matrix = torch.eye(128)[..., None, None]
+    x = torch.randn(2000, 128, 1, 1)
+    for restriction in fusion.restrictions:
+        matrix, x = restriction(matrix), restriction(x)
+        assert torch.linalg.matrix_rank(matrix.flatten(1)) == matrix.shape[1]
+    assert matrix.shape[1] == 16
+    assert 0.5 < x.std() < 2

@@ -108,3 +108,17 @@ def test_parameters():
 def test_bad_arguments(options, words):
     with pytest.raises(ValueError, match=words):
         NonLocalFusion(**dict(channels=8) | options)
+
+
+@torch.no_grad()
+def test_float16_of_a_large_map():
+    """The sum of phi(u)^T g(u) over 64 x 64 pixels is beyond float16, its mean is not."""
+    fusion = NonLocalFusion(4, "dot_product", kernel_size=None)
+    fusion.conv_out.weight.fill_(0.01)
+    for layer in (fusion.phi, fusion.g):
+        layer.bias.fill_(8.0)
+    x = torch.rand(1, 4, 64, 64) + 1
+    with torch.autocast("cpu", torch.float16):
+        got = fusion(x)
+    assert (fusion(x) - x).abs().max() > 1e-3
+    torch.testing.assert_close(got, fusion(x), rtol=1e-2, atol=1e-2)

@@ -15,7 +15,7 @@ def hadamard(size):
 
 
 def shrink(x, thresholds, kind):
-    rest = relu(np.abs(x) - relu(thresholds))
+    rest = relu(np.abs(x) - thresholds)
     return (np.tanh(x) if kind == "smooth" else np.sign(x)) * rest
 
 
@@ -57,9 +57,33 @@ def test_wht_without_thresholds_is_the_identity_of_soft_thresholding(form):
     fusion = WHTFusion(6, form, threshold="soft").double()
     for name, parameter in fusion.named_parameters():
         if "thresholds" in name:
-            parameter.fill_(-1)  # counts as 0
+            parameter.zero_()
     x = draw_images(6)
     torch.testing.assert_close(fusion(x), x)
+
+
+def test_thresholds_start_with_the_frequency_of_their_coefficients():
+    """Rows of Hadamard's matrix of 8 have 0, 7, 3, 4, 1, 6, 2 and 5 changes of sign."""
+    thresholds = WHTFusion(4).thresholds_2d
+    want = torch.tensor([0, 7, 3, 4, 1, 6, 2, 5]) / 80
+    torch.testing.assert_close(thresholds[0], want)
+    torch.testing.assert_close(thresholds[:, 0], want)
+    torch.testing.assert_close(thresholds[1, 1], 2 * want[1])
+
+
+@pytest.mark.parametrize("kind", ["smooth", "soft"])
+@pytest.mark.parametrize("start", [None, -0.1])
+def test_every_threshold_learns(kind, start):
+    """Also the first, which starts at 0, and those that fell below 0."""
+    torch.manual_seed(0)
+    fusion = WHTFusion(4, threshold=kind)
+    if start is not None:
+        torch.nn.init.constant_(fusion.thresholds_2d, start)
+        torch.nn.init.constant_(fusion.thresholds_1d, start)
+    out = fusion(torch.randn(2, 4, 16, 16))
+    (out * torch.randn_like(out)).sum().backward()
+    assert fusion.thresholds_2d.grad.all() and fusion.thresholds_1d.grad.all()
+    assert fusion.weight.grad.all()
 
 
 def test_parameters_are_those_of_the_papers():

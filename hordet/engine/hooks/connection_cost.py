@@ -44,6 +44,7 @@ class ConnectionCostHook(Hook):
             count_connections(model)
         except ValueError as error:
             raise ConfigError(f"ConnectionCostHook: {error}") from error
+        self._remove()  # that of a training which ended in an error
         self._handle = model.register_forward_hook(self._add_cost, with_kwargs=True)
 
     def _add_cost(
@@ -59,4 +60,9 @@ class ConnectionCostHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Leave the model as it was."""
-        self._handle.remove()
+        self._remove()
+
+    def _remove(self) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None

@@ -49,6 +49,18 @@ def test_connections_go_as_fast_as_cost_and_learning_rate_say(toy_run):
     assert logged["train/loss"].data[0].tolist() == pytest.approx([0.006] * 4 + [0.0] * 4)
 
 
+def test_a_training_after_one_that_failed_adds_the_cost_once(toy_run):
+    model, hook = Sparse(), ConnectionCostHook(cost=0.5)
+    runner = toy_run([hook], model=model)
+    hook.before_train(runner)  # no after_train: the training raised
+    hook.before_train(runner)
+    assert len(model._forward_hooks) == 1
+    out = model([torch.ones(3)], mode="loss")
+    assert out["loss_connections"].item() == pytest.approx(1.5)
+    hook.after_train(runner)
+    assert not model._forward_hooks
+
+
 def test_without_the_hook_nothing_is_lost(toy_run):
     model = Sparse()
     toy_run([], model=model).train()
