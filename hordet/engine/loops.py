@@ -62,12 +62,17 @@ class _ResumableLoop(BaseLoop):
         if isinstance(dataloader, dict):
             dataloader = place_batches(dataloader, runner.seed, max_skipped)
         # mmengine's loop of iterations starts its workers here; they must leave signals to this
-        # process, which a handler sees to that is there before them.
-        for hook in runner.hooks:
-            if interruption := getattr(hook, "interruption", None):
-                interruption.listen()
-        # mmengine's loop comes next in the order of the base classes, and takes its options.
-        super().__init__(runner, dataloader, **kwargs)
+        # process, which a handler sees to that is there while they start. Afterwards the signals
+        # are given back: a loop may be built and never run.
+        hooks = [hook for hook in runner.hooks if hasattr(hook, "interruption")]
+        for hook in hooks:
+            hook.interruption.listen()
+        try:
+            # mmengine's loop comes next in the order of the base classes, and takes its options.
+            super().__init__(runner, dataloader, **kwargs)
+        finally:
+            for hook in hooks:
+                hook.interruption.stop_listening()
         self._pass, self._batches = 0, 0
         self._resumed = False
         self._resumed_state: dict | None = None

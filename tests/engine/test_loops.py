@@ -5,7 +5,10 @@ import multiprocessing
 import os
 import re
 import signal
+import subprocess
+import sys
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -362,7 +365,6 @@ def test_the_last_and_the_best_are_kept(train, tmp_path, asynchronous):
 
 def test_fewer_batches_in_a_pass(train, tmp_path):
     """A checkpoint of another batch size goes on at the same share of the epoch."""
-    from types import SimpleNamespace
 
     from torch.utils.data import DataLoader
 
@@ -415,3 +417,23 @@ def test_a_killed_worker_is_told_after_a_checkpoint(train, tmp_path, loop):
     resumed = train("parts", loop=loop, workers=1, resume=True)
     for key in KEYS[:3]:
         assert_equal(whole[key], resumed[key], key)
+
+
+def test_a_loop_that_is_built_and_not_run_keeps_no_signal():
+    """Else each later child of the process has them blocked, such as a server that a test ends."""
+    from torch.utils.data import DataLoader
+
+    from hordet.engine.hooks.interrupt import Interruption
+    from hordet.engine.loops import IterBasedTrainLoop
+
+    numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    hook = SimpleNamespace(interruption=Interruption())
+    runner = SimpleNamespace(seed=0, hooks=[hook], visualizer=SimpleNamespace())
+    IterBasedTrainLoop(runner, DataLoader(Noisy(), batch_size=5), max_iters=1)
+    assert {number: signal.getsignal(number) for number in numbers} == before
+    code = "import signal; print(*map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ())))"
+    child = subprocess.run(
+        [sys.executable, "-c", code], preexec_fn=os.getpid, capture_output=True, text=True
+    )
+    assert child.stdout.strip() == "" and not child.returncode
