@@ -142,20 +142,20 @@ def test_large_images_by_tiles(make_model, segmentor):
 def test_objects_by_tiles_are_those_of_a_sliced_test_run(detector, tmp_path):
     cfg = copy.deepcopy(detector.config)
     cfg.update(work_dir=str(tmp_path / "work"), log_level="ERROR")
-    cfg.sliced_model = dict(patch_size=[48, 40], patch_overlap_ratio=0.5)
+    cfg.sliced_model = dict(patch_size=[64, 60], patch_overlap_ratio=0.25)
     out = tmp_path / "tested.json"
     run.build_test_runner(cfg, detector.checkpoint, out=str(out), sliced=True).test()
     tested = json.loads((tmp_path / "tested.segm.json").read_text())
 
-    tiled = Predictor.from_config(detector.config, detector.checkpoint, tile=(48, 40), overlap=0.5)
+    tiled = Predictor.from_config(detector.config, detector.checkpoint, tile=(64, 60), overlap=0.25)
     predict_folder(tiled, detector, tmp_path / "tiled", batch_size=2)
     found = json.loads((tmp_path / "tiled" / "results.json").read_text())
     assert len(found) > 100 and found == tested
     # sliced_model of the config says how, where the call does not.
     cfg = copy.deepcopy(detector.config)
-    cfg.sliced_model = dict(patch_overlap_ratio=0.5)
+    cfg.sliced_model = dict(patch_overlap_ratio=0.4)
     by_config = Predictor.from_config(cfg, detector.checkpoint, tile=(48, 40))
-    assert by_config.model.patches.overlap_ratio == 0.5
+    assert by_config.model.patches.overlap_ratio == 0.4
     whole = Predictor.from_config(detector.config, detector.checkpoint)
     image = next(path for path in sorted(detector.images.iterdir()))
     assert len(tiled(image)) > len(whole(image))
