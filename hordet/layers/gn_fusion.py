@@ -108,14 +108,14 @@ class GnFusion(GnConv):
                     f"forms 1 to {len(VERSIONS)}. Update hordet, or save the weights with this one."
                 )
             trained = VERSIONS[version - 1]
-            for name, was, config in zip(
+            for name, was, own in zip(
                 ("skip", "pre_norm"), trained, (self.skip, self.pre_norm), strict=True
             ):
-                if was != config:
+                if was != own:
+                    word = "with" if was else "without"
                     warnings.warn(  # the same words for each level, so that they are said once
-                        f"the weights were trained {'with' if was else 'without'} "
-                        f"{WORDS[name]} the gnConvs of neck or head, and are used so; "
-                        f"{name}={config} in the config says otherwise",
+                        f"the weights were trained {word} {WORDS[name]} the gnConvs of neck or "
+                        f"head, and are used so; {name}={was} in the config says the same",
                         stacklevel=2,
                     )
             self._set_form(*trained)

@@ -125,7 +125,7 @@ def test_a_checkpoint_says_how_it_was_trained(trained, configured, tmp_path):
         warnings.simplefilter("always")
         layer.load_state_dict(state)
     differing = [
-        f"{name}={config} in the config"
+        f"{name}={was} in the config says the same"
         for name, was, config in zip(names, trained, configured, strict=True)
         if was != config
     ]
