@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmengine.hooks import Hook
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from hordet.checkpoints.places import WEB
 from hordet.checkpoints.shards import shard_like
 from hordet.checkpoints.weights import is_named
 from hordet.errors import CheckpointError, list_first
+from hordet.ops.unwrapping import unwrap_model
 
 
 @dataclass(frozen=True)
@@ -229,9 +229,7 @@ class CoverageHook(Hook):
         Raises:
             CheckpointError: Less than `minimum_share` matches.
         """
-        model = runner.model
-        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-            model = model.module
+        model = unwrap_model(runner.model)
         coverage = fill_model(model, checkpoint, whole=self.minimum_share >= 1)
         require_coverage(coverage, self.minimum_share, self.source)
         self.loaded = f"{self.source}: {coverage}"

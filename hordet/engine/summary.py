@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_world_size
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.optim import AmpOptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
@@ -14,6 +13,7 @@ from torch import nn
 from hordet.checkpoints import CoverageHook
 from hordet.datasets.tolerant import TolerantDataset
 from hordet.engine.amp import Bfloat16OptimWrapper
+from hordet.ops.unwrapping import unwrap_model
 
 # Keys of a backbone's config that tell its variant, by which people call it.
 _VARIANTS = ("arch", "model_name", "depth")
@@ -64,9 +64,7 @@ def _describe_config(runner: Runner) -> str:
 
 def _describe_model(runner: Runner) -> str:
     """Name the detector or segmentor, its parts, and the number of its parameters."""
-    model = runner.model
-    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
-        model = model.module
+    model = unwrap_model(runner.model)
     parameters = list(model.parameters())
     number = sum(p.numel() for p in parameters)
     trained = sum(p.numel() for p in parameters if p.requires_grad)

@@ -8,7 +8,6 @@ import torch
 from mmdet.models.detectors import BaseDetector
 from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import scale_boxes
-from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.structures import InstanceData
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from hordet.errors import ExportError
 from hordet.export.exported_file import METADATA, ExportedFile
 from hordet.export.openvino_file import OpenVinoFile
+from hordet.ops.unwrapping import unwrap_model
 
 
 class OnnxFile(ExportedFile):
@@ -75,9 +75,7 @@ def predict_with(model: nn.Module, path: str | Path) -> None:
         ExportError: As `ExportedFile`, or the file belongs to another kind of model, has another
             number of classes or takes images that are normalized otherwise.
     """
-    inner: Any = model  # mmdet's and mmseg's classes have no type annotations
-    while is_model_wrapper(inner) or isinstance(inner, BaseTTAModel):
-        inner = inner.module
+    inner = unwrap_model(model)
     file = open_exported(path)
     detector = isinstance(inner, BaseDetector)
     kind = "detections" if detector else "segmentation"

@@ -3,12 +3,12 @@
 from typing import Any
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from hordet.errors import ConfigError
 from hordet.neighbours.scl import count_connections
+from hordet.ops.unwrapping import unwrap_model
 from hordet.registry import HOOKS
 
 
@@ -38,8 +38,7 @@ class ConnectionCostHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Listen to the losses of the model, the wrapped one if processes share it."""
-        model: Any = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrap_model(runner.model)
         try:
             count_connections(model)
         except ValueError as error:

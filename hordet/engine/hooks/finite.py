@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from mmengine.dist import all_reduce, barrier, is_distributed
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
@@ -21,6 +20,7 @@ from hordet.engine.hooks.interrupt import Interruption
 from hordet.engine.hooks.origin import find_first_not_finite
 from hordet.engine.random_state import get_random_state, set_random_state
 from hordet.errors import NotFiniteError
+from hordet.ops.unwrapping import unwrap_model
 from hordet.registry import HOOKS
 
 FOLDER = "not_finite"
@@ -63,12 +63,12 @@ class FiniteLossHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Look at the gradients before every step of the optimizers."""
         wrapper = runner.optim_wrapper
-        names = {p: name for name, p in _plain(runner.model).named_parameters()}
+        names = {p: name for name, p in unwrap_model(runner.model).named_parameters()}
         wrappers = getattr(wrapper, "optim_wrappers", {"": wrapper})  # OptimWrapperDict has several
         for each in wrappers.values():
             hook = partial(self._guard, names)
             self._handles.append(each.optimizer.register_step_pre_hook(hook))
-        self._watch_losses(_plain(runner.model))
+        self._watch_losses(unwrap_model(runner.model))
         asked = (getattr(hook, "interruption", None) for hook in runner.hooks)
         self._interruption = next(filter(None, asked), None)
 
@@ -76,7 +76,7 @@ class FiniteLossHook(Hook):
         """Leave the optimizers and the model alone."""
         while self._handles:
             self._handles.pop().remove()
-        vars(_plain(runner.model)).pop("parse_losses", None)
+        vars(unwrap_model(runner.model)).pop("parse_losses", None)
 
     def _watch_losses(self, model: Any) -> None:
         """Note the losses of each step: the log gets the same dict when the step is done."""
@@ -93,7 +93,7 @@ class FiniteLossHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         """Remember what the forward pass changes: the random state and the model's buffers."""
         self._wrong, self._losses = None, {}
-        buffers = [buffer.clone() for buffer in _plain(runner.model).buffers()]
+        buffers = [buffer.clone() for buffer in unwrap_model(runner.model).buffers()]
         self._before = (get_random_state(), buffers)
 
     def after_train_iter(
@@ -115,7 +115,9 @@ class FiniteLossHook(Hook):
             return
         if self._before is not None:
             runner.optim_wrapper.zero_grad()  # also of a step that is only accumulated
-            for buffer, value in zip(_plain(runner.model).buffers(), self._before[1], strict=True):
+            for buffer, value in zip(
+                unwrap_model(runner.model).buffers(), self._before[1], strict=True
+            ):
                 buffer.copy_(value)
         info = runner.message_hub.runtime_info
         skipped = info.get(_SKIPPED, 0)
@@ -236,7 +238,7 @@ class FiniteLossHook(Hook):
 
     def _origin(self, runner: Runner, data_batch: Any) -> str:
         """Run the batch forward again, and name the first module whose output is not finite."""
-        if any(map(is_shard, _plain(runner.model).parameters())):
+        if any(map(is_shard, unwrap_model(runner.model).parameters())):
             return "unknown, for a model split among processes is not run again by one of them"
         assert self._before is not None  # it is set before each iteration
         after = get_random_state()
@@ -247,12 +249,14 @@ class FiniteLossHook(Hook):
             wrapper: Any = runner.optim_wrapper
             single = not hasattr(wrapper, "optim_wrappers")
             with wrapper.optim_context(runner.model) if single else nullcontext():
-                found = find_first_not_finite(_plain(runner.model), data_batch)
+                found = find_first_not_finite(unwrap_model(runner.model), data_batch)
         except Exception as error:  # it must not hide what it explains
             found = f"unknown ({type(error).__name__} in the forward pass: {error})"
         finally:
             set_random_state(after)
-            for buffer, value in zip(_plain(runner.model).buffers(), self._before[1], strict=True):
+            for buffer, value in zip(
+                unwrap_model(runner.model).buffers(), self._before[1], strict=True
+            ):
                 buffer.copy_(value)
         if found is None and self._wrong:
             more = f" and {len(self._wrong) - 3} more" if len(self._wrong) > 3 else ""
@@ -284,10 +288,6 @@ class FiniteLossHook(Hook):
             self._evidence = {}
             barrier()
         return str(folder / name)
-
-
-def _plain(model: Any) -> nn.Module:
-    return model.module if is_model_wrapper(model) else model
 
 
 def _number(value: Tensor | float) -> float:
