@@ -37,20 +37,32 @@ def make_test_run(model: Any, cfg: Any, images: int, autocast: Any) -> Callable[
     return run
 
 
-def make_training_run(model: Any, cfg: Any, images: int, autocast: Any) -> Callable[[], None]:
-    """Return a function that runs one training step on a batch that is loaded already.
+def make_loading(cfg: Any, images: int) -> Callable[[], dict[str, Any]]:
+    """Return a function that loads the first batch of the training data.
 
     Args:
-        model: A detector of mmdet or segmentor of mmseg, in training mode.
-        cfg: Its config, with training data and an `optim_wrapper`.
+        cfg: A config with training data.
         images: Number of images in the batch.
-        autocast: Makes the context of the forward pass.
     """
     draw_missing_shapes(cfg)
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
         dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    return lambda: pseudo_collate([dataset[i] for i in range(images)])
+
+
+def make_training_run(
+    model: Any, cfg: Any, batch: dict[str, Any], autocast: Any
+) -> Callable[[], None]:
+    """Return a function that runs one training step on a batch that is loaded already.
+
+    Args:
+        model: A detector of mmdet or segmentor of mmseg, in training mode.
+        cfg: Its config, with an `optim_wrapper`.
+        batch: From `make_loading`.
+        autocast: Makes the context of the forward pass.
+    """
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
         wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
-    batch = pseudo_collate([dataset[i] for i in range(images)])
 
     def run() -> None:
         torch.manual_seed(0)  # samples the same boxes every time

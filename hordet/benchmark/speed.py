@@ -27,7 +27,7 @@ from hordet.benchmark.candidates import (
     read_candidate_config,
 )
 from hordet.benchmark.memory import measure_peak_memory
-from hordet.benchmark.pipeline import make_test_run, make_training_run
+from hordet.benchmark.pipeline import make_loading, make_test_run, make_training_run
 from hordet.benchmark.roofline import (
     Roofline,
     compute_spread,
@@ -207,7 +207,8 @@ def _make_run(candidate: Candidate, task: SpeedSettings) -> Callable[[], None]:
     if cfg is not None:
         autocast = partial(candidate.autocast, task.device)
         if task.kind == "training":
-            return make_training_run(model.train(), cfg, task.batch, autocast)
+            batch = make_loading(cfg, task.batch)()
+            return make_training_run(model.train(), cfg, batch, autocast)
         return make_test_run(model.eval(), cfg, task.images, autocast)
     x = _move_to(make_input(candidate, task.batch), task.device)
     model.train(task.kind == "training")

@@ -1,7 +1,6 @@
 """Where the time of a training step goes: by part of the model and by operator."""
 
 import statistics
-import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,15 +9,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from mmengine.dataset import pseudo_collate
-from mmengine.registry import DATASETS, DefaultScope
 from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from hordet.benchmark.candidates import Candidate, build_candidate, read_candidate_config
-from hordet.benchmark.pipeline import make_training_run
-from hordet.benchmark.roofline import measure_roofline
+from hordet.benchmark.pipeline import make_loading, make_training_run
+from hordet.benchmark.roofline import measure_roofline, time_call
 from hordet.benchmark.speed import SpeedSettings
 from hordet.benchmark.table import TableRow, format_table
 
@@ -100,15 +97,16 @@ def profile_step(candidate: Candidate, task: SpeedSettings, repeats: int = 5) ->
     cfg = read_candidate_config(candidate, task.options, task.data_root)
     model: Any = build_candidate(candidate, cfg, task.naive_file).train()
     autocast = partial(candidate.autocast, "cpu")
-    run = make_training_run(model, cfg, task.batch, autocast)
+    load = make_loading(cfg, task.batch)
+    batch = load()
+    run = make_training_run(model, cfg, batch, autocast)
     peak = measure_roofline(dtypes=(candidate.dtype,)).gemm[candidate.dtype]
     run()
-    seconds = statistics.median(_measure(run) for _ in range(repeats))
+    seconds = statistics.median(time_call(run, "cpu")[0] for _ in range(repeats))
     with FlopCounterMode(display=False) as counter:
         run()
-    load = _make_loading(cfg, task.batch)
-    loading = statistics.median(_measure(load) for _ in range(repeats))
-    data = model.data_preprocessor(load(), training=True)
+    loading = statistics.median(time_call(load, "cpu")[0] for _ in range(repeats))
+    data = model.data_preprocessor(batch, training=True)
     flops: dict[str, int] = {}
     with torch.no_grad(), autocast(), mark_parts(model, partial(_count_part, flops)):
         model(**data, mode="loss")
@@ -240,45 +238,37 @@ def gather_times(
         places[event.id] = part, backward, operator
         return places[event.id]
 
-    times: dict[bool, dict[tuple[str, bool], float]] = {
-        True: defaultdict(float),
-        False: defaultdict(float),
-    }
-    calls: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+    by_part, by_operator = _Sums(), _Sums()
     for event in sorted(events, key=lambda each: each.time_range.start):
         part, backward, operator = place(event)
         outermost = event.cpu_parent is None or place(event.cpu_parent)[2] != operator
-        for of_part, name in ((True, part), (False, operator or BETWEEN)):
-            times[of_part][name, backward] += event.self_cpu_time_total / 1e6 / steps
-            calls[of_part][name] += bool(operator) and outermost
+        seconds = event.self_cpu_time_total / 1e6
+        for sums, name in ((by_part, part), (by_operator, operator or BETWEEN)):
+            sums.seconds[name][backward] += seconds
+            sums.calls[name] += bool(operator) and outermost
+    return by_part.make_rows(steps, flops), by_operator.make_rows(steps, flops)
 
-    def make_rows(of_part: bool) -> list[ProfileRow]:
+
+class _Sums:
+    """Seconds (forward, backward) and calls by name, over all steps."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
+        self.calls: Counter[str] = Counter()
+
+    def make_rows(self, steps: int, flops: dict[str, int]) -> list[ProfileRow]:
+        """Return a row for each name, of one step, the longest first."""
         rows = [
             ProfileRow(
                 name,
-                times[of_part].get((name, False), 0.0),
-                times[of_part].get((name, True), 0.0),
-                round(calls[of_part][name] / steps),
+                forward / steps,
+                backward / steps,
+                round(self.calls[name] / steps),
                 flops.get(name, 0),
             )
-            for name in dict.fromkeys(name for name, _ in times[of_part])
+            for name, (forward, backward) in self.seconds.items()
         ]
         return sorted(rows, key=lambda row: -(row.forward + row.backward))
-
-    return make_rows(True), make_rows(False)
-
-
-def _make_loading(cfg: Any, images: int) -> Callable[[], dict[str, Any]]:
-    """Return a function that loads the first batch of the training data."""
-    with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
-        dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    return lambda: pseudo_collate([dataset[i] for i in range(images)])
-
-
-def _measure(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def format_profile(found: StepProfile) -> str:

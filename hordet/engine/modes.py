@@ -125,7 +125,7 @@ def switch_to_deploy(model: nn.Module) -> nn.Module:
                 setattr(parent, name, child.fold())
     owners = Counter(id(child) for m in model.modules() for child in m._modules.values())
     for module in list(model.modules()):
-        if isinstance(module, (Block, GnConv)) or hasattr(module, "switch_to_deploy"):
+        if hasattr(module, "switch_to_deploy"):
             module.switch_to_deploy()  # type: ignore[operator]
         elif isinstance(module, ConvModule) and module.order == ("conv", "norm", "act"):
             if module.with_norm and isinstance(module.norm, _BatchNorm):

@@ -22,6 +22,8 @@ of a plugin.
 import torch
 from torch import Tensor, nn
 
+from hordet.layers.front_conv import build_front_conv
+
 
 class GCFusion(nn.Module):
     """Convolution, plus a vector made of the attention-weighted mean of the map.
@@ -42,16 +44,7 @@ class GCFusion(nn.Module):
     def __init__(self, channels: int, reduction: int = 16, kernel_size: int | None = 3) -> None:
         """Create the convolution, W_k, and the transform."""
         super().__init__()
-        if reduction < 1 or (kernel_size is not None and kernel_size % 2 == 0):
-            raise ValueError(
-                f"got reduction={reduction} and kernel_size={kernel_size}; allowed are a "
-                "reduction of at least 1 and an odd kernel or None."
-            )
-        self.conv: nn.Module = nn.Identity()
-        if kernel_size is not None:
-            self.conv = nn.Conv2d(
-                channels, channels, kernel_size, padding=kernel_size // 2, bias=False
-            )
+        self.conv = build_front_conv(channels, reduction, kernel_size)
         narrow = max(channels // reduction, 4)
         self.conv_mask = nn.Conv2d(channels, 1, 1)
         self.channel_add_conv = nn.Sequential(

@@ -29,6 +29,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hordet.layers.front_conv import build_front_conv
+
 Mode = Literal["embedded_gaussian", "gaussian", "dot_product"]
 MODES = ("embedded_gaussian", "gaussian", "dot_product")
 
@@ -62,18 +64,9 @@ class NonLocalFusion(nn.Module):
         super().__init__()
         if mode not in MODES:
             raise ValueError(f"got mode={mode!r}; allowed are {', '.join(map(repr, MODES))}.")
-        if reduction < 1 or (kernel_size is not None and kernel_size % 2 == 0):
-            raise ValueError(
-                f"got reduction={reduction} and kernel_size={kernel_size}; allowed are a "
-                "reduction of at least 1 and an odd kernel or None."
-            )
         self.mode = mode
         self.subsample = subsample
-        self.conv: nn.Module = nn.Identity()
-        if kernel_size is not None:
-            self.conv = nn.Conv2d(
-                channels, channels, kernel_size, padding=kernel_size // 2, bias=False
-            )
+        self.conv = build_front_conv(channels, reduction, kernel_size)
         narrow = max(channels // reduction, 1)
         self.g = nn.Conv2d(channels, narrow, 1)
         self.theta: nn.Module = nn.Identity()

@@ -19,6 +19,8 @@ nothing, which is the form of a plugin.
 import torch
 from torch import Tensor, nn
 
+from hordet.layers.front_conv import build_front_conv
+
 
 class SEFusion(nn.Module):
     """Convolution, then each channel times a factor from the means of all channels.
@@ -38,16 +40,7 @@ class SEFusion(nn.Module):
     def __init__(self, channels: int, reduction: int = 16, kernel_size: int | None = 3) -> None:
         """Create F_tr, W_1 and W_2."""
         super().__init__()
-        if reduction < 1 or (kernel_size is not None and kernel_size % 2 == 0):
-            raise ValueError(
-                f"got reduction={reduction} and kernel_size={kernel_size}; allowed are a "
-                "reduction of at least 1 and an odd kernel or None."
-            )
-        self.conv: nn.Module = nn.Identity()
-        if kernel_size is not None:
-            self.conv = nn.Conv2d(
-                channels, channels, kernel_size, padding=kernel_size // 2, bias=False
-            )
+        self.conv = build_front_conv(channels, reduction, kernel_size)
         narrow = max(channels // reduction, 1)
         self.fc1 = nn.Conv2d(channels, narrow, 1, bias=False)
         self.fc2 = nn.Conv2d(narrow, channels, 1, bias=False)
