@@ -9,19 +9,21 @@ from pycocotools import mask as coco_mask
 # A box that ends this near to a border of its tile is taken as cut off there: pixels of the image,
 # and share of the tile's side.
 BORDER, BORDER_SHARE = 2.0, 0.01
-# What the score of a cut object counts beside that of a whole one.
+# What the score of a cut object counts beside that of a whole one, and the least share of the best
+# score with which a detection adds to a cut object.
 CUT_COUNTS = 0.5
 
 
 def merge_tiles(found: InstanceData, threshold: float) -> InstanceData:
     """Keep each object once, whole where a tile saw it whole.
 
-    Two detections of one class and of different tiles are one object's if they overlap in the area
-    that both tiles saw: by `threshold` of their union, or of the one that a border cut off, or
-    of the smaller of two such. The better one is kept, with the best score of all; a cut one
-    counts half, so that whole objects win. A cut one that is kept gets the union of boxes and
-    masks, so that an object that is larger than a tile becomes one again. What one tile finds
-    several times is left to the detector's own suppression.
+    Two detections of one class and of different tiles are one object's if they overlap in the
+    area that both tiles saw: by `threshold` of their union, or of the one that a border cut
+    off, or of the smaller of two such. The better one is kept, with the best score of all; a
+    cut one counts half, so that whole objects win. A cut one that is kept gets the union of
+    boxes and masks of those that score at least half as much, so that an object that is larger
+    than a tile becomes one again. What one tile finds several times is left to the detector's
+    own suppression.
 
     SAHI's rules do not ask which tile saw what. They join an object with whatever lies in its box,
     the tile's own weak detections and the whole image's large ones too, and boxes grow.
@@ -64,8 +66,10 @@ def merge_tiles(found: InstanceData, threshold: float) -> InstanceData:
             others = others[free[others]]
             same = others[_match(part, others, boxes, areas, cut) >= threshold]
             free[same] = False
-            parts[-1] += same.tolist()
-            growing += same.tolist() if cut[row] else []
+            # A weak detection over a good part is no more of its object, whatever its size.
+            joined = same[scores[same] >= CUT_COUNTS * scores[row]].tolist()
+            parts[-1] += joined
+            growing += joined if cut[row] else []
 
     merged = found[torch.tensor(kept, dtype=torch.long)]
     for place, (row, joined) in enumerate(zip(kept, parts, strict=True)):

@@ -166,7 +166,7 @@ def test_an_object_of_many_tiles_is_one_without_the_whole_image_too():
     )
 
 
-TWO_TILES = [[0.0, 0, 60, 40], [40.0, 0, 100, 40]]
+TILES = [[0.0, 0, 60, 40], [40.0, 0, 100, 40], [80.0, 0, 140, 40]]
 
 
 @pytest.mark.parametrize(
@@ -185,21 +185,24 @@ TWO_TILES = [[0.0, 0, 60, 40], [40.0, 0, 100, 40]]
         # A small whole one inside a large one that both tiles cut stays, and so does the large one.
         ([[5, 2, 60, 38], [40, 2, 95, 38], [46, 8, 54, 16], [46, 8, 54, 16]], [0, 1, 0, 1],
          [0.95, 0.95, 0.7, 0.6], {(5, 2, 95, 38): 0.95, (46, 8, 54, 16): 0.7}),
-        # Parts in a row, joined through a whole one that scores less than half of them.
-        ([[45, 5, 60, 15], [45, 5, 75, 15], [40, 5, 75, 15]], [0, 1, 1], [0.95, 0.3, 0.2],
-         {(40, 5, 75, 15): 0.95}),
+        # Parts of three tiles, from one to the next.
+        ([[20, 5, 60, 15], [40, 5, 100, 15], [80, 5, 120, 15]], [0, 1, 2], [0.9, 0.8, 0.7],
+         {(20, 5, 120, 15): 0.9}),
+        # Weak detections over a good part, whole or cut, do not make it larger.
+        ([[45, 5, 60, 15], [43, 3, 90, 38], [40, 3, 97, 38]], [0, 1, 1], [0.9, 0.3, 0.2],
+         {(45, 5, 60, 15): 0.9}),
         # Neighbors on either side of the seam that do not overlap stay two.
         ([[41, 5, 47, 15], [50, 5, 59, 15]], [1, 0], [0.7, 0.8],
          {(41, 5, 47, 15): 0.7, (50, 5, 59, 15): 0.8}),
     ],
-    ids=["whole", "same tile", "inside", "both cut", "inside cut", "through", "neighbors"],
+    ids=["whole", "same tile", "inside", "both cut", "inside cut", "row", "weak", "neighbors"],
 )  # fmt: skip
 def test_what_both_tiles_saw_decides(boxes, tiles, scores, kept):
     found = InstanceData(
         bboxes=torch.tensor(boxes, dtype=torch.float32),
         scores=torch.tensor(scores),
         labels=torch.zeros(len(boxes), dtype=torch.long),
-        areas=torch.tensor([TWO_TILES[tile] for tile in tiles]),
+        areas=torch.tensor([TILES[tile] for tile in tiles]),
     )
     merged = DetectionMerger("tiles", "IOS", 0.5)(found)
     got = {tuple(map(int, box)): score for box, score in zip(
