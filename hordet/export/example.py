@@ -7,6 +7,12 @@ image NAME the folder gets NAME.png, the image with what was found drawn into it
 boxes (N, 4) as left, top, right, bottom in pixels of the image, scores (N,), labels (N,) and masks
 (N, H, W) of a detector; labels (H, W) of a segmentor.
 
+    python example.py model.onnx IMAGE --tile 640 --overlap 0.25
+
+looks at overlapping tiles of a large image and at the whole, and merges the objects as hordet does.
+In place of masks, which would fill the memory, there is instances (H, W): 1 where the first object
+is, 2 where the second is, and 0 elsewhere. The better object has what two share.
+
 Neither hordet nor PyTorch is needed: all that the steps here read is in the model's file.
 """
 
@@ -18,8 +24,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-Array = np.ndarray
+# hordet writes the text of that file in the place of this line.
+from hordet.inference.tile_groups import group_tiles
+
+Array = NDArray[Any]
 FORMAT = 1  # of the newest metadata that this script reads
 
 
@@ -86,23 +96,73 @@ class Model:
 
     def predict(self, image: Array) -> dict[str, Array]:
         """Find what is in an image (H, W, 3), blue, green, red, uint8; see the top of this file."""
-        resized = resize(image, self.metadata["size_rule"])
-        tensor = prepare(resized, self.metadata["preprocessing"])
+        tensor, size = self._prepare(image)
         if self.metadata["kind"] == "segmentation":
-            return {"labels": self._classify(tensor, resized.shape[:2], image.shape[:2])}
-        found = self.run(tensor, np.array(resized.shape[:2], np.float32))
-        scale = [resized.shape[1] / image.shape[1], resized.shape[0] / image.shape[0]]
+            return {"labels": self._classify(tensor, size, image.shape[:2])}
+        result, masks = self._detect(tensor, size, image.shape[:2])
+        if masks is not None:
+            result["masks"] = np.zeros((len(masks), *image.shape[:2]), bool)
+            for whole, (left, top, mask) in zip(result["masks"], masks, strict=True):
+                whole[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
+        return result
+
+    def predict_tiles(self, image: Array, tile: int, overlap: float) -> dict[str, Array]:
+        """Find what is in the tiles of an image (H, W, 3) and in the whole; see the top."""
+        height, width = image.shape[:2]
+        step = tile - int(overlap * tile)
+        tops, lefts = (place_windows(side, min(tile, side), step) for side in (height, width))
+        places = [
+            (left, top, min(left + tile, width), min(top + tile, height))
+            for top in tops
+            for left in lefts
+        ]
+        if len(places) > 1:
+            places.append((0, 0, width, height))
+        found: dict[str, list] = {"boxes": [], "scores": [], "labels": [], "areas": []}
+        masks: list[tuple[int, int, Array]] = []
+        for left, top, right, bottom in places:
+            part = np.ascontiguousarray(image[top:bottom, left:right])
+            one, seen = self._detect(*self._prepare(part), part.shape[:2])
+            found["boxes"].append(one["boxes"] + np.array([left, top] * 2, np.float32))
+            found["scores"].append(one["scores"])
+            found["labels"].append(one["labels"])
+            found["areas"].append(np.tile([left, top, right, bottom], (len(one["scores"]), 1)))
+            masks += [(left + x, top + y, mask) for x, y, mask in seen or []]
+        boxes, scores, labels, areas = map(np.concatenate, found.values())
+        groups = group_tiles(*(each.astype(float) for each in (boxes, scores)), labels, areas, 0.5)
+        kept = [rows[0] for rows, _ in groups]
+        parts = [boxes[rows] for rows, _ in groups]
+        unions = [np.concatenate((part[:, :2].min(0), part[:, 2:].max(0))) for part in parts]
+        result = {
+            "boxes": np.array(unions, np.float32).reshape(-1, 4),
+            "scores": np.array([score for _, score in groups], np.float32),
+            "labels": labels[kept],
+        }
+        if "mask_logits" in self.outputs:
+            result["instances"] = np.zeros((height, width), np.int32)
+            for number, (rows, _) in reversed(list(enumerate(groups, 1))):
+                for left, top, mask in (masks[row] for row in rows):
+                    high, wide = mask.shape
+                    result["instances"][top : top + high, left : left + wide][mask] = number
+        return result
+
+    def _prepare(self, image: Array) -> tuple[Array, tuple]:
+        """Return the network's input of an image (H, W, 3), and the size before padding."""
+        resized = resize(image, self.metadata["size_rule"])
+        return prepare(resized, self.metadata["preprocessing"]), resized.shape[:2]
+
+    def _detect(self, tensor: Array, size: tuple, image_size: tuple) -> tuple[dict, list | None]:
+        """Return boxes, scores and labels, and left, top and bits (h, w) of each object's mask."""
+        found = self.run(tensor, np.array(size, np.float32))
+        scale = [size[1] / image_size[1], size[0] / image_size[0]]
         boxes = found["boxes"] / np.array(scale * 2, np.float32)
         result = {"boxes": boxes, "scores": found["scores"], "labels": found["labels"]}
-        if "mask_logits" in found:
-            probabilities = 1 / (1 + np.exp(-found["mask_logits"]))
-            threshold = self.metadata["prediction"]["mask_threshold"]
-            masks = [
-                paste(p, box, image.shape[:2]) >= threshold
-                for p, box in zip(probabilities, boxes, strict=True)
-            ]
-            result["masks"] = np.array(masks, bool).reshape(-1, *image.shape[:2])
-        return result
+        if "mask_logits" not in found:
+            return result, None
+        probabilities = 1 / (1 + np.exp(-found["mask_logits"]))
+        threshold = self.metadata["prediction"]["mask_threshold"]
+        placed = [paste(*pair, image_size) for pair in zip(probabilities, boxes, strict=True)]
+        return result, [(left, top, mask >= threshold) for left, top, mask in placed]
 
     def _classify(self, tensor: Array, size: tuple, image_size: tuple) -> Array:
         """Return the class of each pixel of the image, int64 (H, W)."""
@@ -192,18 +252,20 @@ def enlarge(each: Array, size: tuple, align_corners: bool) -> Array:
     return cv2.remap(each, *np.meshgrid(columns, rows), cv2.INTER_LINEAR)
 
 
-def paste(mask: Array, box: Array, size: tuple) -> Array:
-    """Paste a mask (h, w) of probabilities into its box of an image (H, W), bilinearly."""
+def paste(mask: Array, box: Array, size: tuple) -> tuple[int, int, Array]:
+    """Enlarge a mask (h, w) of probabilities to its box of an image (H, W), bilinearly.
+
+    Returns:
+        Left, top and the probabilities there; beyond them they are 0.
+    """
     left, top, right, bottom = (float(side) for side in box)
-    whole = np.zeros(size, np.float32)
     x0, x1 = max(int(np.floor(left)) - 1, 0), min(int(np.ceil(right)) + 1, size[1])
     y0, y1 = max(int(np.floor(top)) - 1, 0), min(int(np.ceil(bottom)) + 1, size[0])
     if x1 <= x0 or y1 <= y0 or right <= left or bottom <= top:
-        return whole
+        return 0, 0, np.zeros((0, 0), np.float32)
     x = (np.arange(x0, x1) + 0.5 - left) / (right - left) * mask.shape[1] - 0.5
     y = (np.arange(y0, y1) + 0.5 - top) / (bottom - top) * mask.shape[0] - 0.5
-    whole[y0:y1, x0:x1] = weigh(y, mask.shape[0]) @ mask @ weigh(x, mask.shape[1]).T
-    return whole
+    return x0, y0, weigh(y, mask.shape[0]) @ mask @ weigh(x, mask.shape[1]).T
 
 
 def weigh(places: Array, length: int) -> Array:
@@ -234,9 +296,11 @@ def draw(image: Array, found: dict[str, Array], metadata: dict[str, Any], score:
         label = int(found["labels"][i])
         color = choose_color(label, palette)
         left, top, right, bottom = (int(round(float(side))) for side in found["boxes"][i])
-        if "masks" in found:
-            mask = found["masks"][i]
-            drawn[mask] = (drawn[mask] * 0.5 + np.array(color) * 0.5).astype(np.uint8)
+        if "masks" in found or "instances" in found:
+            box = (slice(max(top - 1, 0), bottom + 2), slice(max(left - 1, 0), right + 2))
+            mask = found["masks"][i][box] if "masks" in found else found["instances"][box] == i + 1
+            inside = drawn[box]
+            inside[mask] = (inside[mask] * 0.5 + np.array(color) * 0.5).astype(np.uint8)
         cv2.rectangle(drawn, (left, top), (right, bottom), color, 1)
         name = classes[label] if label < len(classes) else str(label)
         text = f"{name} {found['scores'][i]:.2f}"
@@ -251,8 +315,14 @@ def main() -> int:
     parser.add_argument("images", nargs="+", metavar="IMAGE")
     parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="FOLDER")
     parser.add_argument("--score-threshold", type=float, default=0.3, help="of what is drawn")
+    parser.add_argument("--tile", type=int, help="side of the tiles of large images, in pixels")
+    parser.add_argument("--overlap", type=float, default=0.25, help="share that two tiles have")
     arguments = parser.parse_args()
+    if (arguments.tile or 1) < 1 or not 0 <= arguments.overlap < 1:
+        parser.error("--tile must be above 0, and --overlap from 0 to below 1")
     model = Model(arguments.model)
+    if arguments.tile and model.metadata["kind"] != "detections":
+        parser.error(f"--tile is for detectors, and {arguments.model} classifies pixels")
     arguments.out.mkdir(parents=True, exist_ok=True)
     faults = 0
     for path in arguments.images:
@@ -261,7 +331,10 @@ def main() -> int:
             print(f"error: {path} is missing or not an image", file=sys.stderr)
             faults += 1
             continue
-        found = model.predict(image)
+        if arguments.tile:
+            found = model.predict_tiles(image, arguments.tile, arguments.overlap)
+        else:
+            found = model.predict(image)
         target = arguments.out / Path(path).stem
         np.savez_compressed(f"{target}.npz", **found)  # type: ignore[arg-type]
         cv2.imwrite(f"{target}.png", draw(image, found, model.metadata, arguments.score_threshold))

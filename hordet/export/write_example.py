@@ -9,6 +9,12 @@ from hordet.export.graphs import Part
 from hordet.export.metadata import describe_size_rule
 from hordet.ops.files import replace_whole
 
+# The line of the script that the rule of tiles takes the place of, and what that file begins with.
+_IMPORT = """# hordet writes the text of that file in the place of this line.
+from hordet.inference.tile_groups import group_tiles
+"""
+_NUMPY = "from numpy.typing import NDArray\n"
+
 
 def check_example(cfg: Any, path: Path, part: Part) -> None:
     """Refuse what the script does not know, before a file is exported for it.
@@ -33,11 +39,17 @@ def check_example(cfg: Any, path: Path, part: Part) -> None:
 
 
 def write_example(path: Path) -> None:
-    """Write the script, `hordet/export/example.py`; it is the same for every model.
+    """Write the script; it is the same for every model.
+
+    It is `hordet/export/example.py` with the text of `hordet/inference/tile_groups.py` in the place
+    of its import, so that the rule of tiles stands once in hordet.
 
     Raises:
         FileWriteError: The folder is not writable.
     """
     text = (files("hordet.export") / "example.py").read_text()
+    rule = (files("hordet.inference") / "tile_groups.py").read_text()
+    before, _, after = text.partition(_IMPORT)
+    text = before + rule.partition(_NUMPY)[2].strip() + "\n" + after
     with replace_whole(path) as unfinished:
         unfinished.write_text(text)

@@ -65,7 +65,7 @@ def resized_segmentor(**test_cfg):
     )
 
 
-def run_example(folder, model, *images):
+def run_example(folder, model, *words):
     """Run the script where torch and hordet cannot be imported."""
     script = folder / "example.py"
     write_example(script)
@@ -74,7 +74,7 @@ def run_example(folder, model, *images):
         f"import runpy, sys; sys.modules.update(dict.fromkeys({blocked})); "
         f"runpy.run_path({str(script)!r}, run_name='__main__')"
     )
-    command = [sys.executable, "-c", code, str(model), *images, "--out", str(folder / "out")]
+    command = [sys.executable, "-c", code, str(model), *words, "--out", str(folder / "out")]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
@@ -156,6 +156,17 @@ def test_the_script_without_torch_finds_the_nuclei_of_the_shipped_model(tmp_path
         assert len(want) == len(got["scores"]) > 10
         pairs = zip(got["masks"], want.bitmaps(), strict=True)
         assert min(measure_overlap(*pair) for pair in pairs) >= 0.99
+    # The same by tiles. Both draw the better object where two meet.
+    done = run_example(tmp_path, file, photos[0], "--tile", "160")
+    assert done.returncode == 0, done.stderr
+    got = np.load(tmp_path / "out" / f"{Path(photos[0]).stem}.npz")
+    want = Predictor.from_config(name, name, tile=160)(photos[0])
+    assert len(want) == len(got["scores"]) > 10
+    np.testing.assert_allclose(got["boxes"], want.boxes, atol=0.1)
+    numbers = np.zeros(got["instances"].shape, int)
+    for number, mask in reversed(list(enumerate(want.bitmaps(), 1))):
+        numbers[mask] = number
+    assert (numbers == got["instances"]).mean() > 0.999
 
 
 @pytest.mark.slow
@@ -385,7 +396,61 @@ def test_masks_are_pasted_as_by_the_model():
         torch.from_numpy(masks)[:, None], torch.from_numpy(boxes), 47, 61, skip_empty=False
     )
     for mask, box, expected in zip(masks, boxes, want.numpy(), strict=True):
-        np.testing.assert_allclose(example.paste(mask, box, (47, 61)), expected, atol=1e-4)
+        left, top, crop = example.paste(mask, box, (47, 61))
+        got = np.zeros((47, 61), np.float32)
+        got[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
+        np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+class BrightAreas(example.Model):
+    """In place of a file: every bright area of an image is an object, a cut one is a weak one."""
+
+    def __init__(self):
+        self.outputs = ["boxes", "scores", "labels", "mask_logits"]
+        self.metadata = dict(
+            kind="detections", size_rule={}, preprocessing={}, prediction=dict(mask_threshold=0.5)
+        )
+
+    def run(self, tensor, size):
+        image = (tensor[0, 0] > 0).astype(np.uint8)
+        rows = cv2.connectedComponentsWithStats(image, connectivity=4)[2][1:]
+        boxes = np.array([[x, y, x + w, y + h] for x, y, w, h, _ in rows], np.float32)
+        boxes = boxes.reshape(-1, 4)
+        cut = (boxes[:, :2] == 0).any(1) | (boxes[:, 2:] == np.array(image.shape[::-1])).any(1)
+        return dict(
+            boxes=boxes,
+            scores=np.where(cut, 0.6, 0.9).astype(np.float32),
+            labels=np.zeros(len(boxes), np.int64),
+            mask_logits=np.full((len(boxes), 28, 28), 9, np.float32),
+        )
+
+
+@pytest.mark.parametrize("size", [(300, 410), (64, 64), (50, 200)])
+def test_the_script_finds_each_object_of_tiles_once(size):
+    generator = np.random.default_rng(0)
+    image = np.zeros((*size, 3), np.uint8)
+    drawn = []
+    for top in range(4, size[0] - 40, 44):
+        for left in range(4, size[1] - 40, 44):
+            y, x = generator.integers(0, 8, 2) + (top, left)
+            high, wide = generator.integers(8, 30, 2)
+            image[y : y + high, x : x + wide] = 255
+            drawn.append([x, y, x + wide, y + high])
+    found = BrightAreas().predict_tiles(image, 64, 0.5)
+    assert sorted(found["boxes"].astype(int).tolist()) == sorted(drawn)
+    assert set(found["labels"].tolist()) == {0} and found["scores"].min() > 0.5
+    for number, box in enumerate(found["boxes"].astype(int), 1):
+        left, top, right, bottom = box
+        want = np.zeros(size, bool)
+        want[top:bottom, left:right] = True
+        assert measure_overlap(found["instances"] == number, want) == 1
+    assert found["instances"].max() == len(drawn)
+
+
+def test_the_script_finds_nothing_in_dark_tiles():
+    found = BrightAreas().predict_tiles(np.zeros((90, 90, 3), np.uint8), 64, 0.25)
+    assert found["boxes"].shape == (0, 4) and len(found["scores"]) == len(found["labels"]) == 0
+    assert found["instances"].shape == (90, 90) and not found["instances"].any()
 
 
 @pytest.mark.parametrize("align_corners", [False, True])
