@@ -16,7 +16,7 @@ from torch import nn
 from hordet import checkpoints
 from hordet.config.faults import walk_dicts
 from hordet.datasets.detection_limits import find_detection_limit
-from hordet.datasets.roots import list_metrics
+from hordet.datasets.roots import find_moved_root, list_metrics, set_data_root
 from hordet.datasets.shapes.cache import SHAPES, locate_shapes
 from hordet.engine.determinism import prepare_determinism
 from hordet.engine.shared_memory import limit_waiting
@@ -53,6 +53,7 @@ def fit_to_machine(cfg: Config, work_dir: str, launcher: str) -> None:
 def locate_data(cfg: Config) -> None:
     """Put the folder of the images that hordet draws in place of `hordet://shapes`.
 
+    A config that was kept, by a training or in a checkpoint, follows the variable `HORDET_DATA`.
     Nothing is drawn; `hordet.datasets.shapes.cache.draw_missing_shapes` does, where images are
     needed.
 
@@ -64,6 +65,8 @@ def locate_data(cfg: Config) -> None:
         for key, value in list(part.items()):
             if isinstance(value, str) and (value + "/").startswith(SHAPES + "/"):
                 part[key] = root + value.removeprefix(SHAPES)
+    if moved := find_moved_root(cfg):
+        set_data_root(cfg, moved)
 
 
 def _choose_loops(cfg: Config) -> None:

@@ -77,10 +77,7 @@ def read_config(
     default = f"work_dirs/{'tiny/' if tiny else ''}{path.stem}"
     fit_to_machine(cfg, work_dir or own or default, launcher)
     if data_root and not tiny:
-        try:
-            set_data_root(cfg, data_root)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
+        set_data_root(cfg, data_root)
     if max_detections is not None and not set_detection_limit(cfg, max_detections):
         raise ConfigError(
             "--max-dets is for detectors whose model.test_cfg has max_per_img, and this model has "
