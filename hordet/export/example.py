@@ -129,7 +129,7 @@ class Model:
             found["areas"].append(np.tile([left, top, right, bottom], (len(one["scores"]), 1)))
             masks += [(left + x, top + y, mask) for x, y, mask in seen or []]
         boxes, scores, labels, areas = map(np.concatenate, found.values())
-        groups = group_tiles(*(each.astype(float) for each in (boxes, scores)), labels, areas, 0.5)
+        groups = group_tiles(boxes.astype(float), scores.astype(float), labels, areas, 0.5)
         kept = [rows[0] for rows, _ in groups]
         parts = [boxes[rows] for rows, _ in groups]
         unions = [np.concatenate((part[:, :2].min(0), part[:, 2:].max(0))) for part in parts]
