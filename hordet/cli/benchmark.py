@@ -4,6 +4,7 @@ hordet benchmark complexity --all --markdown docs/zoo.md --json zoo.json
 hordet benchmark backbones --markdown docs/backbones.md
 hordet benchmark evaluation
 hordet benchmark start --against ../older
+hordet benchmark growth --plot growth.png
 hordet benchmark runtimes CONFIG.py CHECKPOINT.pth
 hordet benchmark communication cascade-mask-rcnn_hornet-tiny-7x7_fpn_3x
 hordet benchmark necks --jobs 2 --costs --markdown docs/necks.md --plot docs/necks.png
@@ -35,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         run_backbones: (backbones_arguments, "backbones under HorFPN: cost, a train step"),
         run_evaluation: (evaluation_arguments, "COCO's metrics: time, memory, pycocotools'"),
         run_start: (start_arguments, "seconds until an image is predicted, a training trains"),
+        run_growth: (growth_arguments, "seconds and memory against the number of annotations"),
         run_runtimes: (runtimes_arguments, "AP or mIoU, ms, MB of a model in every runtime"),
         run_communication: (communication_arguments, "what processes send each other in a step"),
         run_speed: (speed_arguments, "milliseconds and memory, beside the machine's limits"),
@@ -144,6 +146,34 @@ def run_start(arguments: argparse.Namespace) -> None:
     checkouts = [ROOT, *(path.resolve() for path in arguments.against)]
     rows = start.measure(arguments.config.removesuffix(".py"), checkouts, arguments.rounds)
     write("Starts", start.format_start_table(rows), rows, arguments)
+
+
+def growth_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe how many annotations `hordet benchmark growth` draws."""
+    add = parser.add_argument
+    add(
+        "--annotations",
+        nargs="+",
+        type=number_from(10),
+        default=[1000, 10_000, 100_000, 1_000_000],
+        metavar="N",
+        help="numbers of drawn annotations (default: 1000 10000 100000 1000000)",
+    )
+    add("--plot", type=Path, metavar="FILE", help="draw the table here, as PNG")
+
+
+def run_growth(arguments: argparse.Namespace) -> None:
+    """Time the commands that read annotations on more and more of them."""
+    from hordet.benchmark import growth
+
+    rows = []
+    for row in growth.measure_growth(sorted(set(arguments.annotations)), ROOT):
+        line = f"{row.command}, {row.annotations:,}: {row.seconds:.1f} s, {row.gigabytes:.2f} GiB"
+        print(line, file=sys.stderr, flush=True)
+        rows.append(row)
+    write("Growth", growth.format_growth_table(rows), rows, arguments)
+    if arguments.plot:
+        growth.draw_growth_plot(rows, arguments.plot)
 
 
 def communication_arguments(parser: argparse.ArgumentParser) -> None:

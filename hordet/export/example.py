@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # hordet writes the text of that file in the place of this line.
-from hordet.inference.tile_groups import group_tiles
+from hordet.ops.tile_groups import group_tiles
 
 Array = NDArray[Any]
 FORMAT = 1  # of the newest metadata that this script reads

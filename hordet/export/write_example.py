@@ -11,7 +11,7 @@ from hordet.ops.files import replace_whole
 
 # The line of the script that the rule of tiles takes the place of, and what that file begins with.
 _IMPORT = """# hordet writes the text of that file in the place of this line.
-from hordet.inference.tile_groups import group_tiles
+from hordet.ops.tile_groups import group_tiles
 """
 _NUMPY = "from numpy.typing import NDArray\n"
 
@@ -41,14 +41,14 @@ def check_example(cfg: Any, path: Path, part: Part) -> None:
 def write_example(path: Path) -> None:
     """Write the script; it is the same for every model.
 
-    It is `hordet/export/example.py` with the text of `hordet/inference/tile_groups.py` in the place
+    It is `hordet/export/example.py` with the text of `hordet/ops/tile_groups.py` in the place
     of its import, so that the rule of tiles stands once in hordet.
 
     Raises:
         FileWriteError: The folder is not writable.
     """
     text = (files("hordet.export") / "example.py").read_text()
-    rule = (files("hordet.inference") / "tile_groups.py").read_text()
+    rule = (files("hordet.ops") / "tile_groups.py").read_text()
     before, _, after = text.partition(_IMPORT)
     text = before + rule.partition(_NUMPY)[2].strip() + "\n" + after
     with replace_whole(path) as unfinished:

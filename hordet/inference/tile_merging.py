@@ -4,11 +4,11 @@ import torch
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
-from hordet.inference.tile_groups import group_tiles
+from hordet.ops.tile_groups import group_tiles
 
 
 def merge_tiles(found: InstanceData, threshold: float) -> InstanceData:
-    """Keep each object once; `hordet.inference.tile_groups` says which detections are one's.
+    """Keep each object once; `hordet.ops.tile_groups` says which detections are one's.
 
     Args:
         found: `bboxes` (N, 4), `scores`, `labels`, `areas` (N, 4), the tile of each, and perhaps
