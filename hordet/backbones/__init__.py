@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "plain_networks": ["PlainNetwork"],
         "raft_mlp": ["RaftMLP"],
         "rmnet": ["RMNet"],
+        "sda_resnet": ["SDAResNet"],
         "timm_backbone": ["TimmBackbone"],
         "torchvision_backbone": ["TorchvisionBackbone"],
         "registered_convs": [
