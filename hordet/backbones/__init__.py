@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "g_ghost_regnet": ["GGhostRegNet"],
         "hornet": ["HorNet"],
         "plain_networks": ["PlainNetwork"],
         "raft_mlp": ["RaftMLP"],

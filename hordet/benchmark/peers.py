@@ -53,6 +53,7 @@ PEERS: dict[str, dict[str, Any]] = {
     "All-CNN": dict(type="hordet.PlainNetwork", arch="all_cnn"),
     "RaftMLP-S": dict(type="hordet.RaftMLP", arch="small"),
     "SDA-ResNet-86": dict(type="hordet.SDAResNet", depth=86),
+    "G-Ghost-RegNetX-3.2G": dict(type="hordet.GGhostRegNet", arch="032"),
     "ConvNeXt-T": _configure_timm("convnext_tiny", out_norm=True),
     "Swin-T": _configure_timm("swin_tiny_patch4_window7_224", out_norm=True),
 }
