@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "g_ghost_regnet": ["GGhostRegNet"],
         "hornet": ["HorNet"],
+        "pdc_resnet": ["PDCResNet"],
         "plain_networks": ["PlainNetwork"],
         "raft_mlp": ["RaftMLP"],
         "rmnet": ["RMNet"],
