@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "dgmn2": ["DGMN2"],
         "g_ghost_regnet": ["GGhostRegNet"],
         "hornet": ["HorNet"],
         "pdc_resnet": ["PDCResNet"],
