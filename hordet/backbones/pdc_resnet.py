@@ -107,7 +107,7 @@ class PolynomialBlock(nn.Module):
         u_1, u_2 = (F.leaky_relu(self.norm_factor(factor(z))) for factor in self.factors)
         second = self.mixer(u_1 * u_2)
         # An instance norm; torch's own refuses a map of one pixel in training.
-        second = F.leaky_relu(F.layer_norm(second, second.shape[2:]))
+        second = F.leaky_relu(F.layer_norm(second, list(second.shape[2:])))
         return (first + shortcut + self.alpha * second).relu()
 
 

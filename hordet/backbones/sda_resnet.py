@@ -73,7 +73,7 @@ class DepthStage(nn.Module):
         )
         planes = out // Bottleneck.expansion
         # torchvision counts the width of the 3x3 convolution in groups: 8 of planes / 8 channels.
-        groups = dict(groups=8, base_width=8)
+        groups: dict[str, Any] = dict(groups=8, base_width=8)
         blocks = [OpenBottleneck(channels, planes, stride, shortcut, **groups)]
         blocks += [OpenBottleneck(out, planes, **groups) for _ in range(depth - 1)]
         self.layers = nn.Sequential(*blocks)

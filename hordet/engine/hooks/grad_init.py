@@ -107,7 +107,7 @@ class _Batches:
     """
 
     def __init__(self, runner: Runner) -> None:
-        loader = runner.train_loop.dataloader
+        loader: Any = runner.train_loop.dataloader
         self._dataset, self._collate = loader.dataset, loader.collate_fn
         size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", 1)
         self._half = -(-size // 2)
