@@ -70,6 +70,12 @@ STRATEGIES = RoomRegistry(
 METRICS = RoomRegistry(
     "metric", parent=mmengine.METRICS, scope="hordet", locations=["hordet.evaluation"]
 )
+WEIGHT_INITIALIZERS = RoomRegistry(
+    "weight initializer",
+    parent=mmengine.WEIGHT_INITIALIZERS,
+    scope="hordet",
+    locations=["hordet.engine"],
+)
 OPTIM_WRAPPERS = RoomRegistry(
     "optimizer wrapper",
     parent=mmengine.OPTIM_WRAPPERS,

@@ -75,6 +75,10 @@ ROWS = {
     ),
     "rmnet": (row("RMNet", depth=18), "image", FOUR),
     "raft-mlp": (row("RaftMLP"), "image", FOUR),
+    "dgmn2": (row("DGMN2"), "image", FOUR),
+    "sda-resnet": (row("SDAResNet", depth=50), "image", FOUR),
+    "pdc-resnet": (row("PDCResNet", alpha=0.1), "image", FOUR),
+    "g-ghost-regnet": (row("GGhostRegNet", arch="002"), "image", FOUR),
     "network-in-network": (row("PlainNetwork"), "image", FOUR),
     "all-cnn": (row("PlainNetwork", arch="all_cnn", out_indices=(1, 2)), "image", FOUR[1:3]),
     "torchvision-shufflenet": (

@@ -5,10 +5,14 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "dgmn2": ["DGMN2"],
+        "g_ghost_regnet": ["GGhostRegNet"],
         "hornet": ["HorNet"],
+        "pdc_resnet": ["PDCResNet"],
         "plain_networks": ["PlainNetwork"],
         "raft_mlp": ["RaftMLP"],
         "rmnet": ["RMNet"],
+        "sda_resnet": ["SDAResNet"],
         "timm_backbone": ["TimmBackbone"],
         "torchvision_backbone": ["TorchvisionBackbone"],
         "registered_convs": [

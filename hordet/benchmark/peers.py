@@ -52,6 +52,10 @@ PEERS: dict[str, dict[str, Any]] = {
     "Network in Network": dict(type="hordet.PlainNetwork", arch="network_in_network"),
     "All-CNN": dict(type="hordet.PlainNetwork", arch="all_cnn"),
     "RaftMLP-S": dict(type="hordet.RaftMLP", arch="small"),
+    "DGMN2-Tiny": dict(type="hordet.DGMN2", arch="tiny"),
+    "SDA-ResNet-86": dict(type="hordet.SDAResNet", depth=86),
+    "G-Ghost-RegNetX-3.2G": dict(type="hordet.GGhostRegNet", arch="032"),
+    "PDC-ResNet (compressed)": dict(type="hordet.PDCResNet", arch="compressed"),
     "ConvNeXt-T": _configure_timm("convnext_tiny", out_norm=True),
     "Swin-T": _configure_timm("swin_tiny_patch4_window7_224", out_norm=True),
 }

@@ -52,6 +52,7 @@ def make_tiny(cfg: Config) -> Config:
     _replace_data(cfg)
     _shorten(cfg)
     _drop_absent_weights(cfg.model)
+    _shorten_grad_init(cfg.model)
     if cfg.get("load_from") and not _is_there(cfg.load_from):
         cfg.load_from = None
     parts = [cfg.get(key) for key in (*LOADERS, "tta_pipeline", "custom_hooks")]
@@ -169,6 +170,13 @@ def _shorten(cfg: Config) -> None:
         hooks["logger"]["interval"] = 1
     if hooks.get("checkpoint"):
         hooks["checkpoint"].update(by_epoch=by_epoch, interval=1 if by_epoch else ITERATIONS)
+
+
+def _shorten_grad_init(model: Any) -> None:
+    """Let GradInit show that it runs; its many iterations are for a training."""
+    for part in walk_dicts(model):
+        if str(part.get("type")).rpartition(".")[2] == "GradInit":
+            part["iterations"] = 2
 
 
 def _drop_absent_weights(model: Any) -> None:

@@ -131,6 +131,7 @@ def prepare_training(
     if amp:
         _mix_precision(cfg.optim_wrapper, amp)
     use_equal_parts(cfg)
+    _add_grad_init(cfg)
     prepare_determinism(cfg)
     if seed is not None:
         cfg.randomness = {**(cfg.get("randomness") or {}), "seed": seed}
@@ -160,6 +161,22 @@ def use_equal_parts(cfg: Config) -> None:
     for part in walk_dicts(cfg.model):
         if part.get("type") in EQUAL_PARTS and part.get("_scope_", "mmdet") == "mmdet":
             part["type"] = f"hordet.{part['type']}"
+
+
+def _add_grad_init(cfg: Config) -> None:
+    """Add the hook that scales the parts whose `init_cfg` is GradInit."""
+    kinds = [str(part.get("type")).rpartition(".")[2] for part in walk_dicts(cfg.get("model"))]
+    if "GradInit" not in kinds:
+        return
+    wrong = [key for key in ("strategy", "compile_regions", "triton_gates") if cfg.get(key)]
+    if wrong:
+        raise ConfigError(
+            "an init_cfg of type 'hordet.GradInit' needs a whole model of plain kernels in each "
+            f"process: leave it or {' and '.join(wrong)} out"
+        )
+    hooks = list(cfg.get("custom_hooks") or ())
+    if not any(str(hook.get("type")).endswith("GradInitHook") for hook in hooks):
+        cfg.custom_hooks = [*hooks, dict(type="hordet.GradInitHook")]
 
 
 def _mix_precision(wrapper: ConfigDict, amp: bool | str) -> None:

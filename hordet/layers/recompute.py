@@ -30,6 +30,20 @@ def switch_recomputation(enabled: bool) -> None:
     _enabled = enabled
 
 
+@contextmanager
+def keep_all_activations() -> Iterator[None]:
+    """Keep all activations inside, as for a gradient that is differentiated itself.
+
+    What is computed again has no gradient of its own, so that such a second one would lack a part.
+    """
+    before = _enabled
+    switch_recomputation(False)
+    try:
+        yield
+    finally:
+        switch_recomputation(before)
+
+
 def make_recomputable(function: Callable[..., Tensor], *inputs: Any) -> Tensor:
     """Return `function(*inputs)`, with a note of how to compute it again.
 

@@ -24,6 +24,7 @@ not divide C / 4, their largest common divisor is taken. The stage's last ReLU i
 """
 
 import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -82,15 +83,29 @@ class SDAFusion(nn.Module):
         for block in self.blocks:
             outs.append(x + block(x))
             x = outs[-1].relu()
-        total = outs[0]
-        for out in outs[1:]:
-            total = total + out
-        v = self.fc(total.mean((2, 3), keepdim=True))
-        shares = torch.stack([fc(v) for fc in self.fcs]).softmax(0)  # (m, N, C, 1, 1)
-        mixed = shares[0] * outs[0]
-        for share, out in zip(shares[1:], outs[1:], strict=True):
-            mixed = mixed + share * out
-        return mixed
+        return mix_depths(outs, self.fc, self.fcs)
+
+
+def mix_depths(outs: Sequence[Tensor], fc: nn.Module, fcs: Iterable[nn.Module]) -> Tensor:
+    """Mix the outputs of blocks in a row by the paper's softmax over depth.
+
+    Args:
+        outs: Z_1 .. Z_m, each (N, C, H, W).
+        fc: Makes v, (N, d, 1, 1), of the mean of their sum, (N, C, 1, 1).
+        fcs: W_i with b_i, each (N, d, 1, 1) -> (N, C, 1, 1).
+
+    Returns:
+        (N, C, H, W).
+    """
+    total = outs[0]
+    for out in outs[1:]:
+        total = total + out
+    v = fc(total.mean((2, 3), keepdim=True))
+    shares = torch.stack([layer(v) for layer in fcs]).softmax(0)  # (m, N, C, 1, 1)
+    mixed = shares[0] * outs[0]
+    for share, out in zip(shares[1:], outs[1:], strict=True):
+        mixed = mixed + share * out
+    return mixed
 
 
 def _make_bottleneck(channels: int) -> nn.Sequential:

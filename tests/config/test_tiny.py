@@ -128,3 +128,9 @@ def test_local_weights_are_kept(tmp_path):
     options = {"model.backbone.init_cfg.checkpoint": str(tmp_path / "w.pth")}
     cfg = load_config(path, options, tiny=True)
     assert isinstance(cfg, Config) and cfg.model.backbone.init_cfg.checkpoint.endswith("w.pth")
+
+
+def test_grad_init_shows_that_it_runs():
+    path = MMDET / "retinanet" / "retinanet_r50_fpn_1x_coco.py"
+    cfg = load_config(path, {"model.neck.init_cfg.type": "hordet.GradInit"}, tiny=True)
+    assert cfg.model.neck.init_cfg == dict(type="hordet.GradInit", iterations=2)

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "connection_cost": ["ConnectionCostHook"],
         "console": ["ConsoleHook"],
         "finite": ["FiniteLossHook"],
+        "grad_init": ["GradInitHook"],
         "prediction_sheet": ["PredictionSheetHook"],
         "progress": ["ProgressHook"],
         "resume": ["ResumeHook"],
