@@ -8,10 +8,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "checkpoint": ["CheckpointHook"],
         "connection_cost": ["ConnectionCostHook"],
         "console": ["ConsoleHook"],
+        "early_stopping": ["EarlyStoppingHook"],
+        "ema": ["EMAHook"],
         "finite": ["FiniteLossHook"],
         "prediction_sheet": ["PredictionSheetHook"],
         "progress": ["ProgressHook"],
         "resume": ["ResumeHook"],
         "same_buffers": ["SameBuffersHook"],
+        "time_budget": ["TimeBudgetHook"],
     },
 )
