@@ -137,7 +137,7 @@ def _add_hook(cfg: Config, name: str, **settings: Any) -> None:
 def _stop_early(cfg: Config, patience: int) -> None:
     """Stop after so many validations without a better one; keep the best checkpoint."""
     _require(bool(cfg.get("val_dataloader")), "early_stopping needs a val_dataloader")
-    saving = (cfg.get("default_hooks") or {}).get("checkpoint")
+    saving: Any = (cfg.get("default_hooks") or {}).get("checkpoint")
     _require(bool(saving), "early_stopping needs default_hooks.checkpoint, which keeps the best")
     metric = saving.get("save_best")
     if not isinstance(metric, str) or metric == "auto":
@@ -227,7 +227,8 @@ def _change_data(cfg: Config, chosen: dict[str, Any]) -> None:
         f"{keys[0]} needs a pipeline that ends in PackDetInputs or PackSegInputs",
     )
     masked = any(step.get("with_mask") for step in loading)
-    size = _find_image_size(cfg, middle)
+    sized = any(key in chosen for key in ("mosaic", "large_scale_jitter"))
+    size = _find_image_size(cfg, middle) if sized else (0, 0)
     if "large_scale_jitter" in chosen:
         ratios = tuple(chosen["large_scale_jitter"])
         middle = _jitter_scale(cfg, middle, size, ratios, detection, masked)
@@ -316,7 +317,7 @@ def _jitter_scale(
 ) -> list[dict]:
     """Put a resize by a random ratio and a crop of the usual size in place of all resizes."""
     crops = [step for step in walk_dicts(middle) if _name(step) in _CROPS]
-    crop = next((step["crop_size"] for step in crops if step.get("crop_size")), None)
+    crop: Any = next((step["crop_size"] for step in crops if step.get("crop_size")), None)
     resize = dict(type="RandomResize", scale=size, ratio_range=ratios, keep_ratio=True)
     if detection:
         side = max(_STRIDE, round(math.sqrt(size[0] * size[1]) / _STRIDE) * _STRIDE)
@@ -351,12 +352,13 @@ def _is_geometric(step: dict) -> bool:
     return any(_name(each) in (*_RESIZES, *_CROPS) for each in walk_dicts(step))
 
 
-def _find_losses(cfg: Config) -> Iterator[tuple[dict, str]]:
-    """Yield each head whose loss of classes can have weights, and the key of the loss.
+def _find_losses(cfg: Config) -> Iterator[dict]:
+    """Yield each loss of classes, which can have weights.
 
     Raises:
         ConfigError: There is none, or another loss.
     """
+    heads: Any
     if _is_detection(cfg, "balance_classes"):
         heads, key = (cfg.model.get("roi_head") or {}).get("bbox_head"), "loss_cls"
     else:
@@ -378,7 +380,7 @@ def _find_losses(cfg: Config) -> Iterator[tuple[dict, str]]:
             + (" with use_sigmoid" if any(p.get("use_sigmoid") for p in parts) else "")
             + "; recipe.repeat_rare_classes works with every detector",
         )
-        yield from ((part, key) for part in good)
+        yield from good
 
 
 def _list_keys(value: Any) -> set[str]:
@@ -417,12 +419,12 @@ def _balance_classes(cfg: Config, threshold: float | None) -> None:
     if not _is_detection(cfg, "balance_classes"):
         counts = [count_pixels(leaf, scope) for leaf in leaves]
         weights = weigh_pixels([sum(each) for each in zip(*counts, strict=True)])
-        for loss, _ in _find_losses(cfg):
+        for loss in _find_losses(cfg):
             # mmseg's own mean fails with weights and ignored pixels; mmengine takes the mean.
             loss.pop("avg_non_ignore", None)
             loss.update(class_weight=weights, reduction="none")
         return
     counts = [count_objects(build_quietly(leaf), len(classes), threshold) for leaf in leaves]
     weights = weigh_objects([sum(each) for each in zip(*counts, strict=True)])
-    for loss, _ in _find_losses(cfg):
+    for loss in _find_losses(cfg):
         loss["class_weight"] = [*weights, 1.0]  # the last is the background

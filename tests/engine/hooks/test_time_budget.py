@@ -50,7 +50,7 @@ def train(toy_run, monkeypatch, tmp_path):
         )
         runner = toy_run(
             [clock, TimeBudgetHook(minutes=minutes)],
-            checkpoint=dict(type="hordet.CheckpointHook", by_epoch=False, interval=2),
+            checkpoint=dict(type="hordet.CheckpointHook", by_epoch=False, interval=8),
             work_dir=str(tmp_path / folder),
             experiment_name=f"budget_{number}",
             cfg=Config(settings),
