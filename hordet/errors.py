@@ -23,6 +23,10 @@ class ConfigError(UserError):
     """A config that cannot be read, or that asks for something that does not exist."""
 
 
+class ConfigWarning(UserWarning):
+    """A setting of the config has no effect here, for the reason in the message."""
+
+
 class DatasetError(UserError, ValueError):
     """Data are missing, unreadable or against the config; the message says which and the cure."""
 

@@ -1,6 +1,6 @@
 """What every run shares, whatever its task: logs, checkpoints, hooks, environment, seed."""
 
-_base_ = "hooks.py"
+_base_ = ["hooks.py", "schedules/recipe.py"]
 
 custom_imports = dict(imports=["hordet.registry"])
 

@@ -23,6 +23,7 @@ from hordet.cli.arguments import Parser
 from hordet.errors import (
     RESUME_ME,
     CheckpointWarning,
+    ConfigWarning,
     DatasetWarning,
     Interrupted,
     UserError,
@@ -177,7 +178,7 @@ def _show_own_warnings_plainly() -> None:
         lineno: int,
         line: str | None = None,
     ) -> str:
-        if issubclass(category, (DatasetWarning, CheckpointWarning)):
+        if issubclass(category, (ConfigWarning, DatasetWarning, CheckpointWarning)):
             return f"warning: {message}\n"
         return usual(message, category, filename, lineno, line)
 

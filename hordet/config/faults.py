@@ -19,6 +19,7 @@ from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
+from hordet.config.recipe import find_recipe_faults
 from hordet.config.safe import NAMES_ARE, is_name
 from hordet.config.signature import get_keywords
 from hordet.config.values import find_bad_values, find_odd_forms, look_up
@@ -38,6 +39,7 @@ _FURTHER_KEYS = {
     "find_unused_parameters",
     "float32_modules",
     "model_wrapper_cfg",
+    "recipe",
     "recompute",
     "runner_type",
     "sliced_model",
@@ -129,6 +131,7 @@ def find_faults(cfg: dict, asked: Iterable[str] = ()) -> list[str]:
         _check_untyped(cfg),
         _check_kinds(read, scope),
         find_bad_values(cfg),
+        find_recipe_faults(cfg.get("recipe")),
         # A file's own variables are merged into the keys that use them, and are checked there.
         *(_check_nested(value, key, scope) for key, value in read.items()),
     )

@@ -40,6 +40,7 @@ def make_tiny(cfg: Config) -> Config:
     - Sizes of images and crops in pipelines, data_preprocessor and slide inference: an eighth.
     - Boxes sampled per image for the losses: an eighth.
     - Batch size 2, no worker processes, 4 iterations, each logged, then one validation.
+    - `recipe.max_minutes` is left out: four iterations are no budget.
     - Weights to start from: only those that are there, or that a mirror has (HORDET_MIRROR).
 
     Args:
@@ -51,6 +52,8 @@ def make_tiny(cfg: Config) -> Config:
     cfg = copy.deepcopy(cfg)
     _replace_data(cfg)
     _shorten(cfg)
+    if cfg.get("recipe"):
+        cfg.recipe.pop("max_minutes", None)
     _drop_absent_weights(cfg.model)
     _shorten_grad_init(cfg.model)
     if cfg.get("load_from") and not _is_there(cfg.load_from):

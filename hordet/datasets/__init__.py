@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "batch_sampler": ["PlacedBatchSampler"],
+        "mixing": ["CopyPaste", "MixDataset", "Mosaic", "SegMosaic"],
         "tolerant": ["TolerantDataset"],
         "transforms": ["LoadImageFromFile", "LoadSegAnnotations"],
     },

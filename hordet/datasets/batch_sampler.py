@@ -21,9 +21,13 @@ class SamplePosition(int):
 
     Attributes:
         numbers: The run's seed, the rank, the pass over the data, the batch, the place in it.
+        passes: Passes over the data before this one.
+        iteration: Batches before this one, in all passes.
     """
 
     numbers: tuple[int, ...]
+    passes: int
+    iteration: int
 
 
 @DATA_SAMPLERS.register_module()
@@ -74,9 +78,10 @@ class PlacedBatchSampler(Sampler):
         """Return the number of batches in a pass."""
         return self._length
 
-    def _place(self, index: int, *numbers: int) -> SamplePosition:
+    def _place(self, index: int, number: int, position: int, within: int) -> SamplePosition:
         place = SamplePosition(index)
-        place.numbers = (self.seed, get_rank(), *numbers)
+        place.numbers = (self.seed, get_rank(), number, position, within)
+        place.passes, place.iteration = number, number * self._length + position
         return place
 
     def _new_batch_sampler(self) -> BatchSampler:

@@ -61,7 +61,7 @@ class TolerantDataset(Dataset):
         """
         if isinstance(index, SamplePosition) and get_worker_info() is not None:
             seed_sample(*index.numbers)
-        number = int(index)
+        number = index  # with its place, which a data set that mixes images looks at
         while True:
             try:
                 return self._read(number)

@@ -54,6 +54,8 @@ class _ResumableLoop(BaseLoop):
     """
 
     dataloader: DataLoader
+    val_interval: int
+    val_begin: int
 
     def __init__(
         self, runner: Runner, dataloader: DataLoader | dict, max_skipped: int = 10, **kwargs: Any
@@ -160,6 +162,11 @@ class _ResumableLoop(BaseLoop):
                 "same command with --resume goes on from there"
             ) from error
 
+    def _validate_every(self, interval: int, length: int) -> None:
+        """Validate once an interval, whatever intervals the config has; at the end in any case."""
+        self.val_interval, self.val_begin = interval, min(self.val_begin, length)
+        self.dynamic_milestones, self.dynamic_intervals = [0], [interval]
+
     def _validate(self, due: bool) -> None:
         """Validate if it is due and the run has a validation."""
         if self.runner.val_loop is None or not due:
@@ -207,6 +214,12 @@ class EpochBasedTrainLoop(_ResumableLoop, MMEngineEpochBasedTrainLoop):
         self.runner.call_hook("after_train_epoch")
         self._epoch += 1
 
+    def change_length(self, max_epochs: int, val_interval: int) -> None:
+        """Set another number of epochs than the config's, and another interval of validation."""
+        self._max_epochs = max_epochs
+        self._max_iters = max_epochs * len(self.dataloader)
+        self._validate_every(val_interval, max_epochs)
+
     def _is_validation_time(self) -> bool:
         at = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
         return self._epoch >= self.val_begin and at
@@ -251,6 +264,11 @@ class IterBasedTrainLoop(_ResumableLoop, MMEngineIterBasedTrainLoop):
         iterator._epoch = self._pass
         iterator._iterator = self._begin_pass()
         self._restore()
+
+    def change_length(self, max_iters: int, val_interval: int) -> None:
+        """Set another number of iterations than the config's, and another validation interval."""
+        self._max_iters = max_iters
+        self._validate_every(val_interval, max_iters)
 
     def _is_validation_time(self) -> bool:
         at = self._iter % self.val_interval == 0 or self._iter == self._max_iters

@@ -19,6 +19,7 @@ from hordet.datasets.detection_limits import find_detection_limit
 from hordet.datasets.roots import find_moved_root, list_metrics, set_data_root
 from hordet.datasets.shapes.cache import SHAPES, locate_shapes
 from hordet.engine.determinism import prepare_determinism
+from hordet.engine.recipe import apply_recipe
 from hordet.engine.shared_memory import limit_waiting
 from hordet.engine.trackers import add_trackers
 from hordet.errors import CheckpointError, CheckpointWarning, ConfigError
@@ -125,7 +126,8 @@ def prepare_training(
             over the config's `auto_scale_lr.base_batch_size`.
 
     Raises:
-        ConfigError: There is no such base or precision, or a tracker is missing.
+        ConfigError: There is no such base or precision, a tracker is missing, or a key of the
+            recipe does not fit.
         CheckpointError: What to resume from is missing.
     """
     if amp:
@@ -145,6 +147,7 @@ def prepare_training(
     add_trackers(cfg)
     if resume is not None:
         _resume(cfg, resume)
+    apply_recipe(cfg)
 
 
 def use_equal_parts(cfg: Config) -> None:

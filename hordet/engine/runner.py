@@ -30,6 +30,7 @@ from hordet.engine.initial_weights import require_initial_weights
 from hordet.engine.lock import lock_work_dir
 from hordet.engine.modes import compile_regions, use_triton_gates
 from hordet.engine.prepare import fit_to_machine, prepare_test, prepare_training
+from hordet.engine.recipe import fit_recipe_to_data
 from hordet.engine.settings import explain_settings
 from hordet.engine.shared_memory import check_shared_memory, share_temporary_folder
 from hordet.errors import ConfigError
@@ -39,6 +40,7 @@ from hordet.ops.upstream import copy_without_waiting, grow_log_buffers, is_news
 from hordet.registry import MODELS
 
 SHARDED = "hordet.FullyShardedStrategy"
+BUDGET = "hordet.TimeBudgetHook"
 
 
 def read_config(
@@ -110,9 +112,14 @@ def build_training_runner(
             do not fill their part of the model.
     """
     prepare_training(cfg, **settings)
+    if new_schedule and any(h.get("type") == BUDGET for h in cfg.get("custom_hooks") or ()):
+        raise ConfigError(
+            "--new-schedule and recipe.max_minutes both set the schedule: leave out one of them"
+        )
     if torch.cuda.is_available():  # elsewhere the same setting may mean bfloat16
         set_tf32(cfg.get("tf32", True))
     check_data(cfg)
+    fit_recipe_to_data(cfg)
     check_shared_memory(cfg)
     share_temporary_folder(cfg)
     lock_work_dir(cfg.work_dir, force)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hordet.datasets.class_weights import weigh_pixels
 from hordet.new_config.coco_folder import CocoStatistics
 from hordet.new_config.map_folder import MapStatistics
 
@@ -30,8 +31,6 @@ USUAL_CROWD = 100
 # Segmentation: iterations per root of the number of classes; lowest and highest epochs.
 ITERATIONS, PASSES = 270, (5, 200)
 LEAST_CROP = 128
-# A pixel has a weight in proportion to 1 / sqrt(share of its class), at most this.
-HEAVIEST = 5.0
 # Training from random weights is longer by this factor.
 FROM_SCRATCH = 1.5
 
@@ -246,7 +245,7 @@ def choose_segmentation(
     return SegmentationChoices(
         scale=scale,
         crop=(crop[1], crop[0]),
-        class_weight=_class_weight(np.array(list(statistics.counts.values()), float)),
+        class_weight=weigh_pixels(list(statistics.counts.values())),
         schedule=_schedule(
             # Smaller batches, more steps.
             ITERATIONS * math.sqrt(len(statistics.classes)) * BATCH_SIZE / batch_size,
@@ -256,15 +255,3 @@ def choose_segmentation(
             step=50,
         ),
     )
-
-
-def _class_weight(counts: np.ndarray) -> list[float]:
-    """Return weights by the number of pixels (K,) of each class; without bounds their mean is 1.
-
-    The weight is in proportion to 1 / sqrt(pixels). In proportion to 1 / pixels (median frequency
-    balancing, Eigen and Fergus, ICCV 2015) predictions of rare classes spread over neighbors.
-    """
-    weights = np.ones_like(counts)
-    seen = counts > 0
-    weights[seen] = counts[seen] ** -0.5 * counts.sum() / (counts[seen] ** 0.5).sum()
-    return [round(float(weight), 2) for weight in np.minimum(weights, HEAVIEST)]

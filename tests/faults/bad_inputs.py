@@ -340,6 +340,12 @@ CASES = [
     ),
     ("an option without =", TRAIN, detector(OPTIONS, "a"), "not of the form key=value"),
     ("an option of no key", TRAIN, detector(OPTIONS, "modle.x=1"), "no such key"),
+    (
+        "a misspelled key of the recipe",
+        TRAIN,
+        detector(OPTIONS, "recipe.mosiac=True"),
+        "recipe.mosiac: unknown key; did you mean 'mosaic'",
+    ),
     ("an option that is a dict", TRAIN, detector(OPTIONS, "a={b"), "fault|cannot be read|no such"),
     ("an option into a number", TRAIN, detector(OPTIONS, "log_level.x=1"), "cannot be applied to"),
     (

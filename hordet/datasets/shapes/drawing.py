@@ -5,6 +5,7 @@ textured shapes that overlap; beside it stands a map of which object each pixel 
 """
 
 import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -88,7 +89,11 @@ class Drawing:
 
 
 def draw(
-    rng: np.random.Generator, size: tuple[int, int], num_classes: int, num_objects: int
+    rng: np.random.Generator,
+    size: tuple[int, int],
+    num_classes: int,
+    num_objects: int,
+    odds: Sequence[float] | None = None,
 ) -> Drawing:
     """Draw one image.
 
@@ -99,8 +104,9 @@ def draw(
     Args:
         rng: Source of every choice; the same state gives the same image.
         size: Height and width in pixels.
-        num_classes: Number of classes to draw from, uniformly.
+        num_classes: Number of classes to draw from.
         num_objects: Number of objects to try for; a crowded image may end up with fewer.
+        odds: How probable each class is, with a sum of 1; None: all alike.
 
     Returns:
         The image, its map of objects and their classes.
@@ -112,7 +118,8 @@ def draw(
     for _ in range(8 * num_objects):
         if len(labels) == num_objects:
             break
-        label = int(rng.integers(num_classes))
+        drawn = rng.integers(num_classes) if odds is None else rng.choice(num_classes, p=odds)
+        label = int(drawn)
         alpha, full_area = _place_outline(rng, label, size)
         mask = alpha > 0.5
         trial = np.where(mask, len(labels) + 1, objects).astype(np.uint8)

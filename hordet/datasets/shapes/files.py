@@ -15,6 +15,7 @@ segmentation reads the maps either with the background as a class of its own, `(
 """
 
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ def write_shapes(
     size: tuple[int, int] = (128, 128),
     classes: Sequence[str] = DEFAULT_CLASSES,
     stuff: Sequence[str] = (),
+    odds: Sequence[float] | None = None,
     seed: int = 0,
 ) -> Path:
     """Write a shapes data set to a new folder; it appears whole or not at all.
@@ -54,6 +56,7 @@ def write_shapes(
             number of shapes; with more classes than shapes its hue depends on the class too.
         stuff: Further class names; given, panoptic annotations are written too, in which the
             background is the first of them.
+        odds: How probable each class is, with a sum of 1; None: all alike.
         seed: Seed of the images; equal settings give equal bytes.
 
     Returns:
@@ -66,6 +69,8 @@ def write_shapes(
     root = Path(root)
     classes = tuple(classes)
     _check_settings(num_train, num_val, size, classes, tuple(stuff))
+    if odds is not None and (len(odds) != len(classes) or not math.isclose(sum(odds), 1)):
+        raise ValueError(f"odds={odds} must be one for each of {len(classes)} classes, in all 1.")
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise FileExistsError(f"{root} exists already; name a new folder or remove it first.")
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +78,7 @@ def write_shapes(
         whole = Path(scratch) / "shapes"
         for split, number, first_id in (("train", num_train, 1), ("val", num_val, num_train + 1)):
             image_ids = range(first_id, first_id + number)
-            _write_split(whole, split, image_ids, size, classes, tuple(stuff), seed)
+            _write_split(whole, split, image_ids, size, classes, tuple(stuff), odds, seed)
         try:
             whole.rename(root)
         except OSError as error:
@@ -111,6 +116,7 @@ def _write_split(
     size: tuple[int, int],
     classes: tuple[str, ...],
     stuff: tuple[str, ...],
+    odds: Sequence[float] | None,
     seed: int,
 ) -> None:
     """Write images, semantic maps and COCO annotations of one split under `root`."""
@@ -124,7 +130,7 @@ def _write_split(
     for image_id in image_ids:
         # Each image has its own generator, so that it does not depend on how many come before.
         rng = np.random.default_rng([seed, image_id])
-        drawing = draw(rng, size, len(classes), num_objects=int(rng.integers(2, 7)))
+        drawing = draw(rng, size, len(classes), int(rng.integers(2, 7)), odds)
         name = f"{image_id:06d}.png"
         values = np.array([0, *(label + 1 for label in drawing.labels)], np.uint8)
         _write_png(folders[0] / name, drawing.image[..., ::-1])

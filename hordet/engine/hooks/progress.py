@@ -90,6 +90,8 @@ class ProgressHook(Hook):
         loss = runner.message_hub.get_scalar("train/loss").mean(LOSS_WINDOW)
         # The first entry is the optimizer's own rate; then come those of the parameter groups.
         rate = next(iter(runner.optim_wrapper.get_lr().values()))[0]
+        # A budget of minutes changes the length after the first iterations.
+        self._train_bar.total = runner.iter + 1 + count_left(runner, batch_idx)
         self._train_bar.set_postfix_str(f"loss {loss:.4f}, lr {rate:.2e}", refresh=False)
         self._train_bar.update()
 

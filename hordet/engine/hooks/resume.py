@@ -75,7 +75,7 @@ class ResumeHook(Hook):
         if not runner._resume:
             return
         try:
-            saved = _read_saved_config(checkpoint)
+            saved = read_saved_config(checkpoint)
         except (ConfigError, UnicodeError) as error:
             saved = None
             why = str(error).partition("\n")[2].partition("\n")[0].strip() or str(error)
@@ -224,8 +224,11 @@ def find_end(runner: Runner) -> str:
     return hooks[0].describe_end(runner) if hooks else ""
 
 
-def _read_saved_config(checkpoint: dict) -> Config | None:
+def read_saved_config(checkpoint: dict) -> Config | None:
     """Read the config in a checkpoint as data; None if there is none.
+
+    Args:
+        checkpoint: From `hordet.checkpoints.load_checkpoint`.
 
     Raises:
         ConfigError: It is more than data, or larger than a safe config may be.
