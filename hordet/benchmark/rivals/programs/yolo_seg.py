@@ -11,6 +11,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -133,7 +134,7 @@ def main() -> None:
         iterations=steps,
         milliseconds=[statistics.median(each) + sum(map(float, around))],
         peak_memory=memory,
-        version=(re.search(r"Ultralytics (\S+)", said) or ["", "ultralytics"])[1],
+        version=f"ultralytics {version('ultralytics')}",
     )
 
 
