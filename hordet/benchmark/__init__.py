@@ -1,1 +1,1 @@
-"""Costs of models (parameters, multiply-adds, milliseconds, memory), and the study of necks."""
+"""What models cost (parameters, multiply-adds, milliseconds, memory); studies of necks, rivals."""

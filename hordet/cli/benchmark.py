@@ -8,6 +8,7 @@ hordet benchmark growth --plot growth.png
 hordet benchmark runtimes CONFIG.py CHECKPOINT.pth
 hordet benchmark communication cascade-mask-rcnn_hornet-tiny-7x7_fpn_3x
 hordet benchmark necks --jobs 2 --costs --markdown docs/necks.md --plot docs/necks.png
+hordet benchmark rivals --jobs 1 --minutes 5,10,20 --markdown docs/rivals.md --plot docs/rivals.png
 hordet benchmark speed fpn horfpn-7x7 horfpn-7x7:compiled horfpn-7x7:naive --plot neck.png
 """
 
@@ -16,6 +17,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -41,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         run_communication: (communication_arguments, "what processes send each other in a step"),
         run_speed: (speed_arguments, "milliseconds and memory, beside the machine's limits"),
         run_necks: (necks_arguments, "the neck study: trainings that go on where they were"),
+        run_rivals: (rivals_arguments, "hordet's default against others, at equal minutes"),
     }.items():
         command = commands.add_parser(measure.__name__.removeprefix("run_"), help=words)
         describe(command)
@@ -363,6 +366,115 @@ def run_necks(arguments: argparse.Namespace) -> int:
         page = arguments.markdown.parent if arguments.markdown else Path()
         plot = os.path.relpath(arguments.plot, page)
     write("The neck study", report.format_neck_table(rows, study, plot), rows, arguments)
+    return int(failed)
+
+
+def rivals_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe which runs of the face-off `hordet benchmark rivals` makes, and where."""
+    add = parser.add_argument
+    add(
+        "runs",
+        nargs="*",
+        metavar="DATASET/RIVAL/START/MINUTES/SEED",
+        help="runs, * for any part, such as 'nuclei/*/scratch/10/0' (default: all)",
+    )
+    add(
+        "--minutes",
+        type=numbers_of(float),
+        default=[5.0, 10.0, 20.0],
+        metavar="N,N",
+        help="of each training (default: 5,10,20)",
+    )
+    add("--seeds", type=numbers_of(int), default=[0, 1], metavar="N,N", help="(default: 0,1)")
+    add(
+        "--jobs",
+        type=int,
+        choices=(0, 1),
+        default=0,
+        help="1: make the missing runs, one at a time, on a quiet machine (default: 0, only show)",
+    )
+    add("--threads", type=number_from(1), default=2, help="threads and cores of each (default: 2)")
+    add(
+        "--results",
+        type=Path,
+        default=Path("docs/rivals.json"),
+        metavar="FILE",
+        help="results so far; what is in it is not run again (default: docs/rivals.json)",
+    )
+    add(
+        "--env",
+        type=Path,
+        default=Path("work_dirs/rivals_env"),
+        metavar="FOLDER",
+        help="environment of the rivals' packages, made by venv and pip where it is not there "
+        "(default: work_dirs/rivals_env)",
+    )
+    add(
+        "--data-root",
+        type=Path,
+        default=Path(os.environ.get("HORDET_DATA", "data")),
+        metavar="FOLDER",
+        help="holds nuclei/ and camvid/ (default: HORDET_DATA, or data)",
+    )
+    add("--work-dir", type=Path, default=Path("work_dirs/rivals"), help="where outputs go")
+    add("--tiny", action="store_true", help="dry runs of two steps on drawn images")
+    add("--plot", type=Path, metavar="FILE", help="draw the metric over the minutes here, as PNG")
+
+
+def numbers_of(kind: type[float] | type[int]) -> Callable[[str], list[float]]:
+    """Return a type of argument: numbers with commas between, minutes above 0 and seeds from 0."""
+
+    def read(words: str) -> list[float]:
+        try:
+            values = [kind(word) for word in words.split(",")]
+        except ValueError:
+            values = []
+        least = 0 if kind is int else 1e-9
+        if not values or not all(least <= value < 1e9 for value in values):
+            raise argparse.ArgumentTypeError(
+                f"got {words!r}; give numbers {'of 0 or more' if kind is int else 'above 0'} with "
+                "commas between, such as 5,10"
+            )
+        return list(dict.fromkeys(values))
+
+    return read
+
+
+def run_rivals(arguments: argparse.Namespace) -> int:
+    """Make what is missing of the face-off, and show what is there."""
+    from hordet.benchmark.rivals import faceoff, report
+    from hordet.benchmark.rivals.plan import WEIGHTS, select_runs
+    from hordet.benchmark.rivals.results import RivalResults
+    from hordet.benchmark.rivals.runs import Place, describe_machine
+    from hordet.checkpoints import ensure_file
+
+    runs = select_runs(arguments.runs, arguments.minutes, arguments.seeds)
+    results = RivalResults(arguments.results, arguments.tiny)
+    missing, failed = results.find_missing(runs) if arguments.jobs else [], False
+    if missing:
+        machine = describe_machine(arguments.threads)
+        results.check_machine(machine)
+        needed = any(run.start == WEIGHTS for run in missing)
+        weights = ensure_file("hordet://efficientnet-lite0") if needed else None
+        place = Place(arguments.work_dir, arguments.threads, weights, arguments.tiny)
+        data = faceoff.find_data(missing, arguments.data_root, place)
+        made = faceoff.run_rivals(missing, data, arguments.env, place)
+        for number, (run, record) in enumerate(made, start=1):
+            if isinstance(record, str):
+                failed = True
+                results.add_problem(run, record)
+            else:
+                results.add(record, machine)
+                found = record["metrics"].items()
+                record = ", ".join(f"{name} {value:.3f}" for name, value in found)
+            print(f"{number} of {len(missing)}: {run}: {record}", file=sys.stderr, flush=True)
+    rows = report.build_rows(results)
+    plot = None
+    if arguments.plot:
+        report.draw_rival_plot(rows, arguments.plot)
+        page = arguments.markdown.parent if arguments.markdown else Path()
+        plot = os.path.relpath(arguments.plot, page)
+    write("The face-off", report.format_rival_page(rows, results, plot), rows, arguments)
     return int(failed)
 
 

@@ -1,0 +1,1 @@
+"""The rivals: each a script that is run, never imported, with `protocol` beside it."""
