@@ -169,8 +169,8 @@ def train(
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
             group["lr"] = factor * rate
         loss = compute_loss(batch)
-        if not math.isfinite(float(loss)):
-            sys.exit(f"the loss is {float(loss)} at iteration {clock.iterations}")
+        if not math.isfinite(value := float(loss.detach())):
+            sys.exit(f"the loss is {value} at iteration {clock.iterations}")
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
