@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -42,7 +43,8 @@ def _draw(random: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
 
 
 def _draw_objects(folder: Path, split: str, drawn: list) -> None:
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     (folder / split).mkdir(parents=True, exist_ok=True)
     for number, (pixels, masks) in enumerate(drawn, start=1):
         name = f"{split}{number}.png"

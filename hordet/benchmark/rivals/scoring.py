@@ -58,7 +58,8 @@ def score_objects(data: Path, out: Path) -> dict[str, float]:
     Raises:
         EvaluationError: The predictions are not there, of another form, or of other images.
     """
-    path, metrics = out / PREDICTIONS, {}
+    path = out / PREDICTIONS
+    metrics: dict[str, float] = {}
     if not path.is_file():
         raise EvaluationError(f"there is no {path}; a rival must write it")
     for kind in ("bbox", "segm"):

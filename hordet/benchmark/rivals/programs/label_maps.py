@@ -55,7 +55,7 @@ class Maps(Dataset):
         """Return a crop, resized and flipped at random."""
         image, labels = (Image.open(path) for path in self.pairs[index])
         factor = random.uniform(*self.scales) * find_factor(image.size, self.size)
-        size = tuple(max(1, round(side * factor)) for side in image.size)
+        size = scale_size(image.size, factor)
         pixels = (read_pixels(image.resize(size, Image.Resampling.BILINEAR)) - self.mean) / self.std
         truth = torch.from_numpy(np.array(labels.resize(size, Image.Resampling.NEAREST))).long()
         truth[truth == self.ignored] = IGNORED
@@ -73,6 +73,11 @@ class Maps(Dataset):
 def read_ignored(task: Task) -> int:
     """Return the label that does not count."""
     return json.loads((task.data / "meta.json").read_text())["ignore_index"]
+
+
+def scale_size(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Return (width, height) times a factor, each at least one pixel."""
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 def find_factor(size: tuple[int, int], wanted: tuple[int, int]) -> float:
@@ -132,7 +137,7 @@ def run(
 
     def predict(image: Image.Image) -> Any:
         factor = find_factor(image.size, task.size)
-        size = tuple(max(1, round(side * factor)) for side in image.size)
+        size = scale_size(image.size, factor)
         pixels = (read_pixels(image.resize(size, Image.Resampling.BILINEAR)) - center) / spread
         padding = [-side % MULTIPLE for side in size]
         logits = forward(functional.pad(pixels, (0, padding[0], 0, padding[1]))[None])

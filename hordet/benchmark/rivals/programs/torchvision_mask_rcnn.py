@@ -100,14 +100,14 @@ class TimmFpn(nn.Module):
         super().__init__()
         import timm
 
-        self.body = timm.create_model(
+        body: Any = timm.create_model(
             "tf_efficientnet_lite0", features_only=True, out_indices=(1, 2, 3, 4)
         )
         assert task.weights
-        load_lite0(self.body, task.weights)
-        self.fpn = FeaturePyramidNetwork(
-            self.body.feature_info.channels(), self.out_channels, LastLevelMaxPool()
-        )
+        load_lite0(body, task.weights)
+        channels = body.feature_info.channels()
+        self.body = body
+        self.fpn = FeaturePyramidNetwork(channels, self.out_channels, LastLevelMaxPool())
         # As torchvision's detectors with weights: the first layers and all norms are frozen.
         for name in ("conv_stem", "blocks.0", "blocks.1"):
             self.body.get_submodule(name).requires_grad_(False)
