@@ -83,21 +83,24 @@ RIVALS: dict[str, Rival] = {
         ("nuclei",),
         (WEIGHTS, SCRATCH),
         note="torchvision's Mask R-CNN and the recipe of its references: timm's EfficientNet-Lite0 "
-        "with weights, MobileNetV3-Large from scratch, under FPN.",
+        "with weights, MobileNetV3-Large with strides of 4 to 32 and norms that learn from "
+        "scratch, under FPN.",
     ),
     "mmdet-mask-rcnn": Rival(
         PROGRAMS / "mmdet_mask_rcnn.py",
         ("nuclei",),
         (WEIGHTS,),
         note="mmdet's `mask-rcnn_r50_fpn_1x_coco.py` with EfficientNet-Lite0 for ResNet-50; "
-        "hordet stands in for the operators of mmcv that no wheel has.",
+        "hordet stands in for the operators of mmcv that no wheel has. Batches of 4; the layers up "
+        "to a stride of 4 are frozen.",
     ),
     "rfdetr-seg-nano": Rival(
         PROGRAMS / "rfdetr_seg.py",
         ("nuclei",),
         (SCRATCH,),
         needs=("rfdetr[train]", "pytorch-lightning"),
-        note="RF-DETR-Seg nano of the package `rfdetr`, without weights, not even DINOv2's.",
+        note="RF-DETR-Seg nano of the package `rfdetr`, without weights, not even DINOv2's, "
+        "and without averages of its weights.",
     ),
     **{
         f"smp-{name}": Rival(
@@ -107,7 +110,8 @@ RIVALS: dict[str, Rival] = {
             ("--decoder", title),
             _SMP,
             f"{title} of segmentation_models.pytorch on EfficientNet-Lite0, by the recipe of its "
-            "CamVid example (Adam 2e-4, Dice loss).",
+            "CamVid example (Adam 2e-4, Dice loss), in batches of 8 in place of 32, on crops of "
+            "320.",
         )
         for name, title in (("unet", "Unet"), ("fpn", "FPN"), ("upernet", "UPerNet"))
     },

@@ -23,7 +23,7 @@ cores ({processor}, torch {torch}) and the same minutes.
   a half cosine for the rest, by the time that is spent. All have this, in place of their own
   epochs, but `yolo26n-seg`, which has a setting of its own for time.
 - **The rest of a recipe** (optimizer, rate, batch, augmentation, anchors) is each rival's own
-  default. Images are resized to {sizes}.
+  default, but for what the list below says. Images are resized to {sizes}.
 - **One scorer**: pycocotools on the boxes and masks that a rival writes (100 detections an image),
   and hordet's mIoU on the label maps.
 - **From weights** is the same ImageNet EfficientNet-Lite0 for all; **from scratch** is none.
