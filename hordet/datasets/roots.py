@@ -59,7 +59,8 @@ def find_moved_root(cfg: dict) -> str | None:
         The same folder below `HORDET_DATA`, if it is there and the config's one root is not.
     """
     loaders = [cfg[key] for key in LOADERS if cfg.get(key)]
-    datasets = [dataset for loader in loaders for dataset in walk_datasets(loader["dataset"])]
+    found = [loader["dataset"] for loader in loaders if loader.get("dataset")]
+    datasets = [dataset for each in found for dataset in walk_datasets(each)]
     roots = {str(dataset.get("data_root")) for dataset in datasets}
     folder = os.environ.get("HORDET_DATA")
     if not folder or len(roots) != 1 or Path(old := roots.pop()).is_dir():

@@ -42,7 +42,8 @@ def _convolve(  # type: ignore[no-untyped-def]
     total = tl.zeros((pixels, block), dtype=tl.float32)
     for i in tl.static_range(size):
         for j in tl.static_range(size):
-            yy, xx = y + i - size // 2, x + j - size // 2
+            # A row for each pixel: Triton's interpreter (3.9) broadcasts a scalar's truth wrongly.
+            yy, xx = tl.full((pixels,), y + i - size // 2, tl.int64), x + j - size // 2
             valid = (yy >= 0) & (yy < height) & (xx >= 0) & (xx < width)
             place = ((image * height + yy) * width + xx)[:, None] * channels + c[None, :]
             read = tl.load(source + place, mask=valid[:, None] & inside[None, :], other=0.0)
@@ -75,8 +76,8 @@ def _sum_taps(  # type: ignore[no-untyped-def]
         for step in range(some):
             row = start + step
             image, y = row // height, row % height
-            yy = y + i - size // 2
-            there = (row < rows) & (yy >= 0) & (yy < height)
+            yy = tl.full((pixels,), y + i - size // 2, tl.int64)
+            there = (tl.full((pixels,), row, tl.int64) < rows) & (yy >= 0) & (yy < height)
             for left in range(0, width, pixels):
                 x = left + tl.arange(0, pixels)
                 xx = x + j - size // 2

@@ -37,6 +37,7 @@ _HARMLESS = (
     r"torch.meshgrid: in an upcoming release",  # mmdet's point generator
     r"`create_unbacked_symint` is deprecated",  # torchvision's NMS, while torch.export follows it
     r"The draw is False, it means",  # mmseg's hook, which draws nothing by default
+    r'("\\.*" is an )?invalid escape sequence',  # mmdet's docstrings, since Python 3.12
 )
 
 

@@ -1,11 +1,11 @@
 """What processes send each other in a step: counted, and as torch really sends it."""
 
 import json
-import multiprocessing
 import os
 
 import pytest
 import torch
+from forking import run_forked
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -69,13 +69,7 @@ def send(rank, folder, method):
 
 @pytest.mark.parametrize("method", ["DDP", "FSDP"])
 def test_the_count_is_what_torch_sends(tmp_path, method):
-    start = multiprocessing.get_context("fork").Process
-    both = [start(target=send, args=(rank, tmp_path, method)) for rank in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join()
-    assert [process.exitcode for process in both] == [0, 0]
+    assert run_forked(send, [(rank, tmp_path, method) for rank in range(2)]) == [0, 0]
     sent = json.loads((tmp_path / "0.json").read_text())
     rows = {row.method: row for row in count_communication("a", Model())}
     row = rows[method]

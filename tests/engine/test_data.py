@@ -1,11 +1,11 @@
 """Data are checked once a machine, and every process learns what was found."""
 
 import json
-import multiprocessing
 import os
 
 import pytest
 import torch
+from forking import run_forked
 from mmengine.config import Config
 
 from hordet.engine import data, processes
@@ -45,13 +45,7 @@ def check_as_one_of_two(rank, folder, fault):
     ids=["good", "faulty", "broken"],
 )
 def test_one_process_checks_the_data_and_all_learn_of_it(tmp_path, fault, own, told):
-    start = multiprocessing.get_context("fork").Process
-    both = [start(target=check_as_one_of_two, args=(k, tmp_path, fault)) for k in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(60)
-    assert [process.exitcode for process in both] == [0, 0]
+    assert run_forked(check_as_one_of_two, [(k, tmp_path, fault) for k in range(2)]) == [0, 0]
     results = [json.loads((tmp_path / f"{k}.json").read_text()) for k in range(2)]
     assert results == [[[0], own], [[], told]]
 

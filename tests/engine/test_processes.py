@@ -1,13 +1,13 @@
 """Processes of one job meet, also after a restart; a lost one is told in words."""
 
 import json
-import multiprocessing
 import os
 import signal
 from datetime import timedelta
 
 import pytest
 import torch
+from forking import run_forked
 from mmengine.config import Config
 from mmengine.dist import all_gather_object
 
@@ -65,17 +65,9 @@ def meet_and_die(rank, number, port, folder):
 def test_a_restarted_process_does_not_look_for_the_dead(tmp_path):
     """torchrun's agent keeps one store, where the addresses of the first start still stand."""
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    start = multiprocessing.get_context("fork").Process
     for number in range(2):
-        both = [
-            start(target=meet_and_die, args=(rank, number, store.port, tmp_path))
-            for rank in range(2)
-        ]
-        for process in both:
-            process.start()
-        for process in both:
-            process.join()
-        assert [process.exitcode for process in both] == [-signal.SIGKILL] * 2
+        arguments = [(rank, number, store.port, tmp_path) for rank in range(2)]
+        assert run_forked(meet_and_die, arguments) == [-signal.SIGKILL] * 2
         for rank in range(2):
             met = json.loads((tmp_path / f"{number}.{rank}.json").read_text())
             assert met == [f"{number}.0", f"{number}.1"]

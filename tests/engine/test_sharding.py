@@ -1,6 +1,5 @@
 """A model split among two processes trains as one that is not, and its checkpoints are ordinary."""
 
-import multiprocessing
 import os
 import re
 import shutil
@@ -8,6 +7,7 @@ import signal
 
 import pytest
 import torch
+from forking import run_forked
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import FlexibleRunner, Runner
@@ -98,14 +98,8 @@ def two(repository, tmp_path):
 
     def both(name, options=None, resume=None, hook=None):
         options = {"config": repository / CONFIG, **OPTIONS, **(options or {})}
-        start = multiprocessing.get_context("fork").Process
         arguments = (tmp_path, name, options, resume, hook)
-        processes = [start(target=one_of_two, args=(rank, *arguments)) for rank in range(2)]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-        assert [process.exitcode for process in processes] == [0, 0]
+        assert run_forked(one_of_two, [(rank, *arguments) for rank in range(2)]) == [0, 0]
         newest, _ = find_newest_checkpoint(tmp_path / name)
         ends = [(tmp_path / f"{name}_{rank}.txt").read_text() for rank in range(2)]
         return newest and load_checkpoint(newest), ends

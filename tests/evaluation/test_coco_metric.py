@@ -2,11 +2,11 @@
 
 import json
 import logging
-import multiprocessing
 
 import numpy as np
 import pytest
 import torch
+from forking import run_forked
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import METRICS
@@ -201,13 +201,7 @@ def as_one_of_two(rank, folder, order, device):
 @pytest.mark.parametrize("order", [[[0, 2, 4], [1, 3, 0]], [[0, 1, 2], [3, 4, 4]]])
 def test_two_processes_give_the_figures_of_one_to_the_last_bit(truth, tmp_path, order):
     expected = score(metric(truth), [sample(truth, k) for k in range(5)])
-    start = multiprocessing.get_context("fork").Process
-    both = [start(target=as_one_of_two, args=(k, tmp_path, order, "cpu")) for k in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(60)
-    assert [process.exitcode for process in both] == [0, 0]
+    assert run_forked(as_one_of_two, [(k, tmp_path, order, "cpu") for k in range(2)]) == [0, 0]
     for rank in range(2):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == expected
 

@@ -1,12 +1,12 @@
 """hordet.IoUMetric beside mmseg's: the same figures, exact beyond single precision."""
 
 import json
-import multiprocessing
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from forking import run_forked
 from mmengine.config import Config
 from mmengine.registry import METRICS
 
@@ -147,13 +147,7 @@ def as_one_of_two(rank, folder):
 def test_two_processes_give_the_figures_of_one(tmp_path):
     samples = [sample(k) for k in range(5)]
     expected = score(metric(iou_metrics=["mIoU", "mBoundaryIoU"]), samples)
-    start = multiprocessing.get_context("fork").Process
-    both = [start(target=as_one_of_two, args=(k, tmp_path)) for k in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(60)
-    assert [process.exitcode for process in both] == [0, 0]
+    assert run_forked(as_one_of_two, [(k, tmp_path) for k in range(2)]) == [0, 0]
     assert all(json.loads((tmp_path / f"{k}.json").read_text()) == expected for k in range(2))
 
 

@@ -1,9 +1,9 @@
 """Two processes validate with the statistics that process 0 writes into the checkpoint."""
 
-import multiprocessing
 from types import SimpleNamespace
 
 import torch
+from forking import run_forked
 from torch import nn
 
 from hordet.engine.hooks import SameBuffersHook
@@ -23,13 +23,7 @@ def buffers_as_one_of_two(rank, folder):
 
 
 def test_every_process_has_the_buffers_of_process_0(tmp_path):
-    start = multiprocessing.get_context("fork").Process
-    both = [start(target=buffers_as_one_of_two, args=(k, tmp_path)) for k in range(2)]
-    for process in both:
-        process.start()
-    for process in both:
-        process.join(60)
-    assert [process.exitcode for process in both] == [0, 0]
+    assert run_forked(buffers_as_one_of_two, [(k, tmp_path) for k in range(2)]) == [0, 0]
     zero, one = (torch.load(tmp_path / f"{k}.pth") for k in range(2))
     for state in (zero, one):
         assert state["running_mean"].tolist() == [1, 1] and state["num_batches_tracked"] == 5
