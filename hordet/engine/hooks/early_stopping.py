@@ -12,10 +12,8 @@ _STATE = "early_stopping"  # in the run's message hub, which checkpoints hold
 class EarlyStoppingHook(hooks.EarlyStoppingHook):
     """mmengine's EarlyStoppingHook, which keeps its best score and its count in the checkpoint.
 
-    mmengine's begins to count anew in each process.
-
-    Args:
-        **kwargs: mmengine's: monitor, patience, min_delta, rule ...
+    mmengine's begins to count anew in each process. The options are mmengine's: `monitor`,
+    `patience`, `min_delta`, `rule` and the rest.
     """
 
     priority = "LOW"  # before CheckpointHook, whose best checkpoint must hold this validation

@@ -11,10 +11,8 @@ class EMAHook(hooks.EMAHook):
     """mmengine's EMAHook, strict when a run is resumed.
 
     mmengine's leaves averages that a checkpoint lacks at random weights, or is strict with the
-    weights of a fine-tuning, too, whose head may be another one.
-
-    Args:
-        **kwargs: mmengine's: ema_type, momentum, update_buffers, begin_iter ...
+    weights of a fine-tuning, too, whose head may be another one. The options are mmengine's:
+    `ema_type`, `momentum`, `update_buffers`, `begin_iter` and the rest.
     """
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
