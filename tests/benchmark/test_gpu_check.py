@@ -82,7 +82,7 @@ def test_what_a_profile_says_of_the_host():
 def test_a_part_that_fails_hangs_or_crashes_stops_no_other(monkeypatch):
     parts = dict(
         first=(gpu_faults.fail, 60),
-        slow=(gpu_faults.wait, 40),
+        slow=(gpu_faults.wait, 20),
         crash=(gpu_faults.crash, 60),
         last=(gpu_faults.measure, 60),
         again=(gpu_faults.measure, 60),
@@ -98,7 +98,7 @@ def test_a_part_that_fails_hangs_or_crashes_stops_no_other(monkeypatch):
         ("slow", "the whole part"),
         ("crash", "the whole part"),
     ]
-    assert "the 40 seconds of it are used up" in report.failed[2].describe()
+    assert "the 20 seconds of it are used up" in report.failed[2].describe()
     assert "the process ended by itself with SIGSEGV" in report.failed[3].describe()
     kept = [row.part for row in report.rows if row.name == "before"]
     assert kept == ["slow", "crash"]  # what was found before is not lost
