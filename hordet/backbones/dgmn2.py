@@ -29,8 +29,7 @@ import torch.nn.functional as F
 from timm.layers import Mlp
 from torch import Tensor, nn
 
-from hordet.backbones.wrapped import STRIDES, WrappedBackbone
-from hordet.errors import did_you_mean
+from hordet.backbones.wrapped import STRIDES, WrappedBackbone, require_arch
 from hordet.registry import MODELS
 
 WIDTHS = (64, 128, 320, 512)
@@ -169,9 +168,7 @@ class DGMN2(WrappedBackbone):
     ) -> None:
         """Build the stages up to the last output, with the authors' start."""
         super().__init__(f"dgmn2_{arch}", norm_eval, init_cfg)
-        if arch not in DEPTHS:
-            hint = did_you_mean(arch, DEPTHS) or "."
-            raise ValueError(f"got arch={arch!r}{hint} Allowed are {', '.join(DEPTHS)}.")
+        require_arch(arch, DEPTHS)
         self._choose_outputs(STRIDES, WIDTHS, out_indices, out_norm=False)
         self.model = nn.Module()
         embedding = build_embedding((3, 32, 32, 64), (2, 1, 2))

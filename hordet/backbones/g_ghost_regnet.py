@@ -28,8 +28,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from hordet.backbones.wrapped import STRIDES, WrappedBackbone
-from hordet.errors import did_you_mean
+from hordet.backbones.wrapped import STRIDES, WrappedBackbone, init_convs, require_arch
 from hordet.registry import MODELS
 
 # Blocks and channels of each stage, and channels of a group.
@@ -170,9 +169,7 @@ class GGhostRegNet(WrappedBackbone):
     ) -> None:
         """Build the stages up to the last output, with the authors' start."""
         super().__init__(f"g_ghost_regnetx_{arch}", norm_eval, init_cfg)
-        if arch not in ARCHITECTURES:
-            hint = did_you_mean(arch, ARCHITECTURES) or "."
-            raise ValueError(f"got arch={arch!r}{hint} Allowed are {', '.join(ARCHITECTURES)}.")
+        require_arch(arch, ARCHITECTURES)
         if mix_norm not in ("layer", "batch"):
             raise ValueError(f"got mix_norm={mix_norm!r}; allowed are 'layer' and 'batch'.")
         depths, widths, group_width = ARCHITECTURES[arch]
@@ -185,16 +182,10 @@ class GGhostRegNet(WrappedBackbone):
             stage = build_stage(channels, widths[i], depths[i], group_width, mix_norm, cheap=i > 0)
             setattr(self.model, f"layer{i + 1}", stage)
             channels = widths[i]
-        for module in self.model.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_convs(self.model)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the feature pyramid: (N, 3, H, W) -> one map an output."""
         x = self.model.bn1(self.model.conv1(x)).relu()
-        outs = []
-        for i in range(self.out_indices[-1] + 1):
-            x = getattr(self.model, f"layer{i + 1}")(x)
-            if i in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
+        stages = (getattr(self.model, f"layer{i + 1}") for i in range(self.out_indices[-1] + 1))
+        return self._run_stages(x, stages)

@@ -31,8 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hordet.backbones.wrapped import STRIDES, WrappedBackbone
-from hordet.errors import did_you_mean
+from hordet.backbones.wrapped import STRIDES, WrappedBackbone, init_convs, require_arch
 from hordet.registry import MODELS
 
 
@@ -147,9 +146,7 @@ class PDCResNet(WrappedBackbone):
     ) -> None:
         """Build the stages up to the last output."""
         super().__init__(f"pdc_{arch}", norm_eval, init_cfg)
-        if arch not in ARCHITECTURES:
-            hint = did_you_mean(arch, ARCHITECTURES) or "."
-            raise ValueError(f"got arch={arch!r}{hint} Allowed are {' and '.join(ARCHITECTURES)}.")
+        require_arch(arch, ARCHITECTURES)
         sizes = ARCHITECTURES[arch]
         self._choose_outputs(STRIDES, sizes.widths, out_indices, out_norm=False)
         self.model = nn.Module()
@@ -165,16 +162,10 @@ class PDCResNet(WrappedBackbone):
                 )
                 channels = out
             setattr(self.model, f"layer{i + 1}", nn.Sequential(*blocks))
-        for module in self.model.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_convs(self.model)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the feature pyramid: (N, 3, H, W) -> one map an output."""
         x = F.max_pool2d(self.model.bn1(self.model.conv1(x)).relu(), 3, 2, 1)
-        outs = []
-        for i in range(self.out_indices[-1] + 1):
-            x = getattr(self.model, f"layer{i + 1}")(x)
-            if i in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
+        stages = (getattr(self.model, f"layer{i + 1}") for i in range(self.out_indices[-1] + 1))
+        return self._run_stages(x, stages)

@@ -24,8 +24,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from hordet.backbones.wrapped import STRIDES, WrappedBackbone
-from hordet.errors import did_you_mean
+from hordet.backbones.wrapped import STRIDES, WrappedBackbone, require_arch
 from hordet.registry import MODELS
 
 WIDTHS = (96, 256, 384, 1024)
@@ -90,17 +89,10 @@ class PlainNetwork(WrappedBackbone):
     ) -> None:
         """Build the groups up to the last output."""
         super().__init__(arch, False, init_cfg)
-        names = ("network_in_network", "all_cnn")
-        if arch not in names:
-            hint = did_you_mean(arch, names) or "."
-            raise ValueError(f"got arch={arch!r}{hint} Allowed are {' and '.join(names)}.")
+        require_arch(arch, ("network_in_network", "all_cnn"))
         self._choose_outputs(STRIDES, WIDTHS, out_indices, out_norm=False)
         self.model = nn.ModuleList(build_groups(arch)[: self.out_indices[-1] + 1])
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the feature pyramid: (N, 3, H, W) -> one map an output."""
-        outs = []
-        for group in self.model:
-            x = group(x)
-            outs.append(x)
-        return tuple(outs[i] for i in self.out_indices)
+        return self._run_stages(x, self.model)

@@ -31,8 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hordet.backbones.wrapped import STRIDES, WrappedBackbone
-from hordet.errors import did_you_mean
+from hordet.backbones.wrapped import STRIDES, WrappedBackbone, require_arch
 from hordet.registry import MODELS
 
 # Channels of the levels, and kernels of their embeddings, of which the first is the stride.
@@ -151,9 +150,7 @@ class RaftMLP(WrappedBackbone):
     ) -> None:
         """Build the levels up to the last output, with torch's start of linear layers."""
         super().__init__(f"raft_mlp_{arch}", False, init_cfg)
-        if arch not in ARCHITECTURES:
-            hint = did_you_mean(arch, ARCHITECTURES) or "."
-            raise ValueError(f"got arch={arch!r}{hint} Allowed are {', '.join(ARCHITECTURES)}.")
+        require_arch(arch, ARCHITECTURES)
         widths = ARCHITECTURES[arch]
         self._choose_outputs(STRIDES, widths, out_indices, out_norm=False)
         levels = []

@@ -117,9 +117,5 @@ class RMNet(WrappedBackbone):
         """Compute the feature pyramid: (N, 3, H, W) -> one map an output."""
         model = self.model
         x = model.maxpool(model.relu(model.bn1(model.conv1(x))))
-        outs = []
-        for stage in range(self.out_indices[-1] + 1):
-            x = getattr(model, f"layer{stage + 1}")(x)
-            if stage in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
+        stages = (getattr(model, f"layer{i + 1}") for i in range(self.out_indices[-1] + 1))
+        return self._run_stages(x, stages)

@@ -28,7 +28,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck
 
-from hordet.backbones.wrapped import STRIDES, WrappedBackbone
+from hordet.backbones.wrapped import STRIDES, WrappedBackbone, init_convs
 from hordet.neighbours.sda import mix_depths
 from hordet.registry import MODELS
 
@@ -148,18 +148,10 @@ class SDAResNet(WrappedBackbone):
             setattr(self.model, f"stage{stage + 1}", built)
             channels = WIDTHS[stage]
         self.relu, self.maxpool = nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
-        for module in self.model.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        init_convs(self.model)
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Compute the feature pyramid: (N, 3, H, W) -> one map an output."""
         x = self.maxpool(self.relu(self.model.bn1(self.model.conv1(x))))
-        outs = []
-        for stage in range(self.out_indices[-1] + 1):
-            x = getattr(self.model, f"stage{stage + 1}")(x)
-            if stage in self.out_indices:
-                outs.append(x)
-        return tuple(outs)
+        stages = (getattr(self.model, f"stage{i + 1}") for i in range(self.out_indices[-1] + 1))
+        return self._run_stages(x, stages)

@@ -1,6 +1,6 @@
 """What backbones over the models of another library share: outputs, modes and weights."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,9 +10,31 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hordet.checkpoints import fill_model, load_checkpoint, require_coverage
+from hordet.errors import did_you_mean
 from hordet.layers import LayerNorm2d
 
 STRIDES = (4, 8, 16, 32)
+
+
+def require_arch(arch: str, allowed: Collection[str]) -> None:
+    """Check the name of an architecture.
+
+    Raises:
+        ValueError: It is none of those that are allowed.
+    """
+    if arch not in allowed:
+        hint = did_you_mean(arch, allowed) or "."
+        names = (" and " if len(allowed) == 2 else ", ").join(allowed)
+        raise ValueError(f"got arch={arch!r}{hint} Allowed are {names}.")
+
+
+def init_convs(model: nn.Module) -> None:
+    """Start all convolutions as ResNet does (He et al., ICCV 2015, eq. 14), with biases of 0."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 class WrappedBackbone(BaseModule):
@@ -94,6 +116,17 @@ class WrappedBackbone(BaseModule):
         self.out_channels = tuple(channels[i] for i in out_indices)
         self.out_strides = tuple(strides[i] for i in out_indices)
         self.norms = nn.ModuleList(LayerNorm2d(c) for c in self.out_channels if out_norm)
+
+    def _run_stages(
+        self, x: Tensor, stages: Iterable[Callable[[Tensor], Tensor]]
+    ) -> tuple[Tensor, ...]:
+        """Run stages one after the other, and return the outputs of those in `out_indices`."""
+        outs = []
+        for index, stage in enumerate(stages):
+            x = stage(x)
+            if index in self.out_indices:
+                outs.append(x)
+        return tuple(outs)
 
     def _normed(self, outs: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Apply the output norms, if there are any."""
