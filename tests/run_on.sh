@@ -41,7 +41,7 @@ if [ ! -e "$venv/bin/python" ]; then
     if [ "$torch" = newest ]; then wanted+=(torch); else wanted+=("torch==$torch.*"); fi
     if [ -n "${NUMPY:-}" ]; then wanted+=("numpy==$NUMPY.*"); fi
     install=("$venv/bin/pip" install -q)
-    if command -v uv >/dev/null; then install=(uv pip install -q --python "$venv/bin/python"); fi
+    if command -v uv >/dev/null; then install=(uv pip install -q --compile-bytecode --python "$venv/bin/python"); fi
     "${install[@]}" "${wanted[@]}" -e ".[test]" || {
         rm -rf "$venv"  # half an environment would be taken for a whole one
         exit 1
