@@ -360,11 +360,9 @@ def run_necks(arguments: argparse.Namespace) -> int:
     if arguments.costs:
         study.set_costs(*costs.measure_costs(trainings, ROOT, arguments.threads, arguments.repeats))
     rows = report.build_rows(study)
-    plot = None
     if arguments.plot:
         report.draw_neck_plot(rows, arguments.plot)
-        page = arguments.markdown.parent if arguments.markdown else Path()
-        plot = os.path.relpath(arguments.plot, page)
+    plot = find_from_page(arguments.plot, arguments.markdown)
     write("The neck study", report.format_neck_table(rows, study, plot), rows, arguments)
     return int(failed)
 
@@ -469,13 +467,16 @@ def run_rivals(arguments: argparse.Namespace) -> int:
                 record = ", ".join(f"{name} {value:.3f}" for name, value in found)
             print(f"{number} of {len(missing)}: {run}: {record}", file=sys.stderr, flush=True)
     rows = report.build_rows(results)
-    plot = None
     if arguments.plot:
         report.draw_rival_plot(rows, arguments.plot)
-        page = arguments.markdown.parent if arguments.markdown else Path()
-        plot = os.path.relpath(arguments.plot, page)
+    plot = find_from_page(arguments.plot, arguments.markdown)
     write("The face-off", report.format_rival_page(rows, results, plot), rows, arguments)
     return int(failed)
+
+
+def find_from_page(plot: Path | None, page: Path | None) -> str | None:
+    """Return the path of a plot as its page links it; without a page, from the current folder."""
+    return os.path.relpath(plot, page.parent if page else Path()) if plot else None
 
 
 def write(title: str, table: str, rows: list, arguments: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from equal_parts import assert_equal
 from mmengine.dataset import InfiniteSampler
 from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import Hook
@@ -172,22 +173,6 @@ def train(tmp_path, installed, monkeypatch):
 
     Dropping.seen = []
     return run
-
-
-def assert_equal(one, other, name=""):
-    assert type(one) is type(other), name
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), name
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), name
-        for key in one:
-            assert_equal(one[key], other[key], f"{name}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), name
-        for index, pair in enumerate(zip(one, other, strict=True)):
-            assert_equal(*pair, f"{name}.{index}")
-    else:
-        assert one == other, name
 
 
 KEYS = ("state_dict", "optimizer", "param_schedulers", "position", "random_states")

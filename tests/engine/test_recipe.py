@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 import torch
+from equal_parts import assert_equal
 from mmengine.config import ConfigDict
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub, MMLogger
@@ -252,23 +253,6 @@ def test_the_largest_batch_is_within_the_limit():
     assert batch_size.find_largest(takes, 1e9) == 32
     assert batch_size.find_largest(takes, 1e9, most=9) == 8
     assert batch_size.find_largest(takes, 50) == 0
-
-
-def assert_equal(one, other, name):
-    """Two parts of checkpoints are equal bit for bit."""
-    assert type(one) is type(other), name
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other), name
-    elif isinstance(one, dict):
-        assert one.keys() == other.keys(), name
-        for key in one:
-            assert_equal(one[key], other[key], f"{name}.{key}")
-    elif isinstance(one, list | tuple):
-        assert len(one) == len(other), name
-        for index, pair in enumerate(zip(one, other, strict=True)):
-            assert_equal(*pair, f"{name}.{index}")
-    else:
-        assert one == other, name
 
 
 class Stop(Hook):
