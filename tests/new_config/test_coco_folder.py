@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from own_data import edit, write_coco
 
+from hordet.benchmark.rivals.drawn import draw_data
 from hordet.cli import main
 from hordet.config.load import load_config
 from hordet.datasets.checks.before_training import find_data_faults
+from hordet.engine.runner import build_training_runner, read_config, read_last_validation
 from hordet.errors import ConfigError, DatasetError
 from hordet.new_config import (
     BackboneChoice,
@@ -72,6 +74,23 @@ def test_choices_follow_from_the_statistics(bolts):
     assert choose_detection(measure_coco(bolts), pretrained=False).schedule.length == 75
     halved = choose_detection(measure_coco(bolts), pretrained=True, batch_size=2)
     assert halved.schedule.learning_rate == 0.75e-3
+
+
+def test_detector_of_tiny_images_with_one_anchor_trains(tmp_path):
+    """At 64 x 64 the coarsest level would be one cell of one anchor, at which mmdet fails."""
+    draw_data("nuclei", tmp_path)  # images of 80 x 64 with disks
+    config = tmp_path / "disks.py"
+    words = ["--coco", str(tmp_path), "--out", str(config), "--max-side", "64"]
+    assert main(["new-config", *words]) == 0
+    options = {"train_cfg.max_epochs": 1, "train_cfg.val_interval": 1}
+    for loader in ("train_dataloader", "val_dataloader"):
+        options |= {f"{loader}.num_workers": 0, f"{loader}.persistent_workers": False}
+    cfg = read_config(config, options=options, work_dir=str(tmp_path / "work"))
+    generator = cfg.model.rpn_head.anchor_generator
+    assert len(generator.scales) * len(generator.ratios) == 1 and cfg.scale[0] == 96
+    runner = build_training_runner(cfg, seed=0)
+    runner.train()
+    assert runner.iter == 1 and "val/coco/segm_mAP" in read_last_validation(runner)
 
 
 def test_small_objects_enlarge_images_and_crowds_keep_more(tmp_path):
