@@ -34,8 +34,8 @@ NECKS: dict[str, dict[str, Any]] = {
     "HorFPN-GF": dict(type="hordet.HorFPN", spatial="gf"),
     "HorBiFPN": dict(type="hordet.GraphFPN", stack_times=3, fusion="gnconv"),
 }
-# Other starts of HorFPN; the first is the paper's, the second hordet's before there was a skip.
-STARTS: dict[str, dict[str, Any]] = {
+# HorFPN with other options; the first is the paper's start, the second hordet's before the skip.
+OPTIONS: dict[str, dict[str, Any]] = {
     f"{neck} {_join(options)}": NECKS[neck] | options
     for neck in ("HorFPN-7x7", "HorFPN-GF")
     for options in (
@@ -43,7 +43,11 @@ STARTS: dict[str, dict[str, Any]] = {
         dict(init="near_linear", skip=False),
         dict(init="near_linear"),
         dict(skip=False),
+        dict(order=3),
+        dict(kernel_size=5),
+        dict(kernel_size=9),
     )
+    if neck == "HorFPN-7x7" or "kernel_size" not in options
 }
 # Heads of UperNet, which contain an FPN, so they have no neck before them.
 HEADS: dict[str, dict[str, Any]] = {
@@ -56,7 +60,8 @@ NEIGHBORS: dict[str, dict[str, Any]] = {
     name: dict(type="hordet.FusionFPN", fusion=name) for name in FUSIONS
 }
 # What multiplies the learning rate of a neck's fusions: its best of `TRIED_RATES` on nuclei, each
-# tried with one seed. Not all are tried yet; docs/necks.md shows which.
+# tried with one seed. Not all are tried yet; docs/necks.md shows which. `OWN_RATES` are the best of
+# other data sets, where they were tried, too.
 RATES = {
     "FPN": 3,
     "PAFPN": 6,
@@ -69,6 +74,7 @@ RATES = {
     "HorUPerHead-GF": 6,
     **dict.fromkeys(NEIGHBORS, 3),  # not tried: that of FPN
 }
+OWN_RATES = {"shapes": {"FPN": 6, "HorFPN-7x7": 3}}
 TRIED_RATES = (1, 3, 6, 10)
 
 
@@ -145,14 +151,14 @@ SETTINGS = MappingProxyType(
 # Data sets, backbones, necks and seeds; the main comparison comes first.
 GROUPS = (
     (("nuclei", "camvid"), BACKBONES, NECKS, SEEDS),
-    (("nuclei",), ("efficientnet-lite0",), STARTS, SEEDS),
+    (("nuclei",), ("efficientnet-lite0",), OPTIONS, SEEDS),
     (("camvid",), BACKBONES, HEADS, SEEDS),
     (("shapes",), BACKBONES, NECKS, SEEDS),
     (("nuclei-long",), ("efficientnet-lite0",), NECKS, SEEDS),
     (("nuclei", "shapes"), ("efficientnet-lite0",), NEIGHBORS, SEEDS[:2]),
 )
-# Where the rates are tried.
-TRIAL = ("nuclei", "efficientnet-lite0")
+# Data sets and backbones on which the rates are tried.
+TRIALS = (("nuclei", "efficientnet-lite0"), ("shapes", "hornet-nano"))
 
 
 @dataclass(frozen=True)
@@ -162,7 +168,7 @@ class Training:
     Attributes:
         dataset: A key of `SETTINGS`.
         backbone: One of `BACKBONES`.
-        neck: A key of `NECKS`, `STARTS`, `HEADS` or `NEIGHBORS`.
+        neck: A key of `NECKS`, `OPTIONS`, `HEADS` or `NEIGHBORS`.
         rate: What multiplies the learning rate of the neck's fusions.
         seed: Seed of weights, data order and augmentation.
     """
@@ -185,17 +191,23 @@ class Training:
     @property
     def options(self) -> dict[str, Any]:
         """The config of the neck or head."""
-        return (NECKS | STARTS | HEADS | NEIGHBORS)[self.neck]
+        return (NECKS | OPTIONS | HEADS | NEIGHBORS)[self.neck]
 
 
-def get_rate(neck: str) -> float:
-    """Return the rate that was chosen for a neck; another start has that of its neck."""
-    return RATES[neck.partition(" ")[0]]
+def get_rate(neck: str, dataset: str) -> float:
+    """Return the rate that was chosen for a neck; other options have that of their neck.
+
+    Args:
+        neck: A key of `NECKS`, `OPTIONS`, `HEADS` or `NEIGHBORS`.
+        dataset: A key of `SETTINGS`.
+    """
+    name = neck.partition(" ")[0]
+    return OWN_RATES.get(dataset, {}).get(name, RATES[name])
 
 
 def name_comparison(neck: str) -> str:
     """Return what a neck or head is compared with: FPN, UPerHead, or itself without its options."""
-    if neck in STARTS:
+    if neck in OPTIONS:
         return neck.partition(" ")[0]
     return next(iter(HEADS if neck in HEADS else NECKS))
 
@@ -206,12 +218,12 @@ def list_trainings() -> list[Training]:
     The trials of the rates come first: the others depend on what is chosen.
     """
     trials = [
-        Training(*TRIAL, neck, rate, SEEDS[0])
-        for rate, neck in product(TRIED_RATES, NECKS)
-        if rate != RATES[neck]
+        Training(dataset, backbone, neck, rate, SEEDS[0])
+        for (dataset, backbone), rate, neck in product(TRIALS, TRIED_RATES, NECKS)
+        if rate != get_rate(neck, dataset)
     ]
     return trials + [
-        Training(dataset, backbone, neck, get_rate(neck), seed)
+        Training(dataset, backbone, neck, get_rate(neck, dataset), seed)
         for datasets, backbones, necks, seeds in GROUPS
         for seed, dataset, backbone, neck in product(seeds, datasets, backbones, necks)
     ]

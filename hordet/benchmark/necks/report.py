@@ -11,7 +11,7 @@ from hordet.benchmark.necks.plan import (
     NECKS,
     SEEDS,
     SETTINGS,
-    TRIAL,
+    TRIALS,
     TRIED_RATES,
     get_rate,
     list_trainings,
@@ -30,8 +30,9 @@ one thread. The trainings use the configs of this repository with another neck a
 How to read the tables:
 
 - **Rate** multiplies the learning rate of the neck's fusions (`custom_keys` of layer decay). Each
-  neck has its own best of the rates {rates}, tried with seed {seed} on nuclei; the last table shows
-  these trials. Operators of [neighbors](neighbours.md) have FPN's rate, and two seeds.
+  neck has its own best of the rates {rates}, tried with seed {seed} on nuclei, and for shapes on
+  shapes; the last tables show these trials. Operators of [neighbors](neighbours.md) have FPN's
+  rate, and two seeds.
 - **Accuracy** is the mean ± standard deviation over the seeds. **Difference** is the mean of the
   differences seed by seed, with its 95 % interval (Student's t) in brackets. An interval that holds
   0 says that the seeds cannot tell the two apart.
@@ -109,7 +110,7 @@ def build_rows(results: StudyResults) -> list[NeckRow]:
     for variant, of_seed in accuracy.items():
         dataset, backbone, neck, _ = variant
         to = name_comparison(neck)
-        other = accuracy.get((dataset, backbone, to, get_rate(to)), {})
+        other = accuracy.get((dataset, backbone, to, get_rate(to, dataset)), {})
         difference = {seed: of_seed[seed] - other[seed] for seed in of_seed if seed in other}
         metric = SETTINGS[dataset].metric
         rows.append(NeckRow(*variant, metric, of_seed, difference, costs.get(variant[:3], {})))
@@ -132,7 +133,7 @@ def format_neck_table(
     lines = [NOTE.format(budget=budget, timing=timing, rates=rates, seed=SEEDS[0])]
     if plot:
         lines += [PLOT.format(plot), ""]
-    chosen = [row for row in rows if row.rate == get_rate(row.neck)]
+    chosen = [row for row in rows if row.rate == get_rate(row.neck, row.dataset)]
     for (dataset, backbone), group in groupby(chosen, key=lambda row: (row.dataset, row.backbone)):
         header = list(HEADER)
         header[0], header[3] = "neck or head", SETTINGS[dataset].metric
@@ -142,15 +143,19 @@ def format_neck_table(
             *format_table(header, RULE, *map(_format_cells, group)),
             "",
         ]
-    return "\n".join([*lines, *_format_trials(rows)])
+    for dataset, backbone in TRIALS:
+        lines += _format_trials(rows, dataset, backbone)
+    return "\n".join(lines)
 
 
-def _format_trials(rows: Sequence[NeckRow]) -> list[str]:
-    """Return the table of the tried rates: a line a neck, a column a rate."""
+def _format_trials(rows: Sequence[NeckRow], dataset: str, backbone: str) -> list[str]:
+    """Return the table of the rates tried on a data set: a line a neck, a column a rate."""
     found = {
         (row.neck, row.rate): row.accuracy[SEEDS[0]]
         for row in rows
-        if (row.dataset, row.backbone) == TRIAL and row.neck in NECKS and SEEDS[0] in row.accuracy
+        if (row.dataset, row.backbone) == (dataset, backbone)
+        and row.neck in NECKS
+        and SEEDS[0] in row.accuracy
     }
     if not found:
         return []
@@ -160,7 +165,8 @@ def _format_trials(rows: Sequence[NeckRow]) -> list[str]:
         cells = [f"{found[neck, r]:.3f}" if (neck, r) in found else "" for r in TRIED_RATES]
         if any(cells):
             lines.append([neck, *cells])
-    title = f"## Learning rates: {', '.join(TRIAL)}, seed {SEEDS[0]}, {SETTINGS[TRIAL[0]].metric}"
+    metric = SETTINGS[dataset].metric
+    title = f"## Learning rates: {dataset}, {backbone}, seed {SEEDS[0]}, {metric}"
     rule = ("---", *["---:"] * len(TRIED_RATES))
     return [title, "", *format_table(header, rule, *lines), ""]
 
@@ -219,7 +225,9 @@ def draw_neck_plot(rows: Sequence[NeckRow], path: Path) -> None:
     from matplotlib.figure import Figure
 
     rows = [
-        row for row in rows if row.neck in NECKS and row.rate == get_rate(row.neck) and row.cost
+        row
+        for row in rows
+        if row.neck in NECKS and row.rate == get_rate(row.neck, row.dataset) and row.cost
     ]
     if not rows:
         raise ConfigError(
