@@ -11,12 +11,10 @@ from PIL import Image
 from protocol import (
     Clock,
     Task,
-    count_parameters,
-    read_peak_memory,
+    summarize,
     time_each,
     train,
     write_map,
-    write_summary,
 )
 from torch import Tensor, nn
 from torch.nn import functional
@@ -131,7 +129,6 @@ def run(
     model.train()
     clock = Clock(task)
     train(clock, optimizer, loader, lambda batch: compute_loss(forward(batch[0]), batch[1]))
-    memory = read_peak_memory()
 
     model.eval()
 
@@ -152,12 +149,4 @@ def run(
         for (path, _), (labels, taken) in zip(pairs, time_each(predict, images), strict=True):
             milliseconds.append(taken)
             write_map(task, path.stem, labels)
-    write_summary(
-        task,
-        parameters=count_parameters(model),
-        train_seconds=clock.seconds,
-        iterations=clock.iterations,
-        milliseconds=milliseconds,
-        peak_memory=memory,
-        version=version,
-    )
+    summarize(task, clock, model, milliseconds, version)

@@ -7,13 +7,11 @@ from mmengine.registry import HOOKS
 from protocol import (
     Clock,
     Task,
-    count_parameters,
     describe_objects,
-    read_peak_memory,
+    summarize,
     time_each,
     write_map,
     write_objects,
-    write_summary,
 )
 
 ENDLESS = 10**9
@@ -83,7 +81,6 @@ def run(runner: Any, task: Task, version: str) -> None:
     clock = Clock(task)
     runner.register_hook(ClockHook(clock))
     runner.train()
-    memory = read_peak_memory()
     model = runner.model.eval()
     loader = runner.build_dataloader(runner.cfg.test_dataloader)
     milliseconds, detections = [], []
@@ -102,12 +99,4 @@ def run(runner: Any, task: Task, version: str) -> None:
             )
     if not (task.out / "maps").is_dir():
         write_objects(task, detections)
-    write_summary(
-        task,
-        parameters=count_parameters(model),
-        train_seconds=clock.seconds,
-        iterations=clock.iterations,
-        milliseconds=milliseconds,
-        peak_memory=memory,
-        version=version,
-    )
+    summarize(task, clock, model, milliseconds, version)

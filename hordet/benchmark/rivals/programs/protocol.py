@@ -121,13 +121,14 @@ class Clock:
     Attributes:
         iterations: Steps so far.
         seconds: Wall clock from the first step to the end of the last.
+        peak_memory: Peak resident memory of this process at the end of the last step, in bytes.
     """
 
     def __init__(self, task: Task) -> None:
         """Wait for the first step."""
         self._limit, self._tiny = 60 * task.minutes, task.tiny
         self._start: float | None = None
-        self.iterations, self.seconds = 0, 0.0
+        self.iterations, self.seconds, self.peak_memory = 0, 0.0, 0
 
     def begin_step(self) -> float:
         """Start the clock, at the first step; return what multiplies the learning rate."""
@@ -144,7 +145,11 @@ class Clock:
         assert self._start is not None
         self.iterations += 1
         self.seconds = time.perf_counter() - self._start
-        return self._share() >= 1
+        if self._share() < 1:
+            return False
+        unit = 1 if sys.platform == "darwin" else 1024
+        self.peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return True
 
     def _share(self) -> float:
         """Share of the time that is spent, 0 to 1."""
@@ -182,13 +187,6 @@ def repeat(loader: Iterable[Any]) -> Iterator[Any]:
     """Yield the batches of a loader again and again."""
     while True:
         yield from loader
-
-
-def read_peak_memory() -> int:
-    """Return the peak resident memory of this process in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
 
 
 def time_each(predict: Callable[[Any], Any], images: Iterable[Any]) -> Iterator[tuple[Any, float]]:
@@ -288,6 +286,24 @@ def write_summary(
     (task.out / "summary.json").write_text(json.dumps(summary))
 
 
-def count_parameters(model: Any) -> int:
-    """Return the number of a model's parameters."""
-    return sum(parameter.numel() for parameter in model.parameters())
+def summarize(
+    task: Task, clock: Clock, model: Any, milliseconds: list[float], version: str
+) -> None:
+    """Write the summary of a training that this process made.
+
+    Args:
+        task: The arguments of the rival.
+        clock: The training's.
+        model: The model.
+        milliseconds: Time of each image.
+        version: Name and version of the package.
+    """
+    write_summary(
+        task,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        train_seconds=clock.seconds,
+        iterations=clock.iterations,
+        milliseconds=milliseconds,
+        peak_memory=clock.peak_memory,
+        version=version,
+    )

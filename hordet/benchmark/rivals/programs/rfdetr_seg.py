@@ -18,13 +18,11 @@ from PIL import Image
 from protocol import (
     Clock,
     Task,
-    count_parameters,
     describe_objects,
-    read_peak_memory,
     read_task,
+    summarize,
     time_each,
     write_objects,
-    write_summary,
 )
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import Checkpoint
@@ -109,7 +107,6 @@ def main() -> None:
     trainer.callbacks = [*kept, ClockCallback(clock)]
     module = RFDETRModelModule(model_config, train_config)
     trainer.fit(module, RFDETRDataModule(model_config, train_config))
-    memory = read_peak_memory()
     if not clock.iterations:
         sys.exit("Lightning made no step")
 
@@ -132,15 +129,7 @@ def main() -> None:
                 found.mask if len(found) else [],
             )
     write_objects(task, detections)
-    write_summary(
-        task,
-        parameters=count_parameters(module.model),
-        train_seconds=clock.seconds,
-        iterations=clock.iterations,
-        milliseconds=milliseconds,
-        peak_memory=memory,
-        version=f"rfdetr {version('rfdetr')}",
-    )
+    summarize(task, clock, module.model, milliseconds, f"rfdetr {version('rfdetr')}")
 
 
 if __name__ == "__main__":

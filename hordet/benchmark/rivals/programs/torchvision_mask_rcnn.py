@@ -11,15 +11,13 @@ from PIL import Image
 from protocol import (
     Clock,
     Task,
-    count_parameters,
     describe_objects,
     load_lite0,
-    read_peak_memory,
     read_task,
+    summarize,
     time_each,
     train,
     write_objects,
-    write_summary,
 )
 from pycocotools import mask as coco
 from torch import Tensor, nn
@@ -177,7 +175,6 @@ def main() -> None:
     optimizer = torch.optim.SGD(trained, RATE, momentum=0.9, weight_decay=1e-4)
     clock = Clock(task)
     train(clock, optimizer, loader, lambda batch: sum(model(*batch).values()))
-    memory = read_peak_memory()
 
     model.eval()
     records = task.read_objects("val")["images"]
@@ -195,15 +192,7 @@ def main() -> None:
                 (found["masks"][:, 0] > 0.5).numpy(),
             )
     write_objects(task, detections)
-    write_summary(
-        task,
-        parameters=count_parameters(model),
-        train_seconds=clock.seconds,
-        iterations=clock.iterations,
-        milliseconds=milliseconds,
-        peak_memory=memory,
-        version=f"torchvision {torchvision.__version__}",
-    )
+    summarize(task, clock, model, milliseconds, f"torchvision {torchvision.__version__}")
 
 
 if __name__ == "__main__":
