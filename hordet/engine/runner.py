@@ -36,7 +36,12 @@ from hordet.engine.shared_memory import check_shared_memory, share_temporary_fol
 from hordet.errors import ConfigError
 from hordet.layers.layout import use_channels_last
 from hordet.layers.recompute import switch_recomputation
-from hordet.ops.upstream import copy_without_waiting, grow_log_buffers, is_news
+from hordet.ops.upstream import (
+    allow_single_anchors,
+    copy_without_waiting,
+    grow_log_buffers,
+    is_news,
+)
 from hordet.registry import MODELS
 
 SHARDED = "hordet.FullyShardedStrategy"
@@ -174,6 +179,7 @@ def load_model(cfg: Config, checkpoint: str | Path) -> Any:
     saved = checkpoints.load_checkpoint(checkpoint)
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope", "mmengine")):
         model = MODELS.build(copy.deepcopy(cfg.model)).eval()
+    allow_single_anchors()
     coverage = checkpoints.fill_model(model, saved, whole=True)
     checkpoints.require_coverage(coverage, 1.0, str(checkpoint))
     if cfg.get("channels_last"):
@@ -229,6 +235,7 @@ def _build_runner(cfg: Config, minimum_share: float, verbose: bool) -> Runner:
     runner = runner_class.from_cfg(cfg)
     allow_unordered_kernels()
     grow_log_buffers()
+    allow_single_anchors()
     if not verbose:
         runner.register_hook(ConsoleHook())
     runner.register_hook(Float32Hook(cfg.get("float32_modules", PREDICTIONS)))

@@ -19,9 +19,6 @@ from hordet.new_config.map_folder import MapStatistics
 BATCH_SIZE = 4
 LEARNING_RATE = 1.5e-3  # for a batch of this size
 STRIDE = 32  # of the coarsest feature map; sizes of images are multiples of it
-# With two, the coarsest level of a pyramid is one cell, and where that has one anchor, mmdet 3.3's
-# RPN head squeezes its score to no dimension at all and fails.
-LEAST_STRIDES = 3
 
 # Detection. The finest feature map has cells of 4 pixels: an object of 20 pixels covers five.
 # Below the least side, tiles are proposed.
@@ -97,7 +94,7 @@ class DetectionChoices:
                 f"{self.enlarged:.2f}, and fewer than {LEAST_SIDE} are hard to find. Tiles would "
                 "show no more of them: images of a higher resolution would"
             )
-        tile = _multiple(self.scale[0] / wanted, least=2)  # it is enlarged
+        tile = _multiple(self.scale[0] / wanted)
         folder = Path(f"{statistics.root.resolve().name}_tiles")
         splits = (statistics.train, statistics.val)
         names = [Path(split.ann_file).name for split in splits]
@@ -207,9 +204,9 @@ def _enlarge(side: float) -> float:
     return min(max(1.0, GOOD_SIDE / side), MOST_ENLARGED)
 
 
-def _multiple(side: float, least: int = LEAST_STRIDES) -> int:
-    """Return the nearest multiple of the coarsest stride to a side, at least so many strides."""
-    return max(least, round(side / STRIDE)) * STRIDE
+def _multiple(side: float) -> int:
+    """Return the nearest multiple of the coarsest stride to a side, at least two strides."""
+    return max(2, round(side / STRIDE)) * STRIDE
 
 
 def _ratios(ratios: np.ndarray) -> list[float]:

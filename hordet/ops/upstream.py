@@ -377,6 +377,50 @@ def _append(values: Any, value: int | float) -> Any:
     return room[: size + 1]
 
 
+def allow_single_anchors() -> None:
+    """Let mmdet's RPN head read a level that has one anchor in all.
+
+    mmdet 3.3 squeezes the scores of a level: one score has no dimension left, and counting it fails
+    with "IndexError: tuple index out of range". That takes one anchor a position, as for objects
+    of one size and shape, and a coarsest level of one position, as of images of 64 pixels. Such an
+    anchor is now handed over twice, and non-maximum suppression drops the copy. Calling this again
+    changes nothing, and so does a call where no model of mmdet was built.
+    """
+    module: Any = sys.modules.get("mmdet.models.dense_heads.rpn_head")
+    if module is None:
+        return
+    original: Any = module.RPNHead._predict_by_feat_single
+    if getattr(original, "__wrapped__", None) is not None:
+        return
+    join = module.torch.cat
+
+    @functools.wraps(original)
+    def predict(
+        self: Any,
+        cls_score_list: list,
+        bbox_pred_list: list,
+        score_factor_list: list,
+        mlvl_priors: list,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        for level, priors in enumerate(mlvl_priors):
+            if len(priors) == 1:
+                mlvl_priors = _replace_item(mlvl_priors, level, priors[[0, 0]])
+                score, box = cls_score_list[level], bbox_pred_list[level]
+                cls_score_list = _replace_item(cls_score_list, level, join([score, score], -1))
+                bbox_pred_list = _replace_item(bbox_pred_list, level, join([box, box], -1))
+        return original(
+            self, cls_score_list, bbox_pred_list, score_factor_list, mlvl_priors, *args, **kwargs
+        )
+
+    module.RPNHead._predict_by_feat_single = predict
+
+
+def _replace_item(items: Sequence[Any], index: int, item: Any) -> list[Any]:
+    return [*items[:index], item, *items[index + 1 :]]
+
+
 @contextmanager
 def find_configs_of_packages() -> Iterator[None]:
     """Find `package::config` in the installed package while a config is read.

@@ -77,7 +77,7 @@ def test_choices_follow_from_the_statistics(bolts):
 
 
 def test_detector_of_tiny_images_with_one_anchor_trains(tmp_path):
-    """At 64 x 64 the coarsest level would be one cell of one anchor, at which mmdet fails."""
+    """At 64 x 64 the coarsest level is one cell of one anchor."""
     draw_data("nuclei", tmp_path)  # images of 80 x 64 with disks
     config = tmp_path / "disks.py"
     words = ["--coco", str(tmp_path), "--out", str(config), "--max-side", "64"]
@@ -87,7 +87,7 @@ def test_detector_of_tiny_images_with_one_anchor_trains(tmp_path):
         options |= {f"{loader}.num_workers": 0, f"{loader}.persistent_workers": False}
     cfg = read_config(config, options=options, work_dir=str(tmp_path / "work"))
     generator = cfg.model.rpn_head.anchor_generator
-    assert len(generator.scales) * len(generator.ratios) == 1 and cfg.scale[0] == 96
+    assert len(generator.scales) * len(generator.ratios) == 1 and cfg.scale[0] == 64
     runner = build_training_runner(cfg, seed=0)
     runner.train()
     assert runner.iter == 1 and "val/coco/segm_mAP" in read_last_validation(runner)

@@ -11,6 +11,7 @@ import sys
 import textwrap
 
 import pytest
+import torch
 
 from hordet.ops import upstream
 
@@ -225,6 +226,47 @@ def test_a_late_object_is_pickled_by_its_name():
         1, 2
     )
     assert issubclass(importlib.import_module("fractions").Fraction, late)
+
+
+def test_a_level_of_one_anchor_gives_its_proposal(monkeypatch):
+    from mmdet.models.dense_heads import RPNHead
+    from mmengine.config import ConfigDict
+
+    stock = RPNHead._predict_by_feat_single
+    stock = getattr(stock, "__wrapped__", stock)
+    monkeypatch.setattr(RPNHead, "_predict_by_feat_single", stock)
+    head = RPNHead(
+        in_channels=4,
+        anchor_generator=dict(
+            type="AnchorGenerator", scales=[2], ratios=[1.0], strides=[8, 16, 32]
+        ),
+        bbox_coder=dict(type="DeltaXYWHBBoxCoder"),
+    ).eval()
+    cfg = ConfigDict(
+        nms_pre=100, max_per_img=100, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0
+    )
+    torch.manual_seed(0)
+    maps = [(torch.randn(1, 1, n, n), torch.randn(1, 4, n, n) / 9) for n in (4, 2, 1)]
+    metas = [dict(img_shape=(32, 32), scale_factor=(1, 1))]
+
+    def predict(levels):
+        scores, boxes = zip(*levels, strict=True)
+        (found,) = head.predict_by_feat(scores, boxes, batch_img_metas=metas, cfg=cfg)
+        return found
+
+    with pytest.raises(IndexError):
+        predict(maps)  # no longer: mmdet does without this, take it out
+    # Levels are suppressed each for itself, so each may be computed with rows that find nothing.
+    low, high = torch.full((1, 1, 1, 2), -40.0), torch.zeros(1, 4, 1, 2)
+    low[..., :1], high[..., :1] = maps[2]
+    want = predict([*maps[:2], (low, high)])
+    upstream.allow_single_anchors()
+    upstream.allow_single_anchors()
+    found = predict(maps)
+    kept = want.scores > 1e-15
+    assert len(found) == kept.sum()
+    assert torch.equal(found.scores, want.scores[kept])
+    assert torch.equal(found.bboxes, want.bboxes[kept])
 
 
 def test_log_buffers_grow_without_copies_and_hold_the_same(monkeypatch):
