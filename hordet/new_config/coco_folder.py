@@ -191,7 +191,7 @@ def _choose_files(
 ) -> list[Path]:
     """Return the annotation files of a split; a single file of any name is that of training."""
     if named:
-        return [Path(name) for name in dict.fromkeys(named)]
+        return [_locate(root, name) for name in dict.fromkeys(named)]
     found = [file for file in files if find_split(file) == split]
     if not found and split == "train" and len(files) == 1 and find_split(files[0]) is None:
         return files
@@ -203,6 +203,13 @@ def _choose_files(
             f"--{split}-ann {' '.join(names[:5])}"
         )
     return found
+
+
+def _locate(root: Path, name: str) -> Path:
+    """Return the path of a file relative to the root; it may be given from the working folder."""
+    if (root / name).exists() or not Path(name).exists():
+        return Path(name)
+    return Path(os.path.relpath(name, root))
 
 
 def _read_splits(root: Path, files: Sequence[Path], split: str) -> CocoSplit:

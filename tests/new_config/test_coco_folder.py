@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from own_data import edit, write_coco
+from PIL import Image
 
 from hordet.benchmark.rivals.drawn import draw_data
 from hordet.cli import main
@@ -109,6 +110,29 @@ def test_small_objects_enlarge_images_and_crowds_keep_more(tmp_path):
     statistics.sides = statistics.sides * 5 / 8
     (caution,) = choose_detection(statistics, pretrained=True).list_cautions(statistics)
     assert "sides below 10 pixels" in caution and "hordet slice" not in caution
+
+
+@pytest.mark.parametrize("named", ["absolute", "from here"])
+def test_a_delivery_beside_the_data_keeps_its_own_images(tmp_path, monkeypatch, capsys, named):
+    """Both have train/0.png and so on; its objects must not come to lie on the others' images."""
+    monkeypatch.chdir(tmp_path)
+    write_coco(tmp_path / "data", dict(train=(3, BOXES), val=(1, BOXES)))
+    write_coco(tmp_path / "data_b", dict(train=(2, BOXES[:2])))
+    for number in (0, 1):  # other pictures
+        Image.new("RGB", (200, 100), "red" if number else "blue").save(
+            tmp_path / f"data_b/train/train_{number}.png"
+        )
+    second = "data_b/annotations/train.json"
+    files = ["annotations/train.json", str(tmp_path / second) if named == "absolute" else second]
+    assert main(["new-config", "--coco", "data", "--train-ann", *files]) == 0
+    said = capsys.readouterr().out
+    assert "train 5 images" in said and "more than once" not in said
+    (config,) = Path("own_configs").glob("*/*.py")
+    (joined,) = Path("own_configs").glob("*/*_train.json")
+    names = [image["file_name"] for image in json.loads(joined.read_text())["images"]]
+    second = sorted(str((Path("data") / name).resolve()) for name in names)[3:]
+    assert second == [str(tmp_path / f"data_b/train/train_{number}.png") for number in (0, 1)]
+    assert main(["check", str(config)]) == 0
 
 
 @pytest.mark.parametrize("roboflow", [False, True])

@@ -39,8 +39,10 @@ _MAP_WORDS = {
 def find_image_folder(root: Path, path: Path, names: Sequence[str], split: str) -> Path | None:
     """Find the folder from which the names of an annotation file start.
 
-    The usual places come first, and the first that holds any of the names is the folder: another
-    one that holds more of them, such as that of the label maps, is not it.
+    The usual places come first, those around the annotation file before those of the data root: a
+    delivery that was added has its own images beside its file, often under the names of others. The
+    first place that holds any of the names is the folder: another one that holds more of them, such
+    as that of the label maps, is not it.
 
     Args:
         root: Folder of the data; looked for there and two levels below.
@@ -55,13 +57,14 @@ def find_image_folder(root: Path, path: Path, names: Sequence[str], split: str) 
         DatasetError: They are in no usual place, and several others hold some of them.
     """
     stem, beside = path.stem.removeprefix("instances_"), path.parent
-    usual = [root / stem, root / split, root / "images" / stem, root / "images" / split]
-    usual += [root / "images", root]
-    inside = beside.resolve().is_relative_to(root.resolve())
-    if inside:
-        place = len(usual) if _is_of_maps(beside, root) else len(usual) - 2
-        usual.insert(place, beside)
-    for folder in dict.fromkeys(usual):
+    # A folder named after annotations is not one of images; its images are beside it.
+    own = beside.parent if _is_of_maps(Path(beside.name), Path()) else beside
+    usual = [
+        start / place
+        for start in (own, root)
+        for place in (stem, split, f"images/{stem}", f"images/{split}", "images", "")
+    ]
+    for folder in dict.fromkeys([*usual, beside]):
         if folder.is_dir() and resolve_names(folder, names):
             return folder
     others = [p for p in sorted((*root.glob("*/"), *root.glob("*/*/"))) if p.is_dir()]
