@@ -22,13 +22,13 @@ from hordet.datasets.formats.coco import (
     is_size,
     measure_mask,
 )
+from hordet.datasets.formats.record import BORDER
 
 # The share of the objects that shows a habit, not a slip; what is more than slips.
 MOST, SOME = 0.9, 0.1
 # How far a box may be from that of its mask, pixels and share of its long side. Annotators' boxes
 # are a little larger or smaller; a box in the right form is nearer.
 LOOSE, NEAR = (4.0, 0.2), (2.0, 0.1)
-BORDER = 1.0  # annotators click on the border of an image, which may come out just beyond it
 _SLACK = 1.01  # what rounding adds to 1
 _AT_ONCE = 50_000  # polygons that are measured together
 

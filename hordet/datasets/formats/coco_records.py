@@ -27,6 +27,9 @@ from hordet.datasets.formats.record import (
 from hordet.datasets.formats.rings import draw_rings, find_bounds, find_mask_bounds, measure_area
 from hordet.errors import DatasetError
 
+# What a command that converts takes: the file, and where its images are.
+_NAMED = "DATA (with --images)"
+
 
 def read_coco_records(
     paths: Sequence[Path], root: Path, results: Path | None = None
@@ -39,27 +42,43 @@ def read_coco_records(
         results: COCO's result file, whose detections are taken in place of the annotations.
 
     Raises:
-        DatasetError: A file cannot be read.
+        DatasetError: A file cannot be read, or its objects have a fault as a whole, such as corners
+            in place of sizes. Converted, it could no longer be recognized.
     """
     account = Account()
     classes: dict[str, int] = {}
     images: list[AnnotatedImage] = []
     splits = [name_split(path.stem) or name_split(path.parent.name) for path in paths]
     for path, split in zip(paths, splits, strict=True):
-        file = read_coco(path, root, scored=results is None)
+        file = read_coco(path, root, scored=results is None, named=_NAMED)
         names = [i["file_name"] for i in file.images if isinstance(i.get("file_name"), str)]
         place = find_image_folder(root, path, names, split or "train")
         folder = ""
         if place is not None:
-            file = read_coco(path, root, scored=results is None, folder=place)
+            file = read_coco(path, root, scored=results is None, named=_NAMED, folder=place)
             folder = os.path.relpath(place, root).replace(os.sep, "/")
         for note in file.notes:
             account.note(f"annotation files: {note.rstrip('.')}", "", path.name)
+        if results is None:
+            _refuse_systematic_fault(file)
         objects = file.annotations if results is None else _read_results(results)
         _read_file(file, objects, folder, split, classes, images, account)
     ids = [*classes.values()] if len({*classes.values()}) == len(classes) else None
     layout = "COCO" if results is None else "COCO results"
     return AnnotatedData(layout, root, [*classes], images, account, ids)
+
+
+def _refuse_systematic_fault(file: CocoFile) -> None:
+    from hordet.datasets.checks.box_forms import gather_objects
+    from hordet.datasets.checks.coco import find_category_faults, find_entry_faults
+    from hordet.datasets.checks.systematic import find_systematic_fault
+
+    if any(find_category_faults(file.path, file.categories)):
+        return  # `_read_file` says so
+    if any(find_entry_faults(file.path, file.images)):
+        return  # such images are left out
+    if fault := find_systematic_fault(file, gather_objects(file)):
+        raise DatasetError(fault)
 
 
 def _read_results(path: Path) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ Ring = list[float]  # x, y, x, y, ... of a closed outline
 
 # Beyond it no image has a pixel.
 FARTHEST = 1e6
+BORDER = 1.0  # annotators click on the border of an image, which may come out just beyond it
 TRAIN, VAL, TEST = "train", "val", "test"
 
 
@@ -94,7 +95,19 @@ class AnnotatedImage:
                 "objects reach over the border of their image; their boxes are cut there", "", place
             )
             item.box = (left, top, right - left, bottom - top)
+        if any(self._measure_beyond(ring) > BORDER for ring in item.outlines):
+            account.note(
+                "objects have an outline that reaches over the border of their image; it is kept",
+                "Check that it is the image annotated.",
+                place,
+            )
         self.objects.append(item)
+
+    def _measure_beyond(self, ring: list[float]) -> float:
+        """How far an outline reaches over the border, pixels."""
+        across, down = ring[::2], ring[1::2]
+        lowest, highest = (min(across), min(down)), (max(across), max(down))
+        return max(-lowest[0], -lowest[1], highest[0] - self.width, highest[1] - self.height)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from hordet.datasets.formats.conversion import Conversion, convert_data
-from hordet.errors import ConfigError
+from hordet.errors import ConfigError, DatasetError
 
 WIDTH, HEIGHT = drawn.WIDTH, drawn.HEIGHT
 
@@ -184,3 +184,29 @@ def test_results_of_other_programs_take_the_place_of_the_truth(tmp_path):
     assert "1 objects dropped: their image_id is that of no image" in done.stdout
     (item,) = json.loads((tmp_path / "out.json").read_text())["annotations"]
     assert (item["bbox"], item["score"], item["category_id"]) == ([1.5, 2.5, 8.0, 9.0], 0.75, 7)
+
+
+@pytest.mark.usefixtures("cache_folder")
+@pytest.mark.parametrize(
+    ("form", "words"),
+    [
+        (lambda x, y, w, h: [x, y, x + w, y + h], "last two numbers are a corner"),
+        (lambda x, y, w, h: [x / WIDTH, y / HEIGHT, w / WIDTH, h / HEIGHT], "between 0 and 1"),
+    ],
+)
+def test_boxes_of_another_form_are_refused_before_they_cannot_be_told(tmp_path, form, words):
+    boxes = [form(x, 10 + x / 4, 20 + x / 9, 16) for x in (4, 30, 57, 70)]
+    write_truth(tmp_path / "data", boxes)
+    with pytest.raises(DatasetError, match=words) as refused:
+        convert_data(Conversion(tmp_path / "data", tmp_path / "out", "yolo"))
+    assert "set DATA (with --images) to it" in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_outline_beyond_the_image_is_said(tmp_path):
+    inside, beyond = [4, 4, 30, 4, 30, 30], [-9.5, 4, 30, 4, 30, 30]
+    write_truth(tmp_path / "data", [[inside], [beyond], [[-0.9, 4, 30, 4, 30, 30]]])
+    lines = convert_data(Conversion(tmp_path / "data", tmp_path / "out.json"))
+    (said,) = [line for line in lines if "an outline" in line]
+    assert said.startswith("1 objects have an outline that reaches over the border of their image")
+    assert "object 2" in said
