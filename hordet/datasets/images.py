@@ -53,23 +53,32 @@ def decode_image(content: bytes) -> tuple[NDArray[np.uint8], list[str]]:
             header = Image.open(BytesIO(content))
         except Exception:  # Pillow's formats share no type of error; OpenCV knows others
             return _decode_by_opencv(content)
-        deep = header.format == "PNG" and content[24:25] == b"\x10"  # 16 bits a channel
-        if header.format in _OPENCV_FORMATS and header.mode in _OPENCV_MODES and not deep:
-            pixels = _imdecode(content, cv2.IMREAD_COLOR)
-            if pixels is None:
-                raise DatasetError(_TRUNCATED)
-            return pixels, []
-        if _is_plain_ycbcr(header):
-            return _decode_by_opencv(content)
-        try:
-            pixels, notes = convert_image(header)
-            if deep and not notes:  # in three channels, of which Pillow takes the upper bits
-                notes = _note_darkness(pixels, "16 bits")
-            return pixels, notes
-        except DatasetError:
-            raise
-        except Exception as error:  # as above
-            raise DatasetError(f"{_TRUNCATED} ({str(error).strip() or error!r})") from error
+        pixels, notes = _decode(header, content)
+        # A photo of some phones (MPO) has a second frame for its preview.
+        if header.format != "MPO" and getattr(header, "is_animated", False):
+            notes.append("hold several frames, of which the first is read")
+        return pixels, notes
+
+
+def _decode(header: Image.Image, content: bytes) -> tuple[NDArray[np.uint8], list[str]]:
+    """Decode an image that Pillow has opened; see `decode_image`."""
+    deep = header.format == "PNG" and content[24:25] == b"\x10"  # 16 bits a channel
+    if header.format in _OPENCV_FORMATS and header.mode in _OPENCV_MODES and not deep:
+        pixels = _imdecode(content, cv2.IMREAD_COLOR)
+        if pixels is None:
+            raise DatasetError(_TRUNCATED)
+        return pixels, []
+    if _is_plain_ycbcr(header):
+        return _decode_by_opencv(content)
+    try:
+        pixels, notes = convert_image(header)
+        if deep and not notes:  # in three channels, of which Pillow takes the upper bits
+            notes = _note_darkness(pixels, "16 bits")
+        return pixels, notes
+    except DatasetError:
+        raise
+    except Exception as error:  # as above
+        raise DatasetError(f"{_TRUNCATED} ({str(error).strip() or error!r})") from error
 
 
 def _is_plain_ycbcr(header: Image.Image) -> bool:

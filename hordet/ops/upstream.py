@@ -36,6 +36,7 @@ _HARMLESS = (
     r"To copy construct from a tensor",  # mmdet's FCNMaskHead, under test
     r"torch.meshgrid: in an upcoming release",  # mmdet's point generator
     r"`create_unbacked_symint` is deprecated",  # torchvision's NMS, while torch.export follows it
+    r"This DataLoader will create \d+ worker",  # more than this machine has cores: they take turns
     r"The draw is False, it means",  # mmseg's hook, which draws nothing by default
     r'("\\.*" is an )?invalid escape sequence',  # mmdet's docstrings, since Python 3.12
 )

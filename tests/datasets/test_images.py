@@ -105,12 +105,17 @@ def test_photos_are_turned(kind):
     assert np.abs(convert_image(opened)[0].astype(int) - decode_image(content)[0]).max() <= 3
 
 
-@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
-def test_the_first_frame(kind):
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF", "MPO"])
+def test_the_first_frame_is_read_and_others_are_said(kind):
     first, second = (Image.fromarray(np.full((8, 8, 3), value, np.uint8)) for value in (200, 20))
     options = dict(lossless=True) if kind == "WEBP" else {}
     content = encode(first, kind, save_all=True, append_images=[second], **options)
-    assert (decode_image(content)[0] == 200).all()
+    pixels, notes = decode_image(content)
+    assert (pixels == 200).all()
+    # The second frame of a phone's photo is its preview.
+    several = "hold several frames, of which the first is read"
+    assert notes == ([] if kind == "MPO" else [several])
+    assert not decode_image(encode(first, "JPEG" if kind == "MPO" else kind, **options))[1]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF"])

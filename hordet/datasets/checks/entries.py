@@ -81,7 +81,8 @@ def find_entry_faults(
         yield (
             f"{len(texts)} of {len(images)} images in {path} have text where {', '.join(keys)} "
             f"must be a whole number: {shown}. Write numbers; where ids are texts, number the "
-            "images 1, 2, ... and write the same numbers as image_id of the objects."
+            "images 1, 2, ... and write the same numbers as image_id of the objects, or let hordet "
+            "convert-data do so."
         )
         return
     lacking = [
