@@ -31,6 +31,7 @@ NECKS: dict[str, dict[str, Any]] = {
     ),
     "BiFPN": dict(type="hordet.GraphFPN", stack_times=3),  # as in EfficientDet-D0
     "HorFPN-7x7": dict(type="hordet.HorFPN"),
+    "HorFPN-5x5": dict(type="hordet.HorFPN", kernel_size=5),
     "HorFPN-GF": dict(type="hordet.HorFPN", spatial="gf"),
     "HorBiFPN": dict(type="hordet.GraphFPN", stack_times=3, fusion="gnconv"),
 }
@@ -44,7 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         dict(init="near_linear"),
         dict(skip=False),
         dict(order=3),
-        dict(kernel_size=5),
+        dict(kernel_size=3),
         dict(kernel_size=9),
     )
     if neck == "HorFPN-7x7" or "kernel_size" not in options
@@ -67,6 +68,7 @@ RATES = {
     "PAFPN": 6,
     "BiFPN": 6,
     "HorFPN-7x7": 6,
+    "HorFPN-5x5": 6,
     "HorFPN-GF": 6,
     "HorBiFPN": 3,
     "UPerHead": 6,
@@ -74,7 +76,7 @@ RATES = {
     "HorUPerHead-GF": 6,
     **dict.fromkeys(NEIGHBORS, 3),  # not tried: that of FPN
 }
-OWN_RATES = {"shapes": {"FPN": 6, "HorFPN-7x7": 3}}
+OWN_RATES = {"shapes": {"FPN": 6, "HorFPN-7x7": 3, "HorFPN-5x5": 3}}
 TRIED_RATES = (1, 3, 6, 10)
 
 

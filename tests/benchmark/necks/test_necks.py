@@ -53,18 +53,18 @@ def test_a_part_of_the_study_is_a_comparison():
     assert len(trainings) == len(set(trainings))
     trials = 2 * len(NECKS) * (len(TRIED_RATES) - 1)  # on two data sets
     neighbors = 2 * 2 * len(NEIGHBORS)  # two data sets, two seeds
-    assert len(trainings) == trials + len(SEEDS) * (24 + len(OPTIONS) + 6 + 12 + 6) + neighbors
+    assert len(trainings) == trials + len(SEEDS) * (28 + len(OPTIONS) + 6 + 14 + 7) + neighbors
     assert {training.neck for training in trainings[-neighbors:]} == set(NEIGHBORS)
     assert {RATES[neck] for neck in NECKS} <= set(TRIED_RATES)
     for training in trainings[:trials]:
         assert training.seed == 0
         assert training.rate != get_rate(training.neck, training.dataset)
     for seed in SEEDS:
-        turn = trainings[trials + 24 * seed : trials + 24 * (seed + 1)]
+        turn = trainings[trials + 28 * seed : trials + 28 * (seed + 1)]
         assert {training.seed for training in turn} == {seed}
         assert {training.neck for training in turn} == set(NECKS)
         assert all(training.rate == RATES[training.neck] for training in turn)
-    main = trainings[trials : trials + 24 * len(SEEDS)]
+    main = trainings[trials : trials + 28 * len(SEEDS)]
     assert {training.dataset for training in main} == {"nuclei", "camvid"}
     assert {name_comparison(neck) for neck in OPTIONS} == {"HorFPN-7x7", "HorFPN-GF"}
     assert name_comparison("HorUPerHead-GF") == "UPerHead" and name_comparison("PAFPN") == "FPN"
