@@ -35,7 +35,7 @@ def describe_run(runner: Runner, mode: str) -> list[str]:
         if runner.val_loop is not None:
             rows.append(("validation", _describe_data(runner.val_dataloader)))
         rows.append(("schedule", _describe_schedule(runner)))
-        rows.append(("optimizer", _describe_optimizer(runner.optim_wrapper)))
+        rows.append(("optimizer", _describe_optimizer(runner)))
     elif mode == "val":
         rows.append(("validation", _describe_data(runner.val_dataloader)))
     else:
@@ -140,8 +140,9 @@ def _plural(number: int, word: str, words: str | None = None) -> str:
     return f"{number} {word if number == 1 else words or word + 's'}"
 
 
-def _describe_optimizer(wrapper: Any) -> str:
+def _describe_optimizer(runner: Runner) -> str:
     """Name the optimizers, their learning rates before any schedule, and the precision."""
+    wrapper: Any = runner.optim_wrapper
     wrappers = getattr(wrapper, "optim_wrappers", {"": wrapper}).values()
     texts = []
     for each in wrappers:
@@ -152,6 +153,10 @@ def _describe_optimizer(wrapper: Any) -> str:
         text = f"{type(each.optimizer).__name__}, learning rate {format_rate(rate)}"
         if highest > 1.001 * rate > 0:
             text += f" (up to {highest / rate:.3g} times that, by custom_keys)"
+        if runner.iter:  # resumed, in the midst of a schedule
+            now = each.optimizer.param_groups[0]
+            share = now["lr"] / _get_first_rate(now) if _get_first_rate(now) else 1.0
+            text += f", of which the schedule has left {share:.1%}"
         texts.append(f"{text}, {_precision(each)}")
     return "; ".join(texts)
 
