@@ -46,8 +46,10 @@ def measure_costs(
     models = {training.variant[:3]: build_part(training, root) for training in trainings}
     rows: list[dict[str, Any]] = []
     for (dataset, backbone, neck), model in models.items():
-        # A copy, because the counter adds attributes to the modules.
-        cost = count_forward(copy.deepcopy(model).to("meta"), (3, *SETTINGS[dataset].image))
+        # A copy, because the counter adds attributes to the modules. Without gradients, because it
+        # looks for the node of each input that could have one, and a weight's view has none here.
+        counted = copy.deepcopy(model).to("meta").requires_grad_(False)
+        cost = count_forward(counted, (3, *SETTINGS[dataset].image))
         rows.append(
             dict(
                 dataset=dataset,

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from in_process import run_words
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
 
 from hordet.benchmark.necks import costs, report
 from hordet.benchmark.necks.plan import (
@@ -29,9 +31,10 @@ from hordet.benchmark.necks.plan import (
 )
 from hordet.benchmark.necks.recipe import make_config
 from hordet.benchmark.necks.results import StudyResults
-from hordet.benchmark.necks.trainings import OUTPUT, run_trainings
+from hordet.benchmark.necks.trainings import OUTPUT, run_training, run_trainings
 from hordet.config.load import load_config
 from hordet.errors import ConfigError
+from hordet.registry import MODELS
 
 ROOT = Path(__file__).resolve().parents[3]
 TRAINING = Training("camvid", "hornet-nano", "FPN", RATES["FPN"], 0)
@@ -75,7 +78,7 @@ def test_selection():
     assert select_trainings() == list_trainings()
     assert select_trainings(["camvid/hornet-nano/FPN/3/0"]) == [TRAINING]
     chosen = select_trainings(["nuclei/*/HorFPN-7x7/6/*", "*/FPN/3/2"])
-    assert len(chosen) == 10 + 5 and chosen == [p for p in list_trainings() if p in chosen]
+    assert len(chosen) == 10 + 7 and chosen == [p for p in list_trainings() if p in chosen]
     with pytest.raises(ConfigError, match=r"'nuclei/hornet-nano/FPM/3/0'; did you mean 'nuclei/ho"):
         select_trainings(["nuclei/hornet-nano/FPM/3/0"])
 
@@ -106,6 +109,49 @@ def test_necks_are_those_of_the_configs(neck, leaf):
     leaf = load_config(ROOT / f"configs/shapes/mask-rcnn_hornet-nano_{leaf}_7e.py")
     cfg = make_config(training_of("shapes", "hornet-nano", neck), ROOT)
     assert cfg.model.to_dict() == leaf.model.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name", "fusions"),
+    [
+        ("shapes", "FPN", "neck.fpn_convs."),
+        ("nuclei-long", "HorFPN-5x5", "neck.fpn_convs."),
+        ("nuclei", "HorFPN-GF order=3", "neck.fpn_convs."),
+        ("shapes", "HorBiFPN", ".fusion."),
+        ("camvid", "HorUPerHead-7x7", "decode_head.fpn_bottleneck."),
+    ],
+)
+def test_the_rate_of_a_training_reaches_the_fusions_alone(dataset, name, fusions):
+    """At a rate that is none of the study's; and weights follow the training's seed."""
+    training = Training(dataset, "hornet-nano", name, 2.5, 0)
+    cfg = make_config(training, ROOT)
+    with DefaultScope.overwrite_default_scope(cfg.default_scope):
+        model = MODELS.build(cfg.model)
+        wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    names = {id(parameter): key for key, parameter in model.named_parameters()}
+    base = cfg.optim_wrapper.optimizer.lr
+    raised, others = set(), set()
+    for group in wrapper.optimizer.param_groups:
+        keys = {names[id(parameter)] for parameter in group["params"]}
+        (raised if group["lr"] > 1.01 * base else others).update(keys)
+        if group["lr"] > 1.01 * base:
+            assert group["lr"] == pytest.approx(2.5 * base)
+    assert raised and raised == {key for key in raised | others if fusions in key}
+
+
+def test_each_training_has_its_own_seed_and_rate(tmp_path, monkeypatch):
+    built = []
+
+    def build(cfg, seed):
+        (options,) = cfg.optim_wrapper.paramwise_cfg.custom_keys.values()
+        built.append((options.lr_mult, seed))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hordet.engine.runner.build_training_runner", build)
+    for rate, seed in ((2.5, 3), (4, 1)):
+        with pytest.raises(KeyboardInterrupt):
+            run_training(Training("shapes", "hornet-nano", "FPN", rate, seed), ROOT, tmp_path)
+    assert built == [(2.5, 3), (4, 1)]
 
 
 def test_heads_and_options():
