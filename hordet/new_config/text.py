@@ -13,7 +13,8 @@ from hordet.new_config.words import format_count
 from hordet.visualization.panels import get_class_colors
 
 CHANNELS = {"efficientnet-lite0": [24, 40, 112, 320], "hornet-nano": [32, 64, 128, 256]}
-# Times the learning rate: the best that was tried for HorFPN; see docs/notes/necks.md.
+# Times the learning rate: the better of 3 and 6 for HorFPN, on nuclei with EfficientNet-Lite0, on
+# shapes with HorNet-nano; see docs/necks.md.
 FUSION_RATES = {"efficientnet-lite0": 6, "hornet-nano": 3}
 
 

@@ -254,6 +254,11 @@ def draw_neck_plot(rows: Sequence[NeckRow], path: Path) -> None:
         axes.set_xlabel("ms an image")
         axes.set_ylabel(panel[0].metric)
         axes.grid(alpha=0.3)
-    handles, labels = every_axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    handles: dict[str, Any] = {}
+    for axes in every_axes[: len(panels)]:  # a panel may lack some necks
+        shown, labels = axes.get_legend_handles_labels()
+        handles |= dict(zip(labels, shown, strict=True))
+    names = [name for name in NECKS if name in handles]
+    shown = [handles[name] for name in names]
+    figure.legend(shown, names, loc="outside lower center", ncols=min(5, len(names)))
     figure.savefig(path, dpi=80)
