@@ -45,6 +45,23 @@ def test_context_keeps_the_standard_deviation(spatial, order, input_std):
 
 
 @pytest.mark.parametrize("spatial", SPATIALS)
+@pytest.mark.parametrize("input_std", [0.5, 2.0])
+def test_what_is_1_at_the_context_start_has_a_small_response(spatial, input_std):
+    """The gates before the last, and what the last is multiplied by: 1 ± 0.25 or so."""
+    layer = context(order=3, spatial=spatial, input_std=input_std, scale=0.5)
+    q, gates, last = [], [], []
+    layer.dwconv.register_forward_pre_hook(lambda module, inputs: q.append(inputs[0]))
+    layer.pws[-1].register_forward_hook(lambda module, inputs, out: last.append(out))
+    with torch.no_grad():
+        layer(input_std * torch.randn(4, 64, 24, 40))
+        gates = layer.dwconv(q[0], layer.scale)[:, : -layer.dims[-1]]
+    for response in (gates, last[0]):
+        assert response.mean().item() == pytest.approx(1, abs=0.05)
+        spread = (response - response.mean((0, 2, 3), keepdim=True)).std().item()
+        assert spread == pytest.approx(0.25, rel=0.15)
+
+
+@pytest.mark.parametrize("spatial", SPATIALS)
 def test_context_sees_its_neighbors_with_full_rank(spatial):
     """The 3x3 convolution that it replaces has a rank of 58, all gates near 1 30 to 40."""
     layer = context(spatial=spatial)

@@ -25,6 +25,19 @@ def stock_fpn(**kwargs):
     return neck
 
 
+@pytest.mark.parametrize("norm_cfg", [None, dict(type="BN")])
+def test_the_start_knows_what_enters_each_fusion(norm_cfg):
+    neck = hor_fpn(norm_cfg=norm_cfg)
+    entered = []
+    for fusion in neck.fpn_convs:
+        fusion.register_forward_pre_hook(lambda module, inputs: entered.append(inputs[0].std()))
+    generator = torch.Generator().manual_seed(0)
+    sizes = zip(IN_CHANNELS, (64, 32, 16, 8), strict=True)
+    with torch.no_grad():
+        neck([torch.randn(4, c, s, s, generator=generator) for c, s in sizes])
+    assert [std.item() for std in entered] == pytest.approx(neck._estimate_stds(), rel=0.06)
+
+
 def levels_and_gradients(neck, scale=1.0, seed=0):
     """Standard deviations of P2..P6, and of the gradients that reach C2..C5."""
     generator = torch.Generator().manual_seed(seed)
