@@ -7,7 +7,7 @@ from pathlib import Path
 
 from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 THIS_MACHINE = frozenset(("localhost", "127.0.0.1", "::1"))
 ANY_ADDRESS = frozenset(("0.0.0.0", "::"))  # noqa: S104
@@ -95,13 +95,38 @@ class Gate:
         elif scope.get("method", "GET") not in ("GET", "HEAD", "OPTIONS"):
             await self._take_body(headers, scope, receive, send)
         else:
-            try:
-                await self._app(scope, receive, send)
-            except RuntimeError as error:  # of Starlette, before it answers
-                # An upload is removed when it was read; the browser may ask for it again.
-                if not re.fullmatch(r"File at path .* does not exist\.", str(error)):
-                    raise
-                await PlainTextResponse("This file is no longer kept", 404)(scope, receive, send)
+            await self._send_file(scope, receive, send)
+
+    async def _send_file(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, with 404 where a file is asked for that has just been removed.
+
+        An upload is removed when it was read; the browser may ask for it again. Starlette sends the
+        head of a file's answer before it opens the file, so the head waits for the first bytes.
+        """
+        head: list[Message] = []
+        begun = False
+
+        async def hold_head(message: Message) -> None:
+            nonlocal begun
+            # Of a stream, whose length is not known, it must not wait.
+            if message["type"] == "http.response.start" and _has_length(message):
+                head.append(message)
+                return
+            begun = True
+            while head:
+                await send(head.pop())
+            await send(message)
+
+        try:
+            await self._app(scope, receive, hold_head)
+        except (RuntimeError, FileNotFoundError) as error:
+            # Starlette's own word where it looks for the file; the system's where it opens it.
+            gone = isinstance(error, FileNotFoundError) or re.fullmatch(
+                r"File at path .* does not exist\.", str(error)
+            )
+            if begun or not gone:
+                raise
+            await PlainTextResponse("This file is no longer kept", 404)(scope, receive, send)
 
     def _refuse(self, scope: Scope, headers: Headers) -> str:
         """Return why a request is not answered, or nothing."""
@@ -146,6 +171,10 @@ class Gate:
             await self._app(scope, receive, send)
         finally:
             self._storage.expect(-length)
+
+
+def _has_length(message: Message) -> bool:
+    return any(name.lower() == b"content-length" for name, _ in message.get("headers", ()))
 
 
 def _name_of(host: str) -> str:

@@ -115,6 +115,26 @@ def test_a_request_that_is_no_upload_carries_no_image(storage, tmp_path, method)
 def test_a_file_that_was_removed_meanwhile_is_no_error_of_the_server(storage, tmp_path):
     answer = ask(Gate(FileResponse(tmp_path / "gone.png"), "127.0.0.1", [], storage))
     assert (answer.status_code, answer.text) == (404, "This file is no longer kept")
+    # Removed between the look at it and the opening.
+    there = tmp_path / "there.png"
+    there.write_bytes(bytes(9))
+    response = FileResponse(there, stat_result=there.stat())
+    there.unlink()
+    answer = ask(Gate(response, "127.0.0.1", [], storage))
+    assert (answer.status_code, answer.text) == (404, "This file is no longer kept")
+
+
+def test_an_error_of_the_page_stays_one(storage):
+    async def fail(scope, receive, send):
+        raise RuntimeError("something else")
+
+    async def begin_and_fail(scope, receive, send):
+        await send(dict(type="http.response.start", status=200, headers=[]))
+        raise FileNotFoundError
+
+    for app, error in ((fail, RuntimeError), (begin_and_fail, FileNotFoundError)):
+        with pytest.raises(error):
+            ask(Gate(app, "127.0.0.1", [], storage))
 
     async def broken(scope, receive, send):
         raise RuntimeError("another fault")
