@@ -460,7 +460,8 @@ def run_rivals(arguments: argparse.Namespace) -> int:
         for number, (run, record) in enumerate(made, start=1):
             if isinstance(record, str):
                 failed = True
-                results.add_problem(run, record)
+                # The file goes to other machines, on which the output's path means nothing.
+                results.add_problem(run, record.partition(" (see ")[0])
             else:
                 results.add(record, machine)
                 found = record["metrics"].items()

@@ -158,7 +158,11 @@ class Clock:
 
 
 def train(
-    clock: Clock, optimizer: Any, loader: Iterable[Any], compute_loss: Callable[[Any], Any]
+    clock: Clock,
+    optimizer: Any,
+    loader: Iterable[Any],
+    compute_loss: Callable[[Any], Any],
+    max_norm: float = math.inf,
 ) -> None:
     """Train until the time is over.
 
@@ -167,7 +171,11 @@ def train(
         optimizer: Torch's optimizer, with the highest rates.
         loader: Batches; repeated.
         compute_loss: Takes a batch and returns its loss.
+        max_norm: Gradients of a larger norm, over all parameters, are scaled down to it.
     """
+    from torch.nn.utils import clip_grad_norm_
+
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     rates = [group["lr"] for group in optimizer.param_groups]
     for batch in repeat(loader):
         factor = clock.begin_step()
@@ -178,6 +186,8 @@ def train(
             sys.exit(f"the loss is {value} at iteration {clock.iterations}")
         optimizer.zero_grad()
         loss.backward()
+        if math.isfinite(max_norm):
+            clip_grad_norm_(parameters, max_norm)
         optimizer.step()
         if clock.end_step():
             return
