@@ -154,8 +154,8 @@ def _describe_optimizer(runner: Runner) -> str:
         if highest > 1.001 * rate > 0:
             text += f" (up to {highest / rate:.3g} times that, by custom_keys)"
         if runner.iter:  # resumed, in the midst of a schedule
-            now = each.optimizer.param_groups[0]
-            share = now["lr"] / _get_first_rate(now) if _get_first_rate(now) else 1.0
+            first = _get_first_rate(groups[0])
+            share = groups[0]["lr"] / first if first else 1.0
             text += f", of which the schedule has left {share:.1%}"
         texts.append(f"{text}, {_precision(each)}")
     return "; ".join(texts)

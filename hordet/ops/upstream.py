@@ -405,21 +405,15 @@ def allow_single_anchors() -> None:
         *args: Any,
         **kwargs: Any,
     ) -> Any:
-        for level, priors in enumerate(mlvl_priors):
-            if len(priors) == 1:
-                mlvl_priors = _replace_item(mlvl_priors, level, priors[[0, 0]])
-                score, box = cls_score_list[level], bbox_pred_list[level]
-                cls_score_list = _replace_item(cls_score_list, level, join([score, score], -1))
-                bbox_pred_list = _replace_item(bbox_pred_list, level, join([box, box], -1))
-        return original(
-            self, cls_score_list, bbox_pred_list, score_factor_list, mlvl_priors, *args, **kwargs
-        )
+        scores, boxes, priors = list(cls_score_list), list(bbox_pred_list), list(mlvl_priors)
+        for level, anchors in enumerate(mlvl_priors):
+            if len(anchors) == 1:
+                priors[level] = anchors[[0, 0]]
+                scores[level] = join([scores[level]] * 2, -1)
+                boxes[level] = join([boxes[level]] * 2, -1)
+        return original(self, scores, boxes, score_factor_list, priors, *args, **kwargs)
 
     module.RPNHead._predict_by_feat_single = predict
-
-
-def _replace_item(items: Sequence[Any], index: int, item: Any) -> list[Any]:
-    return [*items[:index], item, *items[index + 1 :]]
 
 
 @contextmanager
