@@ -22,7 +22,7 @@ from hordet.datasets.formats.coco import (
 from hordet.datasets.formats.image_paths import find_image_folder, propose_names
 from hordet.errors import DatasetError, list_first
 from hordet.new_config.joining import join_contents, join_names
-from hordet.new_config.splits import explain_no_validation, find_split, hold_out
+from hordet.new_config.splits import explain_no_validation, find_split, hold_out, refuse_hold_out
 from hordet.new_config.words import describe_classes, format_range
 
 LEAVE_OUT, BOX_AS_MASK, BOXES_ALONE = "leave-out", "box-as-mask", "boxes-alone"
@@ -156,21 +156,26 @@ def measure_coco(
             objects are trained as boxes.
 
     Raises:
-        DatasetError: Annotations, classes, images or the validation split are missing, or several
-            files could be the annotations.
+        DatasetError: Annotations, classes, images or the validation split are missing, several
+            files could be the annotations, or there is a validation split beside `share`.
     """
     files = _annotation_files(root)
     train_files = _choose_files(root, files, "train", train)
-    val_files = _choose_files(root, files, "val", val)
+    # A file that is named for training is not taken for validation because of its name.
+    rest = [file for file in files if file not in train_files]
+    val_files = _choose_files(root, rest, "val", val)
     if not train_files:
         raise DatasetError(
             f"{root} has no COCO annotations of training; JSON files there: "
             f"{list_first([file.as_posix() for file in files]) or 'none'}. Name them as in "
             "annotations/instances_train.json, or give --train-ann FILE."
         )
-    split = _read_splits(root, train_files, "train")
     if val_files:
-        other = _read_splits(root, val_files, "val")
+        refuse_hold_out(share, join_names(val_files))
+    splits = _read_splits(root, {"train": train_files, "val": val_files})
+    split = splits["train"]
+    if val_files:
+        other = splits["val"]
     elif share is not None:
         split, other = part_split(split, share)
     else:
@@ -212,9 +217,27 @@ def _locate(root: Path, name: str) -> Path:
     return Path(os.path.relpath(name, root))
 
 
-def _read_splits(root: Path, files: Sequence[Path], split: str) -> CocoSplit:
-    """Read the annotation files of a split, several as one that is written beside the config."""
-    parts = [_read_split(root, file, split) for file in files]
+def _read_splits(root: Path, files: dict[str, list[Path]]) -> dict[str, CocoSplit]:
+    """Read the annotation files of each split that has some.
+
+    Raises:
+        DatasetError: Some are faulty: all that are, each with its faults.
+    """
+    parts: dict[str, list[CocoSplit]] = {}
+    faults = []
+    for split, paths in files.items():
+        for path in paths:
+            try:
+                parts.setdefault(split, []).append(_read_split(root, path, split))
+            except DatasetError as error:
+                faults.append(str(error))
+    if faults:
+        raise DatasetError("\n".join(faults))
+    return {split: _join_parts(root, files[split], found, split) for split, found in parts.items()}
+
+
+def _join_parts(root: Path, files: list[Path], parts: list[CocoSplit], split: str) -> CocoSplit:
+    """Join the annotation files of a split: several become one, written beside the config."""
     if len(parts) == 1:
         return parts[0]
     contents = [part.content for part in parts]

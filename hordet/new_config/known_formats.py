@@ -8,7 +8,7 @@ from hordet.new_config.coco_folder import (
     gather_statistics,
     part_split,
 )
-from hordet.new_config.splits import explain_no_validation
+from hordet.new_config.splits import explain_no_validation, refuse_hold_out
 
 
 def measure_annotated(
@@ -25,7 +25,8 @@ def measure_annotated(
         without_mask: As of `measure_coco`.
 
     Raises:
-        DatasetError: There is no validation split, or no object that can be trained on.
+        DatasetError: There is no validation split, one beside `share`, or no object that can be
+            trained on.
     """
     splits = data.list_splits()
     train = splits.get(TRAIN) or splits.pop(None, [])
@@ -36,6 +37,7 @@ def measure_annotated(
             f"images {split} are used neither to train nor to validate", "", image.name
         )
     if VAL in splits:
+        refuse_hold_out(share, f"{len(splits[VAL])} images of {data.layout}")
         pair = (_make_split(data, train, TRAIN), _make_split(data, splits[VAL], VAL))
     elif share is not None:
         pair = part_split(_make_split(data, train, TRAIN), share)

@@ -13,7 +13,7 @@ from hordet.datasets.formats.maps_beside import find_map_end, is_map_beside
 from hordet.datasets.transforms import IGNORED, LoadSegAnnotations
 from hordet.errors import DatasetError, list_first
 from hordet.new_config.class_names import name_classes, read_class_names
-from hordet.new_config.splits import explain_no_validation, find_split, hold_out
+from hordet.new_config.splits import explain_no_validation, find_split, hold_out, refuse_hold_out
 from hordet.new_config.words import describe_classes, format_range
 
 _IMAGES = ("images", "img", "imgs", "JPEGImages")
@@ -108,7 +108,8 @@ def measure_maps(
         share: Share of the images to hold out for validation if there is no validation split.
 
     Raises:
-        DatasetError: Images, maps, classes or the validation split are missing or unclear.
+        DatasetError: Images, maps, classes or the validation split are missing or unclear, or the
+            split is there beside `share`.
     """
     if not root.is_dir():
         raise DatasetError(f"There is no folder {root}. Name the folder that holds the data set.")
@@ -132,6 +133,7 @@ def measure_maps(
     lists = ("train.txt", "val.txt") if map_suffix.endswith(img_suffix) and map_end else ("", "")
     train = _make_split(root, folder, map_folder, names, lists[0])
     if "val" in image_folders and "val" in map_folders:
+        refuse_hold_out(share, str(image_folders["val"]))
         val_names = _list_names(image_folders["val"], img_suffix, map_end)
         val = _make_split(root, image_folders["val"], map_folders["val"], val_names, lists[1])
     elif share is not None:

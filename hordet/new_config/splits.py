@@ -43,6 +43,23 @@ def hold_out(names: Sequence[str], share: float) -> set[str]:
     return set(sorted(names, key=lambda name: hashlib.blake2b(name.encode()).digest())[:number])
 
 
+def refuse_hold_out(share: float | None, found: str) -> None:
+    """Refuse to hold out images where there is a validation split.
+
+    Args:
+        share: Share of the images to hold out, if the user gave one.
+        found: The validation split.
+
+    Raises:
+        DatasetError: There is a share.
+    """
+    if share is not None:
+        raise DatasetError(
+            f"--hold-out {share}, but there is a validation split: {found}. To validate on it, "
+            "leave --hold-out away. To hold out images of training, move that split elsewhere."
+        )
+
+
 def explain_no_validation(root: Path, looked_for: str) -> DatasetError:
     """Return the error for data without a validation split, with what the user can do."""
     return DatasetError(

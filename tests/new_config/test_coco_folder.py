@@ -247,6 +247,36 @@ def test_without_validation_nothing_is_guessed_and_a_share_can_be_held_out(tmp_p
     assert not find_data_faults(load_config(out)).errors
 
 
+def test_no_share_is_held_out_beside_a_validation_split(tmp_path):
+    root = write_coco(tmp_path / "d", dict(train=(4, BOXES), val=(1, BOXES)))
+    with pytest.raises(DatasetError, match="--hold-out 0.3, but .*val.json. To val"):
+        measure_coco(root, share=0.3)
+
+
+def test_a_file_that_is_named_for_training_is_not_the_validation(tmp_path):
+    root = write_coco(tmp_path / "d", dict(train=(4, BOXES), val=(2, BOXES)))
+    files = ["annotations/train.json", "annotations/val.json"]
+    with pytest.raises(DatasetError, match="no validation split"):
+        measure_coco(root, train=files)
+    statistics = measure_coco(root, train=files, share=0.5)
+    names = [
+        {i["file_name"] for i in s.content["images"]} for s in (statistics.train, statistics.val)
+    ]
+    assert [len(part) for part in names] == [3, 3] and not names[0] & names[1]
+
+
+def test_faults_of_all_annotation_files_are_said_at_once(tmp_path):
+    root = write_coco(tmp_path / "d", dict(train=(2, BOXES), val=(1, BOXES)))
+    files = sorted(root.glob("annotations/*.json"))
+    for file in files:
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"categories": []}))
+    with pytest.raises(DatasetError) as caught:
+        measure_coco(root)
+    said = str(caught.value).splitlines()
+    assert len(said) == 2
+    assert all(f"{file} has no categories" in line for file, line in zip(files, said, strict=True))
+
+
 def test_what_is_there_is_kept(bolts, tmp_path):
     out = tmp_path / "leaf.py"
     out.write_text("mine")

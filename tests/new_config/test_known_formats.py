@@ -45,8 +45,10 @@ def test_a_config_is_written_and_its_data_are_whole(tmp_path, name):
 
 def test_a_share_is_held_out_and_test_images_are_named(tmp_path):
     root = drawn.draw_labelme(tmp_path / "parts")
-    (root / "val").rename(root / "test")
     words = ["new-config", "--data", root, "--out", "c.py"]
+    refused = run_words(*words, "--hold-out", "0.5", folder=tmp_path)
+    assert refused.returncode == 2 and "but there is a validation split: 1 images" in refused.stderr
+    (root / "val").rename(root / "test")
     lacking = run_words(*words, folder=tmp_path)
     assert lacking.returncode == 2 and "no validation split" in lacking.stderr
     result = run_words(*words, "--hold-out", "0.5", folder=tmp_path)

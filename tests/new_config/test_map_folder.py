@@ -189,6 +189,8 @@ def test_longer_names_of_maps(tmp_path):
 
 
 def test_without_validation_nothing_is_guessed_and_a_share_can_be_held_out(fields, tmp_path):
+    with pytest.raises(DatasetError, match="--hold-out 0.4, but .*images/validation. To val"):
+        measure_maps(fields, share=0.4)
     for folder in ("images", "annotations"):
         shutil.rmtree(fields / folder / "validation")
     with pytest.raises(DatasetError, match="no validation split.*--hold-out 0.2"):
