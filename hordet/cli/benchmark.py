@@ -443,7 +443,7 @@ def run_rivals(arguments: argparse.Namespace) -> int:
     from hordet.benchmark.rivals import faceoff, report
     from hordet.benchmark.rivals.plan import WEIGHTS, select_runs
     from hordet.benchmark.rivals.results import RivalResults
-    from hordet.benchmark.rivals.runs import Place, describe_machine
+    from hordet.benchmark.rivals.runs import OUTPUT, Place, describe_machine
     from hordet.checkpoints import ensure_file
 
     runs = select_runs(arguments.runs, arguments.minutes, arguments.seeds)
@@ -460,13 +460,15 @@ def run_rivals(arguments: argparse.Namespace) -> int:
         for number, (run, record) in enumerate(made, start=1):
             if isinstance(record, str):
                 failed = True
-                # The file goes to other machines, on which the output's path means nothing.
-                results.add_problem(run, record.partition(" (see ")[0])
+                results.add_problem(run, record)
             else:
                 results.add(record, machine)
                 found = record["metrics"].items()
                 record = ", ".join(f"{name} {value:.3f}" for name, value in found)
             print(f"{number} of {len(missing)}: {run}: {record}", file=sys.stderr, flush=True)
+        if failed:
+            outputs = place.work_dir / "RUN" / OUTPUT
+            print(f"what a run said is in {outputs}", file=sys.stderr)
     rows = report.build_rows(results)
     if arguments.plot:
         report.draw_rival_plot(rows, arguments.plot)

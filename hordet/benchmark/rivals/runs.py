@@ -113,13 +113,13 @@ def _run_child(words: Sequence[str], out: Path, limit: float, threads: int, *, o
             _keep_to_cores(child.pid, threads)
             code = child.wait(limit)
         except subprocess.TimeoutExpired:
-            raise BenchmarkError(f"it was ended after {limit:.0f} seconds (see {path})") from None
+            raise BenchmarkError(f"it was ended after {limit:.0f} seconds") from None
         finally:
             _end(child)
     if code:
         lines = [line.strip() for line in path.read_text(errors="replace").splitlines()]
         last = next((line for line in reversed(lines) if line), "no output")
-        raise BenchmarkError(f"it ended with exit code {code}: {last[-300:]} (see {path})")
+        raise BenchmarkError(f"it ended with exit code {code}: {last[-300:]}")
 
 
 def _keep_to_cores(process: int, number: int) -> None:
