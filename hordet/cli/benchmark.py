@@ -338,11 +338,17 @@ def necks_arguments(parser: argparse.ArgumentParser) -> None:
     add("--work-dir", type=Path, default=Path("work_dirs/necks"), help="where logs go")
     add("--tiny", action="store_true", help="dry runs on stand-in images")
     add("--plot", type=Path, metavar="FILE", help="draw accuracy against latency here, as PNG")
+    add(
+        "--neighbor-plot",
+        type=Path,
+        metavar="FILE",
+        help="draw the accuracy of gnConv's neighbors beside FPN's and HorFPN's here, as PNG",
+    )
 
 
 def run_necks(arguments: argparse.Namespace) -> int:
     """Train what is missing of the neck study, and show what is there."""
-    from hordet.benchmark.necks import costs, report, results
+    from hordet.benchmark.necks import costs, plots, report, results
     from hordet.benchmark.necks.plan import select_trainings
     from hordet.benchmark.necks.trainings import run_trainings
 
@@ -361,7 +367,9 @@ def run_necks(arguments: argparse.Namespace) -> int:
         study.set_costs(*costs.measure_costs(trainings, ROOT, arguments.threads, arguments.repeats))
     rows = report.build_rows(study)
     if arguments.plot:
-        report.draw_neck_plot(rows, arguments.plot)
+        plots.draw_neck_plot(rows, arguments.plot)
+    if arguments.neighbor_plot:
+        plots.draw_neighbor_plot(rows, arguments.neighbor_plot)
     plot = find_from_page(arguments.plot, arguments.markdown)
     write("The neck study", report.format_neck_table(rows, study, plot), rows, arguments)
     return int(failed)

@@ -157,7 +157,8 @@ GROUPS = (
     (("camvid",), BACKBONES, HEADS, SEEDS),
     (("shapes",), BACKBONES, NECKS, SEEDS),
     (("nuclei-long",), ("efficientnet-lite0",), NECKS, SEEDS),
-    (("nuclei", "shapes"), ("efficientnet-lite0",), NEIGHBORS, SEEDS[:2]),
+    (("nuclei",), ("efficientnet-lite0",), NEIGHBORS, SEEDS[:2]),
+    (("shapes",), ("hornet-nano",), NEIGHBORS, SEEDS[:2]),
 )
 # Data sets and backbones on which the rates are tried.
 TRIALS = (("nuclei", "efficientnet-lite0"), ("shapes", "hornet-nano"))

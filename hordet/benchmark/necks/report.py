@@ -1,10 +1,9 @@
-"""The neck study as a table and a plot: mean and spread over the seeds, and costs."""
+"""The neck study as a table: mean and spread over the seeds, and costs."""
 
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 from hordet.benchmark.necks.plan import (
@@ -19,7 +18,6 @@ from hordet.benchmark.necks.plan import (
 )
 from hordet.benchmark.necks.results import StudyResults, read_training
 from hordet.benchmark.table import TableRow, format_table
-from hordet.errors import ConfigError
 
 NOTE = """\
 *Measured here, small data.* Every neck has the same budget on a data set, and every training has
@@ -129,7 +127,7 @@ def format_neck_table(
     Args:
         rows: From `build_rows`.
         results: The results from which the rows were built.
-        plot: The image of `draw_neck_plot`, as the page links to it; None shows none.
+        plot: The image of `plots.draw_neck_plot`, as the page links to it; None shows none.
     """
     timing = TIMED.format(**results.timing) if results.timing else NOT_TIMED
     budget = "\n".join(f"- {name}: {words}" for name, words in results.budget.items())
@@ -213,52 +211,3 @@ def _format_mean(mean: str, values: Iterable[float]) -> str:
     """Return a mean with the standard deviation of its values, if there are several."""
     values = list(values)
     return f"{mean} ± {_compute_deviation(values):.3f}" if len(values) > 1 else mean
-
-
-def draw_neck_plot(rows: Sequence[NeckRow], path: Path) -> None:
-    """Draw accuracy over latency with both spreads, one panel for each data set and backbone.
-
-    Args:
-        rows: From `build_rows`; those of `NECKS` are drawn.
-        path: A PNG file.
-
-    Raises:
-        ConfigError: No row has costs.
-    """
-    from matplotlib.figure import Figure
-
-    rows = [
-        row
-        for row in rows
-        if row.neck in NECKS and row.rate == get_rate(row.neck, row.dataset) and row.cost
-    ]
-    if not rows:
-        raise ConfigError(
-            "there is nothing to plot: no neck has both its accuracy and its costs; train with "
-            "--jobs and measure with --costs first"
-        )
-    panels = [list(group) for _, group in groupby(rows, key=lambda r: (r.dataset, r.backbone))]
-    columns = min(2, len(panels))
-    lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.5 * columns, 3 * lines + 0.5), layout="constrained")
-    every_axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes in every_axes[len(panels) :]:
-        axes.remove()
-    for axes, panel in zip(every_axes, panels, strict=False):
-        for row in panel:
-            color = f"C{[*NECKS].index(row.neck)}"
-            x, y = row.cost["milliseconds"], row.mean
-            spreads = dict(xerr=row.cost["spread"], yerr=row.deviation)
-            axes.errorbar(x, y, **spreads, fmt="o", color=color, capsize=3, label=row.neck)
-        axes.set_title(f"{panel[0].dataset}, {panel[0].backbone}")
-        axes.set_xlabel("ms an image")
-        axes.set_ylabel(panel[0].metric)
-        axes.grid(alpha=0.3)
-    handles: dict[str, Any] = {}
-    for axes in every_axes[: len(panels)]:  # a panel may lack some necks
-        shown, labels = axes.get_legend_handles_labels()
-        handles |= dict(zip(labels, shown, strict=True))
-    names = [name for name in NECKS if name in handles]
-    shown = [handles[name] for name in names]
-    figure.legend(shown, names, loc="outside lower center", ncols=min(5, len(names)))
-    figure.savefig(path, dpi=80)

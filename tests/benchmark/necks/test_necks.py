@@ -14,7 +14,7 @@ from in_process import run_words
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 
-from hordet.benchmark.necks import costs, report
+from hordet.benchmark.necks import costs, plots, report
 from hordet.benchmark.necks.plan import (
     HEADS,
     NECKS,
@@ -272,12 +272,45 @@ def test_the_table_of_tried_rates(tmp_path):
 
 def test_plot(study, tmp_path):
     results, _ = study
-    report.draw_neck_plot(report.build_rows(results), tmp_path / "plot.png")
+    plots.draw_neck_plot(report.build_rows(results), tmp_path / "plot.png")
     assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
     results.set_costs([], {})
     with pytest.raises(ConfigError, match="nothing to plot.*--costs"):
-        report.draw_neck_plot(report.build_rows(results), tmp_path / "none.png")
+        plots.draw_neck_plot(report.build_rows(results), tmp_path / "none.png")
     assert "not measured yet" in report.format_neck_table(report.build_rows(results), results)
+
+
+def test_the_plot_of_neighbors_is_on_equal_seeds(tmp_path, monkeypatch):
+    results = StudyResults(tmp_path / "necks.json")
+    where = dict(backbone="efficientnet-lite0")
+    for seed, value in enumerate((0.4, 0.5, 0.9)):
+        results.add(record("FPN", seed, value, **where))
+        results.add(record("HorFPN-7x7", seed, value + 0.01, **where))
+    rows = report.build_rows(results)
+    with pytest.raises(ConfigError, match="no neighbor was trained; train with --jobs"):
+        plots.draw_neighbor_plot(rows, tmp_path / "none.png")
+    for neck, values in dict(se=(0.3, 0.4), wht=(0.5, 0.6)).items():
+        for seed, value in enumerate(values):
+            results.add(record(neck, seed, value, **where))
+    from matplotlib.figure import Figure
+
+    figures = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda f, *w, **o: (figures.append(f), save(f, *w, **o)))
+    plots.draw_neighbor_plot(report.build_rows(results), tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").read_bytes()[:4] == b"\x89PNG"
+    (axes,) = figures[0].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "se",
+        "FPN",
+        "HorFPN-7x7",
+        "wht",
+    ]
+    assert axes.get_xlabel() == "mask AP, seeds 0, 1"
+    # FPN without its third seed: its dots, their mean and its line.
+    drawn = [line.get_xdata() for line in axes.lines[2:5]]
+    assert [*drawn[0]] == [0.4, 0.5] and drawn[1] == pytest.approx(0.45)
+    assert drawn[2] == pytest.approx([0.45, 0.45])
 
 
 def test_costs():
