@@ -16,7 +16,6 @@ from hordet.demo.gate import Storage
 from hordet.errors import UserError
 
 NO_MODEL = ""
-AREAS, OUTLINES = "areas", "outlines"
 SESSIONS = 16  # browser tabs whose image is kept
 _OPENED = "opened"  # the kind of note that a page has whose image was taken
 _GONE = (
@@ -94,6 +93,9 @@ const fill = box => props.value.images.forEach((image, index) => {{
 element.addEventListener('click', event => {{
   const button = event.target.closest('button');
   if (!button) return;
+  // Gradio does not tell a script of what it sets itself.
+  element.querySelectorAll('button').forEach(
+    each => each.setAttribute('aria-pressed', each === button));
   props.value = {{...props.value, chosen: Number(button.dataset.index)}};
   trigger('input');
 }});
@@ -139,7 +141,7 @@ class _View(NamedTuple):
     """How an answer is shown; in the order of the page's inputs."""
 
     threshold: float
-    masks: str
+    outlines: bool
     sliding: bool
 
 
@@ -200,7 +202,9 @@ def build_page(answers: Answers, storage: Storage, examples: Sequence[Path] = ()
                     visible=not all(model.is_semantic for model in answers.models.values()),
                     elem_id="threshold",
                 )
-                masks = gr.Radio([AREAS, OUTLINES], value=AREAS, label="Masks", elem_id="masks")
+                # The arrow keys of a gr.Radio fail at times: Gradio 6.31 gives each button a group
+                # of its own when it draws them again.
+                outlines = gr.Checkbox(label="Outlines in place of areas", elem_id="outlines")
                 sliding = gr.Checkbox(label="Slide between image and answer", elem_id="sliding")
             with gr.Column(scale=4, min_width=300):
                 note = gr.HTML(
@@ -255,7 +259,7 @@ def build_page(answers: Answers, storage: Storage, examples: Sequence[Path] = ()
                     **options,
                 )
             )
-        view: list[Any] = [threshold, masks, sliding]
+        view: list[Any] = [threshold, outlines, sliding]
         for panel in panels:
             inputs = [photo, note, panel.model, panel.legend, *view]
             options |= dict(show_progress_on=panel.image, show_progress="minimal")
@@ -398,7 +402,7 @@ def _show(
         return _refuse(str(name), f"There is no such model. There are {', '.join(answers.models)}")
     hidden = {item["name"] for item in legend if not item["shown"]}
     try:
-        shown = answers.show(photo, name, view.threshold, hidden, view.masks != OUTLINES)
+        shown = answers.show(photo, name, view.threshold, hidden, view.outlines is not True)
     except (UserError, ValueError) as error:  # what a model says of an image, as too small
         return _refuse(name, str(error), legend)
     pair = (answers.draw_plain(photo), shown.overlay) if view.sliding else None

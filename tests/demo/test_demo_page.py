@@ -347,13 +347,15 @@ def test_it_opens_with_an_answer_and_takes_other_examples_by_keyboard(
         buttons.nth(1).focus()
         page.keyboard.press("Enter")
         page.get_by_text(f"{paths[1].name}, 96 x 96 pixels").wait_for()
+        pressed = [button.get_attribute("aria-pressed") for button in buttons.all()]
+        assert pressed == ["false", "true", "false"]
         page.fill("#threshold input[type=number]", "0")
         page.press("#threshold input[type=number]", "Tab")
         page.get_by_text(known(paths[1]).describe(), exact=True).wait_for()
         assert paths[1].is_file()  # an upload is removed when it is read, an example stays
         # Outlines, beside the image, and the Python lines: all by the keyboard.
-        page.get_by_label("areas").focus()
-        page.keyboard.press("ArrowRight")
+        page.get_by_label("Outlines in place of areas").focus()
+        page.keyboard.press("Space")
         rgb = known.read(paths[1])[..., ::-1]
         found = known(paths[1])
         drawn = draw_overlay(rgb, found.panel(), known.classes, known.colors, filled=False)[:800]

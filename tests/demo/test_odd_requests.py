@@ -29,7 +29,7 @@ def test_files_and_examples(answers, tmp_path):
 
 
 def test_models_legends_and_views(answers, photo):
-    whole = dict(name="objects", legend=[], threshold=0.3, masks=page.AREAS, sliding=False)
+    whole = dict(name="objects", legend=[], threshold=0.3, outlines=False, sliding=False)
     told = 0
     for key in whole:
         for value in ODD:
@@ -43,7 +43,7 @@ def test_models_legends_and_views(answers, photo):
     assert told > 50
     assert (
         "There is no such model"
-        in page._show(answers, photo, "x", [], page._View(0.3, "", False))[1]["line"]
+        in page._show(answers, photo, "x", [], page._View(0.3, False, False))[1]["line"]
     )
 
 
