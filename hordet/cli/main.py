@@ -99,6 +99,9 @@ def main(words: Sequence[str] | None = None) -> int:
         except BrokenPipeError:
             _leave_lost_output()
         raise
+    except BrokenPipeError:  # Python's argparse lets it through before 3.12
+        _leave_lost_output()
+        return BROKEN_PIPE
     arguments.words = [*words]  # a page that a subcommand writes says what wrote it
     if vars(arguments).get("offline"):
         os.environ["HORDET_OFFLINE"] = "1"  # for the processes of this run, too

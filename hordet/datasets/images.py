@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from PIL.TiffImagePlugin import COMPRESSION, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from hordet.errors import DatasetError
@@ -63,7 +63,10 @@ def decode_image(content: bytes) -> tuple[NDArray[np.uint8], list[str]]:
 def _decode(header: Image.Image, content: bytes) -> tuple[NDArray[np.uint8], list[str]]:
     """Decode an image that Pillow has opened; see `decode_image`."""
     deep = header.format == "PNG" and content[24:25] == b"\x10"  # 16 bits a channel
-    if header.format in _OPENCV_FORMATS and header.mode in _OPENCV_MODES and not deep:
+    # OpenCV before 4.13 does not turn a WebP.
+    turned = header.format == "WEBP" and header.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    by_opencv = header.format in _OPENCV_FORMATS and header.mode in _OPENCV_MODES
+    if by_opencv and not deep and not turned:
         pixels = _imdecode(content, cv2.IMREAD_COLOR)
         if pixels is None:
             raise DatasetError(_TRUNCATED)

@@ -252,7 +252,8 @@ def to_bitmaps(masks: Any) -> BitmapMasks:
     """Return masks of either kind of mmdet as bitmaps."""
     if isinstance(masks, BitmapMasks):
         return masks
-    return BitmapMasks(masks.to_ndarray(), masks.height, masks.width)
+    # Polygons are drawn as bool, which OpenCV 4 does not resize.
+    return BitmapMasks(masks.to_ndarray().astype(np.uint8), masks.height, masks.width)
 
 
 def fit_sample(sample: dict, shape: tuple[int, int]) -> None:

@@ -39,7 +39,9 @@ def compile_regions(model: nn.Module) -> int:
             compiler, which Triton needs on a GPU.
     """
     _require_compiler()
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, KINDS)
+    settings = torch._dynamo.config
+    limit = "recompile_limit" if hasattr(settings, "recompile_limit") else "cache_size_limit"  # 2.6
+    setattr(settings, limit, max(getattr(settings, limit), KINDS))
     regions = [module for module in model.modules() if isinstance(module, (Block, GnFusion))]
     # Without it the compiler sorts the symbolic strides of a region's output, which fails in
     # training on square images ("cannot determine truth value of Relational").

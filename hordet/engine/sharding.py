@@ -5,16 +5,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import mmengine
+import torch
 from mmengine._strategy import DDPStrategy
 from mmengine.device import get_device
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.fileio import LocalBackend, get_file_backend
 from mmengine.runner import save_checkpoint
+from packaging.version import Version
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from hordet.checkpoints import WHOLE_FILES, gather_shards, shard_like
+from hordet.errors import ConfigError
 from hordet.registry import STRATEGIES
 
 # Parts whose parameters are gathered only for their own passes.
@@ -45,8 +48,15 @@ class FullyShardedStrategy(DDPStrategy):
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
         """Split a model in place; every process has the same weights by then."""
-        model = self.convert_model(model.to(get_device()))
-        mesh = init_device_mesh(get_device(), (get_world_size(),))
+        device = get_device()
+        if device == "cpu" and Version(torch.__version__) < Version("2.7"):
+            raise ConfigError(
+                "hordet.FullyShardedStrategy on a CPU needs torch 2.7 or newer, and this is torch "
+                f"{torch.__version__}, whose fully_shard fails on a CPU. Upgrade torch, or leave "
+                "runner_type and strategy out to train without shards."
+            )
+        model = self.convert_model(model.to(device))
+        mesh = init_device_mesh(device, (get_world_size(),))
         for name in self.modules:
             if getattr(model, name, None) is not None:  # a plain segmentor has no neck
                 fully_shard(model.get_submodule(name), mesh=mesh)

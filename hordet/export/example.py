@@ -246,10 +246,9 @@ def enlarge(each: Array, size: tuple, align_corners: bool) -> Array:
     if not align_corners:
         return cv2.resize(each, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     rows, columns = (
-        np.linspace(0, old - 1, new).astype(np.float32)
-        for old, new in zip(each.shape, size, strict=True)
+        np.linspace(0, old - 1, new) for old, new in zip(each.shape, size, strict=True)
     )
-    return cv2.remap(each, *np.meshgrid(columns, rows), cv2.INTER_LINEAR)
+    return weigh(rows, each.shape[0]) @ each @ weigh(columns, each.shape[1]).T
 
 
 def paste(mask: Array, box: Array, size: tuple) -> tuple[int, int, Array]:

@@ -1,5 +1,6 @@
 """Writes a graph to a file: by torch.export, then as ONNX, OpenVINO's or torch's own archive."""
 
+import inspect
 import json
 import logging
 import tempfile
@@ -37,15 +38,14 @@ def trace_graph(graph: ModelGraph, image: Tensor, dynamic: bool) -> ExportedProg
     if dynamic and len(inputs) == 1:
         # torch.export treats a size of one as a constant.
         inputs = (image.repeat(2, 1, 1, 1),)
+    # Of guards on strides of channels-last maps, which its solver cannot prove. Since torch 2.9.
+    deferred = "prefer_deferred_runtime_asserts_over_guards"
+    known = deferred in inspect.signature(torch.export.export).parameters
+    options: dict[str, Any] = {deferred: True} if known else {}
     try:
         with torch.no_grad():
-            return torch.export.export(
-                graph,
-                inputs,
-                dynamic_shapes=free,
-                # Guards on strides of channels-last maps, which its solver cannot prove.
-                prefer_deferred_runtime_asserts_over_guards=True,
-            )
+            # strict=False is the default of newer torch.
+            return torch.export.export(graph, inputs, dynamic_shapes=free, strict=False, **options)
     except Exception as error:  # operators of other projects may raise anything here
         raise ExportError(
             f"torch.export cannot follow this model: {_shorten_error(error)}. --static may help, "

@@ -1,11 +1,13 @@
 """Detections of overlapping patches become those of their image, by hordet's or SAHI's rules."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 
 import numpy as np
 import torch
 from mmengine.structures import InstanceData
 from numpy.typing import NDArray
+from packaging.version import Version
 from pycocotools import mask as coco_mask
 
 from hordet.inference.tile_merging import merge_tiles
@@ -64,7 +66,9 @@ class DetectionMerger:
         columns = (found.bboxes, found.scores[:, None], found.labels[:, None])
         table = torch.cat(columns, dim=1).double().cpu().numpy()
         match = getattr(combine, f"batched_{self.merge_type}")
-        groups = match(table, self.match_metric, self.match_threshold)
+        takes_tensors = Version(version("sahi")) < Version("0.12")
+        rows = torch.from_numpy(table).float() if takes_tensors else table
+        groups = match(rows, self.match_metric, self.match_threshold)
         if isinstance(groups, list):
             groups = dict.fromkeys(groups, ())
         keepers = sorted(groups, key=lambda row: -table[row, 4])

@@ -6,6 +6,7 @@ import os
 import pytest
 import torch
 from forking import run_forked
+from packaging.version import Version
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -67,7 +68,13 @@ def send(rank, folder, method):
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.parametrize("method", ["DDP", "FSDP"])
+OLD = pytest.mark.skipif(
+    Version(torch.__version__) < Version("2.7"),
+    reason="fully_shard of torch 2.6 does not run on a CPU: its stream records no event",
+)
+
+
+@pytest.mark.parametrize("method", ["DDP", pytest.param("FSDP", marks=OLD)])
 def test_the_count_is_what_torch_sends(tmp_path, method):
     assert run_forked(send, [(rank, tmp_path, method) for rank in range(2)]) == [0, 0]
     sent = json.loads((tmp_path / "0.json").read_text())

@@ -10,8 +10,10 @@ import os
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import version
 
 import pytest
+from packaging.version import Version
 
 from hordet.cli.imports import postpone_collection
 
@@ -26,6 +28,8 @@ WATCHED = {
     *("torch._inductor", "triton", "sklearn", "pkg_resources", "mmdet.apis", "mmseg.apis"),
 }
 MODEL = {"torch", "torchvision", "mmengine", "mmcv"}
+if Version(version("torchvision")) < Version("0.22"):
+    MODEL.add("sympy")  # which it imports
 DETECTOR = MODEL | {"mmdet", "shapely"}  # mmdet's masks import shapely
 SEGMENTOR = DETECTOR | {"mmseg"}  # its Mask2FormerHead imports mmdet
 # mmengine's visualizer makes a figure as it is built, and every Runner builds one.

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from packaging.version import Version
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -163,6 +164,8 @@ def hosts(tmp_path):
 
 @pytest.fixture(scope="module", params=[False, True], ids=["ddp", "fsdp"])
 def split(request):
+    if request.param and Version(torch.__version__) < Version("2.7"):
+        pytest.skip("fully_shard of torch 2.6 does not run on a CPU: its stream records no event")
     return request.param
 
 

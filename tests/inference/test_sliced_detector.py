@@ -225,7 +225,8 @@ def test_merging_is_that_of_sahi(merge_type, metric):
         nmm=combine.NMMPostprocess,
         nms=combine.NMSPostprocess,
     )
-    theirs = kinds[merge_type](match_threshold=0.4, match_metric=metric, class_agnostic=False)(
+    # No overlap is just 0.4137: SAHI before 0.12 left out what is just the threshold.
+    theirs = kinds[merge_type](match_threshold=0.4137, match_metric=metric, class_agnostic=False)(
         [
             ObjectPrediction(bbox=box, score=float(score), category_id=int(label))
             for box, score, label in zip(boxes, scores, labels, strict=True)
@@ -238,7 +239,7 @@ def test_merging_is_that_of_sahi(merge_type, metric):
     found = InstanceData(
         bboxes=torch.tensor(boxes).float(), scores=torch.tensor(scores), labels=torch.tensor(labels)
     )
-    kept = DetectionMerger(merge_type, metric, 0.4)(found)
+    kept = DetectionMerger(merge_type, metric, 0.4137)(found)
     rows = zip((-kept.scores).tolist(), kept.labels.tolist(), kept.bboxes.tolist(), strict=True)
     assert [tuple(row) for row in rows] == expected and 10 < len(expected) < 70
 
