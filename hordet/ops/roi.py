@@ -4,15 +4,12 @@ Regions are rows (image index, x1, y1, x2, y2), in pixels of the image; times `s
 are in cells of the feature map.
 """
 
-import math
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
-
 import torch
-import torchvision
+import torchvision  # noqa: F401  registers its operators
 from torch import Tensor
 
 from hordet.ops.precision import get_working_dtype
+from hordet.ops.roi_gradient import differentiate_roi_align
 from hordet.ops.roi_samples import max_backward, max_forward
 
 
@@ -50,12 +47,9 @@ def roi_align_forward(
     dtype = get_working_dtype(input.dtype)
     inputs = input.to(dtype), rois.to(dtype)
     size = aligned_height, aligned_width
-    if _adds_in_order(input):
-        # torchvision's function would take another form, for its gradient; this kernel has none.
-        kernel = torch.ops.torchvision.roi_align
-        output.copy_(kernel(*inputs, spatial_scale, *size, sampling_ratio, aligned))
-        return
-    output.copy_(torchvision.ops.roi_align(*inputs, size, spatial_scale, sampling_ratio, aligned))
+    # Not torchvision's function: on a GPU under deterministic algorithms it takes a slow form.
+    kernel = torch.ops.torchvision.roi_align
+    output.copy_(kernel(*inputs, spatial_scale, *size, sampling_ratio, aligned))
 
 
 def roi_align_backward(
@@ -75,106 +69,28 @@ def roi_align_backward(
     if pool_mode == 0:
         max_backward(grad_output, rois, argmax_y, argmax_x, grad_input)
         return
-    rois = rois.to(get_working_dtype(grad_output.dtype))
-    ordered = _adds_in_order(grad_output)
-
-    def backward(grad: Tensor, gradient: Tensor) -> None:
-        if ordered:
-            options = (aligned_height, aligned_width, spatial_scale, sampling_ratio, aligned)
-            gradient.copy_(differentiate_in_order(grad, rois, gradient.shape, *options))
-            return
-        gradient.copy_(
-            torch.ops.torchvision._roi_align_backward(
-                grad,
-                rois,
-                spatial_scale,
-                aligned_height,
-                aligned_width,
-                *gradient.shape,
-                sampling_ratio,
-                aligned,
-            )
-        )
-
-    # On a CPU torchvision's kernel uses one thread; channels are independent, so they are split.
-    threads = torch.get_num_threads() if grad_output.device.type == "cpu" else 1
-    grads = [grad.to(rois.dtype).contiguous() for grad in grad_output.chunk(threads, dim=1)]
-    gradients = grad_input.chunk(threads, dim=1)
-    over_parts = _get_thread_pool(threads).map if threads > 1 else map
-    list(over_parts(backward, grads, gradients))
+    if grad_output.device.type == "cpu" or torch.are_deterministic_algorithms_enabled():
+        # torchvision's kernel is slow on a CPU. On a GPU it adds by atomics, in an order that
+        # changes from run to run.
+        differentiate = differentiate_roi_align
+    else:
+        differentiate = _call_kernel
+    dtype = get_working_dtype(grad_output.dtype)
+    inputs = grad_output.to(dtype), rois.to(dtype), grad_input.shape
+    grad_input.copy_(differentiate(*inputs, spatial_scale, sampling_ratio, aligned))
 
 
-def _adds_in_order(x: Tensor) -> bool:
-    """Whether a run asked for fixed orders of sums and the device's kernel has none; CPUs have."""
-    return torch.are_deterministic_algorithms_enabled() and x.device.type != "cpu"
-
-
-def differentiate_in_order(
+def _call_kernel(
     grad: Tensor,
     rois: Tensor,
     shape: torch.Size,
-    height: int,
-    width: int,
     scale: float,
     sampling_ratio: int,
     aligned: bool,
 ) -> Tensor:
-    """Return the gradient of RoIAlign's input by sums in a fixed order.
-
-    torchvision's CUDA kernel adds by atomics, in an order that changes from run to run. RoIAlign
-    is separable: a bin is the mean over its samples of bilinear weights of rows times those of
-    columns. So a region's gradient is two matrix products, and regions are added one by one.
-    Slow: for `deterministic=True` alone.
-
-    Args:
-        grad: Gradient of the bins, (R, C, height, width).
-        rois: Regions, (R, 5), in the dtype of `grad`.
-        shape: Of the input, (N, C, H, W).
-        height: Number of bins of a region, top to bottom.
-        width: Number of bins of a region, left to right.
-        scale: Cells of the feature map per pixel.
-        sampling_ratio: Samples along each side of a bin; 0 takes one for each cell.
-        aligned: Whether pixel centers are at half coordinates.
-
-    Returns:
-        (N, C, H, W).
-    """
-    total = grad.new_zeros(shape)
-    boxes = rois[:, 1:] * scale - (0.5 if aligned else 0.0)
-    lengths = boxes[:, 2:] - boxes[:, :2]
-    if not aligned:
-        lengths = lengths.clamp(min=1.0)
-    steps = lengths / lengths.new_tensor([width, height])  # rounded as in the forward pass
-    places = torch.cat([boxes[:, :2], steps], dim=1).tolist()
-    images = rois[:, 0].long().tolist()
-    for region, (left, top, wide, high), image in zip(grad, places, images, strict=True):
-        rows = _weigh_samples(top, high, height, shape[2], sampling_ratio).to(grad)
-        columns = _weigh_samples(left, wide, width, shape[3], sampling_ratio).to(grad)
-        total[image] += rows.t() @ region @ columns
-    return total
-
-
-def _weigh_samples(start: float, step: float, bins: int, size: int, sampling_ratio: int) -> Tensor:
-    """Return how much each cell along an axis counts in each bin, (bins, size), in float64."""
-    count = sampling_ratio if sampling_ratio > 0 else math.ceil(step)
-    weights = torch.zeros(bins, size, dtype=torch.float64)
-    if count <= 0:
-        return weights
-    places = (torch.arange(bins * count, dtype=torch.float64) + 0.5) * (step / count) + start
-    inside = (places >= -1) & (places <= size)
-    places = places.clamp(0, size - 1)
-    low = places.floor().long()
-    high = (low + 1).clamp(max=size - 1)
-    share = places - low
-    index = torch.arange(bins).repeat_interleave(count)
-    for cells, weight in ((low, 1 - share), (high, share)):
-        weights.index_put_((index, cells), weight * inside / count, accumulate=True)
-    return weights
-
-
-@cache
-def _get_thread_pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads)
+    """Do what `differentiate_roi_align` does, by torchvision's kernel."""
+    options = (scale, *grad.shape[2:], *shape, sampling_ratio, aligned)
+    return torch.ops.torchvision._roi_align_backward(grad.contiguous(), rois, *options)
 
 
 def roi_pool_forward(

@@ -13,7 +13,7 @@ from mmcv.ops import (
 )
 from references import naive_roi
 
-from hordet.ops import roi
+from hordet.ops import roi, roi_gradient
 
 # Inside, larger than the image, partly and wholly outside, of no size; two images.
 ROIS = [
@@ -60,55 +60,84 @@ def test_roi_align_gradient(device, sampling, aligned):
     )
 
 
+def draw_regions(count, generator):
+    """Regions of all sizes, some of them beyond a map of 30 x 40 cells of 4 pixels."""
+    center = torch.rand(count, 2, generator=generator) * torch.tensor([180.0, 140.0]) - 10
+    sides = torch.exp(torch.rand(count, 2, generator=generator) * 6)
+    image = torch.randint(0, 2, (count, 1), generator=generator).float()
+    return torch.cat([image, center - sides / 2, center + sides / 2], dim=1)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("sampling", [0, 2])
-def test_roi_align_gradient_in_a_fixed_order(monkeypatch, sampling, aligned, dtype):
-    """What a GPU runs under deterministic=True gives the kernel's numbers."""
-    x, rois = features(dtype).requires_grad_(), torch.tensor(ROIS, dtype=dtype)
-    out = roi_align(x, rois, (2, 3), 0.5, sampling, "avg", aligned)
-    grad = torch.linspace(-1, 1, out.numel(), dtype=dtype).view(out.shape)
-    (wanted,) = torch.autograd.grad(out, x, grad, retain_graph=True)
-    used = []
-    in_order = roi.differentiate_in_order
-
-    def spy(*args):
-        used.append(1)
-        return in_order(*args)
-
-    monkeypatch.setattr(roi, "differentiate_in_order", spy)
-    monkeypatch.setattr(roi, "_adds_in_order", lambda x: True)
-    (got,) = torch.autograd.grad(out, x, grad)
-    assert used and wanted.abs().sum() > 1
+def test_roi_align_gradient_against_torchvision(monkeypatch, sampling, aligned, dtype):
+    """Products of matrices give the numbers of the kernel, in groups of one region, too."""
+    generator = torch.Generator().manual_seed(sampling)
+    rois = torch.cat([torch.tensor(ROIS), draw_regions(200, generator)]).to(dtype)
+    grad = torch.randn(len(rois), 5, 2, 3, generator=generator).to(dtype)
+    inputs = grad, rois, torch.Size([2, 5, 30, 40]), 0.25, sampling, aligned
+    wanted = roi._call_kernel(*inputs)
+    assert wanted.abs().max() > 1
     close = 1e-12 if dtype == torch.float64 else 1e-5
-    torch.testing.assert_close(got, wanted, rtol=close, atol=close)
-    again = roi_align(x, rois, (2, 3), 0.5, sampling, "avg", aligned)
-    assert torch.equal(again, out)
+    for size in (roi_gradient._GROUP_SIZE, 1):
+        monkeypatch.setattr(roi_gradient, "_GROUP_SIZE", size)
+        got = roi_gradient.differentiate_roi_align(*inputs)
+        torch.testing.assert_close(got, wanted, rtol=close, atol=close * float(wanted.abs().max()))
 
 
-def test_the_fixed_order_is_taken_where_the_kernel_has_none():
-    class OnCuda:
+def test_groups_hold_each_region_once_and_few_cells_that_are_not_its_own():
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = torch.randint(1, 30, (2, 500), generator=generator)
+    groups = list(roi_gradient._group_regions(rows, columns, 64))
+    assert sorted(torch.cat(groups).tolist()) == list(range(500))
+    for group in groups:
+        assert rows[group].max() <= 2 * rows[group].min()
+        assert columns[group].max() <= 2 * columns[group].min()
+        largest = int(rows[group].max() * columns[group].max()) * 64
+        assert len(group) == 1 or len(group) * largest <= roi_gradient._GROUP_SIZE
+    assert len(groups) < 120
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_gpus_take_products_where_sums_must_have_an_order(monkeypatch, deterministic):
+    class OnGpu(torch.Tensor):
         device = torch.device("cuda")
 
-    torch.use_deterministic_algorithms(True)
+    used = []
+    for name in ("differentiate_roi_align", "_call_kernel"):
+        monkeypatch.setattr(
+            roi,
+            name,
+            lambda grad, rois, shape, *_, name=name: used.append(name) or torch.ones(shape),
+        )
+    gradient = torch.zeros(2, 3, 7, 10)
+    grad = torch.zeros(6, 3, 2, 2).as_subclass(OnGpu)
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic)
     try:
-        assert roi._adds_in_order(OnCuda()) and not roi._adds_in_order(torch.ones(1))
+        roi.roi_align_backward(
+            grad, torch.tensor(ROIS), None, None, gradient, 2, 2, 0.5, 0, 1, True
+        )
     finally:
-        torch.use_deterministic_algorithms(False)
-    assert not roi._adds_in_order(OnCuda())
+        torch.use_deterministic_algorithms(before)
+    assert used == ["differentiate_roi_align" if deterministic else "_call_kernel"]
+    assert (gradient == 1).all()
 
 
-def test_roi_align_gradient_over_threads():
+def test_roi_align_gradient_is_the_same_each_time():
+    rois = draw_regions(50, torch.Generator().manual_seed(0))
     gradients = []
     before = torch.get_num_threads()
-    for threads in (1, 2, 5):  # as many, fewer and more than channels
+    for threads in (1, 2, 2):
         torch.set_num_threads(threads)
-        x = features(torch.float32).requires_grad_()
-        roi_align(x, torch.tensor(ROIS), (2, 3), 0.5, 0, "avg", True).square().sum().backward()
+        x = torch.ones(2, 3, 30, 40).requires_grad_()
+        roi_align(x, rois, (2, 3), 0.25, 0, "avg", True).square().sum().backward()
         gradients.append(x.grad)
     torch.set_num_threads(before)
     assert gradients[0].abs().sum() > 1
-    assert torch.equal(gradients[1], gradients[0]) and torch.equal(gradients[2], gradients[0])
+    torch.testing.assert_close(gradients[1], gradients[0])
+    assert torch.equal(gradients[2], gradients[1])
 
 
 def test_roi_pool_example():
