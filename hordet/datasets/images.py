@@ -63,7 +63,7 @@ def decode_image(content: bytes) -> tuple[NDArray[np.uint8], list[str]]:
 def _decode(header: Image.Image, content: bytes) -> tuple[NDArray[np.uint8], list[str]]:
     """Decode an image that Pillow has opened; see `decode_image`."""
     deep = header.format == "PNG" and content[24:25] == b"\x10"  # 16 bits a channel
-    # OpenCV before 4.13 does not turn a WebP.
+    # OpenCV 4.11 does not turn a WebP; 5.0 does.
     turned = header.format == "WEBP" and header.getexif().get(ExifTags.Base.Orientation, 1) != 1
     by_opencv = header.format in _OPENCV_FORMATS and header.mode in _OPENCV_MODES
     if by_opencv and not deep and not turned:

@@ -38,7 +38,7 @@ def trace_graph(graph: ModelGraph, image: Tensor, dynamic: bool) -> ExportedProg
     if dynamic and len(inputs) == 1:
         # torch.export treats a size of one as a constant.
         inputs = (image.repeat(2, 1, 1, 1),)
-    # Of guards on strides of channels-last maps, which its solver cannot prove. Since torch 2.9.
+    # Of guards on strides of channels-last maps, which its solver cannot prove; torch 2.6 lacks it.
     deferred = "prefer_deferred_runtime_asserts_over_guards"
     known = deferred in inspect.signature(torch.export.export).parameters
     options: dict[str, Any] = {deferred: True} if known else {}
