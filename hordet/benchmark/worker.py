@@ -5,6 +5,13 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
+from hordet.ops.upstream import silence_warnings
+
+
+def _run_quietly(serve: Callable[..., None], *arguments: Any) -> None:
+    silence_warnings()  # as the command does in its own process
+    serve(*arguments)
+
 
 class Worker:
     """A process that answers questions.
@@ -21,7 +28,8 @@ class Worker:
         """Start it."""
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, *arguments), daemon=daemon)
+        words = (serve, theirs, *arguments)
+        self.process = context.Process(target=_run_quietly, args=words, daemon=daemon)
         self.process.start()
         theirs.close()  # else the end of the process would not be seen
 
