@@ -18,6 +18,7 @@ if [ $# -lt 2 ]; then
 fi
 python=$1 torch=$2
 shift 2
+if [ -n "${VENV:-}" ]; then VENV=$(realpath -m "$VENV"); fi
 cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY=PASSIVE GOMP_SPINCOUNT=0
 
@@ -48,6 +49,14 @@ if [ ! -e "$venv/bin/python" ]; then
     }
 fi
 export PATH="$venv/bin:$PATH"
+for pair in "$python $(python -c 'import platform; print(platform.python_version())')" \
+    "$torch $(python -c 'import torch; print(torch.__version__)')"; do
+    read -r asked found <<<"$pair"
+    if [ "$asked" != newest ] && [[ "$found" != "$asked"* ]]; then
+        echo "$venv has $found, and $asked is asked for: remove it, or name another VENV" >&2
+        exit 2
+    fi
+done
 
 python -m hordet
 if [ "${1:-}" != --smoke ]; then

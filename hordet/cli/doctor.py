@@ -75,7 +75,17 @@ TESTED = {
     "onnx": "1.23",
     "onnxruntime": "1.32",
     "onnxscript": "0.7",
+    "openvino": "2026.4",
+    "pillow": "12.3",
+    "sahi": "0.12",
+    "shapely": "2.2",
+    "safetensors": "0.8",
+    "matplotlib": "3.11",
+    "scipy": "1.18",
+    "gradio": "6.31",
 }
+# Packages of the extras: without them a part of hordet says what it lacks.
+_EXTRAS = ("onnx", "onnxruntime", "onnxscript", "openvino", "gradio", "tensorboard")
 _CURE = "pip install, of hordet's wheel or in its checkout (-e .), installs what is missing"
 
 
@@ -95,6 +105,8 @@ def describe() -> tuple[list[str], list[str]]:
             importlib.import_module(module)
         except Exception as error:  # a broken binary may raise anything
             faults.append(f"{module} cannot be imported ({type(error).__name__}: {error}); {_CURE}")
+    extras = [_installed(name) or f"no {name}" for name in _EXTRAS]
+    lines.append(_line("extras", ", ".join(extras)))
     operators = describe_operators()
     lines.append(_line("operators", operators.message))
     if operators.provider == "none":

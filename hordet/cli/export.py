@@ -1,6 +1,7 @@
 """Export a model to ONNX, OpenVINO or torch.export, and compare the file with the model.
 
 hordet export CONFIG.py CHECKPOINT.pth model.onnx
+hordet export hordet://nuclei-lite0 model.onnx --image IMAGE
 hordet export CONFIG.py CHECKPOINT.pth model.onnx --int8 32 --fp16
 hordet export CONFIG.py CHECKPOINT.pth --to openvino          # model.xml, model.bin
 hordet export CONFIG.py CHECKPOINT.pth features.pt2 --part features
@@ -14,9 +15,10 @@ import argparse
 from importlib.util import find_spec
 from pathlib import Path
 
-from hordet.cli.arguments import add_run, read_run_config
+from hordet.cli.arguments import add_run, choose_checkpoint, read_run_config
 from hordet.errors import ExportError
 
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
 ONNX = ("onnx", "onnxscript", "onnxruntime")
 NEEDED = {".onnx": ONNX, ".xml": (*ONNX, "openvino")}
 
@@ -25,7 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what the subcommand takes."""
     add_run(parser)
     add = parser.add_argument
-    add("checkpoint", help="weights (.pth or .safetensors; or hordet://NAME); no code in it is run")
+    add(
+        "checkpoint",
+        help="weights (.pth or .safetensors; or hordet://NAME), no code in it is run; may be left "
+        "out where the config is hordet://NAME",
+    )
     add(
         "output",
         type=Path,
@@ -85,7 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Export, and print the differences."""
-    output = _choose_output(arguments.output, arguments.to)
+    given, output = arguments.checkpoint, arguments.output
+    left_out = output is None and Path(given).suffix.lower() in SUFFIXES.values()
+    if left_out:  # the weights are those of the config, and the file was taken for them
+        output = Path(given)
+    arguments.checkpoint = choose_checkpoint(arguments.config, None if left_out else given)
+    output = _choose_output(output, arguments.to)
     require_packages(output)
     cfg = read_run_config(arguments)
     from hordet.engine import runner as run
@@ -104,8 +115,10 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if arguments.fp16 and output.suffix == ".pt2":
         raise ExportError(f"got {output}; --fp16 is for .onnx and .xml files: leave it out")
+    if arguments.int8 is not None:
+        exporter.check_int8(cfg, output)
     if arguments.example:
-        check_example(cfg, output, settings.part)
+        check_example(cfg, output, settings.part, arguments.example)
     for row in exporter.export_model(model, cfg, output, settings):
         print(f"largest difference to the model at {row}")
     print(f"{_size(output)}  ({output})")
@@ -139,16 +152,15 @@ def require_packages(output: Path) -> None:
 
 def _choose_output(output: Path | None, to: str | None) -> Path:
     """Return the file to write from what was given, a file or a format."""
-    suffixes = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
     if output is None:
         if to is None:
             raise ExportError(
                 "no file to write was given: name one, such as model.onnx, or give --to with one "
-                f"of {', '.join(suffixes)}"
+                f"of {', '.join(SUFFIXES)}"
             )
-        return Path("model" + suffixes[to])
-    if to is not None and output.suffix != suffixes[to]:
-        raise ExportError(f"--to {to} writes files that end in {suffixes[to]}, and got {output}")
+        return Path("model" + SUFFIXES[to])
+    if to is not None and output.suffix != SUFFIXES[to]:
+        raise ExportError(f"--to {to} writes files that end in {SUFFIXES[to]}, and got {output}")
     return output
 
 

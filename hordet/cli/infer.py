@@ -31,6 +31,8 @@ from hordet.cli.imports import postpone_collection
 from hordet.config.names import find_weights_of
 from hordet.errors import ConfigError
 
+EXPORTED = {".onnx", ".xml", ".pt2"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe what the subcommand takes."""
@@ -176,6 +178,12 @@ def _split_inputs(config: str, words: list[str]) -> tuple[str | None, list[str]]
     A config without weights of its own needs one, so its first word is one whatever its form.
     """
     first, *others = words
+    for word in words:
+        if Path(word).suffix.lower() in EXPORTED:
+            raise ConfigError(
+                f"got {word}, a file of hordet export, and hordet infer takes checkpoints. Use "
+                "the script of `hordet export --example`, or `hordet test CONFIG FILE` for metrics"
+            )
     if looks_like_checkpoint(first) or (others and find_weights_of(config) is None):
         if not others:
             raise ConfigError("no INPUT is given: name images, folders or videos")

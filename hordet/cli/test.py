@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from hordet.cli.arguments import add_run, add_verbose, read_run_config
+from hordet.errors import ExportError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,12 +42,20 @@ def run(arguments: argparse.Namespace) -> int:
     """Test, and print the metrics."""
     from mmengine.dist import is_main_process
 
+    from hordet.datasets.classes import read_metainfo
+    from hordet.datasets.roots import walk_datasets
     from hordet.engine.processes import explain_lost_processes
     from hordet.engine.runner import build_test_runner
     from hordet.evaluation.headline import describe_metrics
 
+    ending = Path(arguments.checkpoint).suffix.lower()
+    if ending == ".pt2":
+        raise ExportError(
+            f"got {arguments.checkpoint}; hordet test runs .onnx and .xml files of hordet export. "
+            "A .pt2 is torch's own program: export the model as .onnx to test it"
+        )
     cfg = read_run_config(arguments)
-    exported = Path(arguments.checkpoint).suffix in (".onnx", ".xml")
+    exported = ending in (".onnx", ".xml")
     with explain_lost_processes():
         runner = build_test_runner(
             cfg,
@@ -59,7 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
         if exported:
             from hordet.export.runtime import predict_with
 
-            predict_with(runner.model, arguments.checkpoint)
+            dataset = next(walk_datasets(cfg.test_dataloader.dataset))
+            classes = read_metainfo(dataset, cfg.get("default_scope")).get("classes", ())
+            predict_with(runner.model, arguments.checkpoint, classes)
         metrics = runner.test()
     if is_main_process():
         nothing = runner.message_hub.get_info("nothing_detected")

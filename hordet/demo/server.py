@@ -57,7 +57,7 @@ def serve(
         except ImportError as error:
             raise DemoError(
                 f"the page needs Gradio ({error}): pip install -e '.[demo]' in a checkout of "
-                "hordet, or pip install 'gradio>=6'"
+                "hordet, or pip install 'gradio>=6.10'"
             ) from error
         storage = Storage(uploads, limits.total_megabytes)
         gate = Middleware(Gate, host=host, names=names, storage=storage)

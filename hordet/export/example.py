@@ -40,8 +40,11 @@ class Model:
         """Open the file in its runtime."""
         if not Path(path).is_file():
             raise SystemExit(f"error: no file at {path}")
+        is_openvino = Path(path).suffix.lower() == ".xml"
+        if is_openvino and not Path(path).with_suffix(".bin").is_file():
+            raise SystemExit(f"error: {Path(path).with_suffix('.bin')} must lie beside {path}")
         try:
-            text = self._open_openvino(path) if path.endswith(".xml") else self._open_onnx(path)
+            text = self._open_openvino(path) if is_openvino else self._open_onnx(path)
         except ImportError as error:
             raise SystemExit(
                 f"error: {path} needs its runtime: pip install {error.name}"
@@ -49,16 +52,23 @@ class Model:
         except Exception as error:  # the exceptions of runtimes have no common class
             words = " ".join(str(error).split())[:400]
             raise SystemExit(
-                f"error: the runtime cannot open {path}: {words}. Install a newer one; or, if it "
-                "names an operator that it lacks, export again with --static"
+                f"error: the runtime cannot open {path}: {words}. If it names an operator that it "
+                "lacks, install a newer runtime, or export again with --static; else the file may "
+                "be cut short, or no export: copy or export it again"
             ) from error
         if not text:
             raise SystemExit(f"error: {path} was not written by `hordet export`")
-        self.metadata = json.loads(text)
-        if self.metadata["format"] > FORMAT:
+        try:
+            self.metadata = dict(json.loads(text))
+            newer = self.metadata["format"] > FORMAT
+        except (ValueError, TypeError, KeyError) as error:
             raise SystemExit(
-                f"error: {path} was written by hordet {self.metadata['version']}, which is newer "
-                "than this script: write the script again by `hordet export --example`"
+                f"error: what hordet wrote into {path} is damaged: export it again"
+            ) from error
+        if newer:
+            raise SystemExit(
+                f"error: {path} was written by hordet {self.metadata.get('version')}, which is "
+                "newer than this script: write the script again by `hordet export --example`"
             )
         if self.metadata.get("kind") not in ("detections", "segmentation"):
             raise SystemExit(f"error: {path} is no whole model: export it without --part")
@@ -195,6 +205,8 @@ def resize(image: Array, rule: dict[str, Any]) -> Array:
         longest, shortest = max(wide, high), min(wide, high)
         factor = min(longest / max(height, width), shortest / min(height, width))
         wide, high = int(width * factor + 0.5), int(height * factor + 0.5)
+    if min(wide, high) < 1:
+        raise ValueError(f"too narrow: {width} x {height} pixels would become {wide} x {high}")
     return cv2.resize(image, (wide, high), interpolation=cv2.INTER_LINEAR)
 
 
@@ -307,8 +319,41 @@ def draw(image: Array, found: dict[str, Array], metadata: dict[str, Any], score:
     return drawn
 
 
+def choose_target(folder: Path, path: str) -> Path:
+    """Return where the results of an image go, without an ending; nothing is written over."""
+    number, target = 1, folder / Path(path).stem
+    while any(target.with_name(target.name + end).exists() for end in (".png", ".npz")):
+        number += 1
+        target = folder / f"{Path(path).stem}-{number}"
+    return target
+
+
+def predict_file(model: Model, path: str, arguments: argparse.Namespace) -> str:
+    """Predict an image file, write the results, and return what was found in words.
+
+    Raises:
+        ValueError: It is no image, or one that the model does not take.
+    """
+    if not Path(path).is_file():
+        raise ValueError("there is no such file")
+    image = cv2.imread(path)
+    if image is None:
+        raise ValueError("OpenCV reads no image of 8 bits in it; convert it, such as to PNG")
+    if arguments.tile:
+        found = model.predict_tiles(image, arguments.tile, arguments.overlap)
+    else:
+        found = model.predict(image)
+    target = choose_target(arguments.out, path)
+    np.savez_compressed(f"{target}.npz", **found)  # type: ignore[arg-type]
+    cv2.imwrite(f"{target}.png", draw(image, found, model.metadata, arguments.score_threshold))
+    if "scores" not in found:
+        return f"{len(np.unique(found['labels']))} classes  ({target}.png)"
+    count = int((found["scores"] >= arguments.score_threshold).sum())
+    return f"{count} objects  ({target}.png)"
+
+
 def main() -> int:
-    """Predict the images; one that cannot be read is named, and the others are predicted."""
+    """Predict the images; one that fails is named, and the others are predicted."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("model", help="file of `hordet export`: .onnx or .xml")
     parser.add_argument("images", nargs="+", metavar="IMAGE")
@@ -317,31 +362,22 @@ def main() -> int:
     parser.add_argument("--tile", type=int, help="side of the tiles of large images, in pixels")
     parser.add_argument("--overlap", type=float, default=0.25, help="share that two tiles have")
     arguments = parser.parse_args()
-    if (arguments.tile or 1) < 1 or not 0 <= arguments.overlap < 1:
-        parser.error("--tile must be above 0, and --overlap from 0 to below 1")
+    if (arguments.tile is not None and arguments.tile < 1) or not 0 <= arguments.overlap <= 0.9:
+        parser.error("--tile must be above 0, and --overlap from 0 to 0.9")
     model = Model(arguments.model)
     if arguments.tile and model.metadata["kind"] != "detections":
         parser.error(f"--tile is for detectors, and {arguments.model} classifies pixels")
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemExit(f"error: --out {arguments.out}: {error.strerror}") from error
     faults = 0
     for path in arguments.images:
-        image = cv2.imread(path) if Path(path).is_file() else None
-        if image is None:
-            print(f"error: {path} is missing or not an image", file=sys.stderr)
+        try:
+            print(f"{path}: {predict_file(model, path, arguments)}", flush=True)
+        except Exception as error:  # the exceptions of runtimes have no common class
+            print(f"error: {path}: {' '.join(str(error).split())[:400]}", file=sys.stderr)
             faults += 1
-            continue
-        if arguments.tile:
-            found = model.predict_tiles(image, arguments.tile, arguments.overlap)
-        else:
-            found = model.predict(image)
-        target = arguments.out / Path(path).stem
-        np.savez_compressed(f"{target}.npz", **found)  # type: ignore[arg-type]
-        cv2.imwrite(f"{target}.png", draw(image, found, model.metadata, arguments.score_threshold))
-        if "scores" in found:
-            count = int((found["scores"] >= arguments.score_threshold).sum())
-            print(f"{path}: {count} objects  ({target}.png)")
-        else:
-            print(f"{path}: {len(np.unique(found['labels']))} classes  ({target}.png)")
     return 1 if faults else 0
 
 

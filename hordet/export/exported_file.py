@@ -65,6 +65,8 @@ class ExportedFile(ABC):
         self.path = str(path)
         try:
             text = self._open(Path(path))
+        except ExportError:
+            raise
         except Exception as error:  # the exceptions of runtimes have no common class
             raise ExportError(
                 f"{self.runtime} cannot open {path}: {describe_runtime_error(error)}"
@@ -133,12 +135,18 @@ def read_metadata(text: str | None, path: str) -> dict[str, Any]:
             f"{path} can be opened, but `hordet export` did not write it, so its inputs and "
             "outputs are unknown: export the model by `hordet export`"
         )
-    metadata = json.loads(text)
-    if metadata.get("format", FORMAT) > FORMAT:
+    try:
+        metadata = dict(json.loads(text))
+        newer = metadata.get("format", FORMAT) > FORMAT
+    except (ValueError, TypeError) as error:
+        raise ExportError(f"what hordet wrote into {path} is damaged: export it again") from error
+    if newer:
         raise ExportError(
             f"{path} was written by hordet {metadata.get('version')} in form {metadata['format']}, "
             f"and this hordet reads forms up to {FORMAT}: update hordet, or export the model again"
         )
+    if "kind" not in metadata:
+        raise ExportError(f"what hordet wrote into {path} is damaged, no kind: export it again")
     return metadata
 
 
@@ -153,4 +161,7 @@ def describe_runtime_error(error: Exception) -> str:
                 f"it lacks the operator {name}. Install a newer one, or export again with {way} "
                 f"({words[:300]})"
             )
-    return f"{words[:400]}. Export it again, or install a newer one"
+    return (
+        f"{words[:400]}. If the file is whole, install a newer runtime; if it may be cut short, or "
+        "is no export, copy or export it again"
+    )

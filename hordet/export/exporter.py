@@ -87,6 +87,25 @@ def export_model(
     return rows
 
 
+def check_int8(cfg: Any, path: Path) -> None:
+    """Refuse a quantization that cannot be made, before anything is exported for it.
+
+    Args:
+        cfg: The config of the model.
+        path: The exported file.
+
+    Raises:
+        ExportError: The file is no ONNX file, or there are no training data.
+    """
+    if path.suffix != ".onnx":
+        raise ExportError(f"got {path}; int8 needs an .onnx file: leave --int8 out, or name one")
+    if not cfg.get("train_dataloader"):
+        raise ExportError(
+            "--int8 takes its ranges from training images, and the config has no train_dataloader: "
+            "give the config that the model was trained with, or leave --int8 out"
+        )
+
+
 def export_int8(model: nn.Module, cfg: Any, path: Path, count: int) -> tuple[Path, int]:
     """Quantize an exported `NAME.onnx` to int8, and write it beside that as `NAME.int8.onnx`.
 
@@ -102,8 +121,7 @@ def export_int8(model: nn.Module, cfg: Any, path: Path, count: int) -> tuple[Pat
     Raises:
         ExportError: The file is not an ONNX file, or there are no training data.
     """
-    if path.suffix != ".onnx":
-        raise ExportError(f"got {path}; int8 needs an .onnx file")
+    check_int8(cfg, path)
     from hordet.export.quantize import quantize  # ONNX Runtime is an extra
 
     detections = OnnxFile(path).metadata["kind"] == "detections"

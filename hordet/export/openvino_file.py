@@ -96,6 +96,9 @@ class OpenVinoFile(ExportedFile):
         self.runtime = _name(_import_openvino())
 
     def _open(self, path: Path) -> str | None:
+        weights = path.with_suffix(".bin")
+        if not weights.is_file():
+            raise ExportError(f"{path} needs {weights.name} beside it: copy both, or export again")
         core = _get_core()
         model = core.read_model(path)
         # On CPUs that have bfloat16, OpenVINO would otherwise compute in it.

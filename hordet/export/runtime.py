@@ -1,6 +1,6 @@
 """Runs an exported file in its runtime, alone or in place of a model's network."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +58,10 @@ def open_exported(path: str | Path) -> ExportedFile:
     Raises:
         ExportError: As `ExportedFile`.
     """
-    return OpenVinoFile(path) if Path(path).suffix == ".xml" else OnnxFile(path)
+    return OpenVinoFile(path) if Path(path).suffix.lower() == ".xml" else OnnxFile(path)
 
 
-def predict_with(model: nn.Module, path: str | Path) -> None:
+def predict_with(model: nn.Module, path: str | Path, classes: Sequence[str] = ()) -> None:
     """Let a file compute the outputs of a model's network; the rest stays the model's.
 
     Preprocessing, sliding windows, test-time augmentation, pasting of masks and metrics do not
@@ -70,26 +70,36 @@ def predict_with(model: nn.Module, path: str | Path) -> None:
     Args:
         model: A detector or segmentor, changed in place.
         path: A whole export of the same config.
+        classes: Names of the data's classes; those of the file must be the same, if both are known.
 
     Raises:
-        ExportError: As `ExportedFile`, or the file belongs to another kind of model, has another
-            number of classes or takes images that are normalized otherwise.
+        ExportError: As `ExportedFile`, or the file belongs to another kind of model, has other
+            classes, no masks, or takes images that are normalized otherwise.
     """
     inner = unwrap_model(model)
     file = open_exported(path)
     detector = isinstance(inner, BaseDetector)
     kind = "detections" if detector else "segmentation"
-    wanted = "boxes" if detector else "logits"
-    if file.metadata["kind"] != kind or wanted not in file.outputs:
+    wanted = ["boxes"] if detector else ["logits"]
+    if detector and inner.roi_head.with_mask:
+        wanted.append("mask_logits")
+    if file.metadata["kind"] != kind or not {*wanted} <= {*file.outputs}:
         raise ExportError(
-            f"{path} gives {', '.join(file.outputs)}, and {type(inner).__name__} needs {wanted}: "
-            "export the whole model of this config, without --labels"
+            f"{path} gives {', '.join(file.outputs)}, and {type(inner).__name__} needs "
+            f"{' and '.join(wanted)}: export the whole model of this config, without --labels"
         )
     count = inner.roi_head.bbox_head.num_classes if detector else inner.num_classes
-    if file.metadata["num_classes"] != count:
+    if file.metadata.get("num_classes") != count:
         raise ExportError(
-            f"{path} has {file.metadata['num_classes']} classes, and the config has {count}: "
+            f"{path} has {file.metadata.get('num_classes')} classes, and the config has {count}: "
             "use the config it was exported with"
+        )
+    known = file.metadata.get("classes") or ()
+    if known and classes and [*known] != [*classes]:
+        wrong = next(pair for pair in zip(known, classes, strict=False) if pair[0] != pair[1])
+        raise ExportError(
+            f"{path} has other classes than the config's test data: {wrong[0]!r} in the place of "
+            f"{wrong[1]!r}. Use the config it was exported with"
         )
     _check_normalization(inner.data_preprocessor, file)
     if detector:
@@ -108,9 +118,20 @@ def predict_with(model: nn.Module, path: str | Path) -> None:
 
 
 def _check_normalization(preprocessor: Any, file: ExportedFile) -> None:
-    """Refuse a file whose model was given images of another mean or standard deviation."""
+    """Refuse a file whose model was given images of another mean, deviation or channel order."""
+    given = file.metadata.get("preprocessing") or {}
+    swaps = bool(given.get("bgr_to_rgb") or given.get("rgb_to_bgr"))
+    own = getattr(
+        preprocessor, "_channel_conversion", getattr(preprocessor, "channel_conversion", swaps)
+    )
+    if swaps != bool(own):
+        raise ExportError(
+            f"{file.path} {'swaps' if swaps else 'keeps'} the order of an image's channels, and "
+            f"the config {'swaps' if own else 'keeps'} it (bgr_to_rgb): use the config it was "
+            "exported with"
+        )
     for name in ("mean", "std"):
-        want = file.metadata["preprocessing"].get(name)
+        want = given.get(name)
         got = getattr(preprocessor, name, None)
         if want is None or got is None:
             continue

@@ -16,17 +16,24 @@ from hordet.ops.tile_groups import group_tiles
 _NUMPY = "from numpy.typing import NDArray\n"
 
 
-def check_example(cfg: Any, path: Path, part: Part) -> None:
+def check_example(cfg: Any, path: Path, part: Part, script: Path) -> None:
     """Refuse what the script does not know, before a file is exported for it.
 
     Args:
         cfg: The config of the model.
         path: The exported file.
         part: What is exported.
+        script: Where the script will be written.
 
     Raises:
-        ExportError: The script cannot use the file.
+        ExportError: The script cannot use the file, or another file is in its place.
     """
+    first = (files("hordet.export") / "example.py").read_text().partition("\n")[0]
+    if script.exists() and (script.is_dir() or first not in script.read_text(errors="replace")):
+        raise ExportError(
+            f"{script} is there, and hordet did not write it: name another file, as in --example "
+            "predict.py"
+        )
     if path.suffix == ".pt2":
         raise ExportError(f"got {path}; the example runs .onnx or .xml, without torch")
     if part != "whole":

@@ -208,9 +208,9 @@ def test_what_resizes_otherwise_is_no_rule():
     assert describe_size_rule(cfg) is None
     assert describe_size_rule(Config()) is None
     with pytest.raises(ExportError, match="the config's does something else: leave --example out"):
-        check_example(cfg, Path("a.onnx"), "whole")
+        check_example(cfg, Path("a.onnx"), "whole", Path("none.py"))
     with pytest.raises(ExportError, match="needs the whole model: leave --part out"):
-        check_example(cfg, Path("a.onnx"), "features")
+        check_example(cfg, Path("a.onnx"), "features", Path("none.py"))
 
 
 def write_onnx(path, operator="Identity", domain="", metadata=None):
@@ -240,6 +240,23 @@ def test_files_of_others_and_of_newer_versions_are_refused(tmp_path):
     with pytest.raises(ExportError, match=rf"hordet 9.9.0 in form {FORMAT + 1}, .*update hordet"):
         OnnxFile(path)
     assert read_metadata(json.dumps(dict(kind="features")), "a.onnx") == dict(kind="features")
+    for text in ('{"format": 1, "ki', "[1]", '{"format": "1"}', '{"format": 1}'):
+        with pytest.raises(ExportError, match="into a.onnx is damaged.*export it again"):
+            read_metadata(text, "a.onnx")
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ExportError, match="cannot open .*may be cut short"):
+        OnnxFile(path)
+
+
+def test_openvino_needs_both_files(tmp_path):
+    pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+    path = tmp_path / "model.xml"
+    path.write_text("<net/>")
+    with pytest.raises(ExportError, match="model.xml needs model.bin beside it"):
+        open_exported(path)
+    done = run_example(tmp_path, path, "a.png")
+    assert done.returncode == 1
+    assert done.stderr == f"error: {tmp_path / 'model.bin'} must lie beside {path}\n"
 
 
 def test_a_file_of_another_model_is_refused(tmp_path):
@@ -253,7 +270,15 @@ def test_a_file_of_another_model_is_refused(tmp_path):
     with pytest.raises(ExportError, match=r"images with std \[58.0.*the config has \[50.0"):
         predict_with(model, path)
     told["preprocessing"]["std"] = [50.0] * 3
-    predict_with(model, write_onnx(path, metadata=told))
+    write_onnx(path, metadata=told | dict(classes=["a", "b", "c"]))
+    with pytest.raises(ExportError, match="other classes than .*: 'b' in the place of 'x'"):
+        predict_with(model, path, ("a", "x", "c"))
+    told["preprocessing"]["bgr_to_rgb"] = True
+    write_onnx(path, metadata=told)
+    with pytest.raises(ExportError, match="swaps the order of an image's channels, and the config"):
+        predict_with(model, path)
+    told["preprocessing"]["bgr_to_rgb"] = False
+    predict_with(model, write_onnx(path, metadata=told), ("a", "b", "c"))
     assert model.encode_decode(torch.ones(1, 3, 4, 4), None).shape == (1, 3, 4, 4)
 
 
@@ -264,6 +289,53 @@ def test_an_operator_that_the_runtime_lacks_is_named(tmp_path):
     text = "Could not find an implementation for DFT(17) node with name 'node_DFT_1'"
     assert "lacks the operator DFT" in describe_runtime_error(RuntimeError(text))
     assert "--transform dft" in describe_runtime_error(RuntimeError(text))
+
+
+def test_a_file_without_masks_is_refused_where_the_model_has_them(tmp_path):
+    model, _ = detector(mask=True)
+    told = dict(format=FORMAT, kind="detections", num_classes=3, preprocessing={})
+    with pytest.raises(ExportError, match="gives logits, and MaskRCNN needs boxes and mask_logits"):
+        predict_with(model, write_onnx(tmp_path / "model.onnx", metadata=told))
+
+
+def test_the_script_writes_over_nothing_and_goes_on(tmp_path):
+    told = dict(format=FORMAT, kind="segmentation", classes=[*CLASSES], palette=[])
+    told |= dict(size_rule=dict(scale=[64, 64], keep_ratio=True), preprocessing={})
+    told["prediction"] = dict(mode="whole", align_corners=False)
+    model = write_onnx(tmp_path / "model.onnx", metadata=told)
+    out = tmp_path / "out"
+    (tmp_path / "other").mkdir()
+    out.mkdir()
+    images = [out / "a.png", tmp_path / "other/a.png", tmp_path / "long.png", tmp_path / "text.png"]
+    for image, shape in zip(images, ((40, 30, 3), (40, 30, 3), (2, 3000, 3)), strict=False):
+        cv2.imwrite(str(image), np.full(shape, 90, np.uint8))
+    images[3].write_text("text")
+    before = images[0].read_bytes()
+    last = tmp_path / "last.png"
+    cv2.imwrite(str(last), np.zeros((50, 50, 3), np.uint8))
+    done = run_example(tmp_path, model, *map(str, images), "none.png", str(last))
+    assert done.returncode == 1 and images[0].read_bytes() == before
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("a-2.npz", "a-2.png", "a-3.npz", "a-3.png", "a.png", "last.npz", "last.png"),
+    ]
+    assert done.stderr.splitlines() == [
+        f"error: {images[2]}: too narrow: 3000 x 2 pixels would become 64 x 0",
+        f"error: {images[3]}: OpenCV reads no image of 8 bits in it; convert it, such as to PNG",
+        "error: none.png: there is no such file",
+    ]
+    for words in (["--tile", "0"], ["--tile", "64", "--overlap", "0.99"]):
+        done = run_example(tmp_path, model, str(last), *words)
+        assert done.returncode == 2 and "--overlap from 0 to 0.9" in done.stderr
+
+
+def test_a_script_of_others_is_not_written_over(tmp_path):
+    _, cfg = resized_segmentor()
+    script = tmp_path / "example.py"
+    script.write_text("print('mine')\n")
+    with pytest.raises(ExportError, match="example.py is there, and hordet did not write it"):
+        check_example(cfg, Path("a.onnx"), "whole", script)
+    write_example(script)
+    check_example(cfg, Path("a.onnx"), "whole", script)
 
 
 def test_the_script_says_what_it_cannot_open(tmp_path):
@@ -309,7 +381,7 @@ def test_a_signal_after_another_thread_dropped_the_model_is_handled(tmp_path):
     from hordet.export.openvino_file import write_openvino
 
     path = write_onnx(tmp_path / "model.onnx", "Relu", "", metadata={})
-    write_openvino(path, tmp_path / "model.xml", dict(format=FORMAT))
+    write_openvino(path, tmp_path / "model.xml", dict(format=FORMAT, kind="features"))
     command = [sys.executable, "-c", DROP_IN_A_THREAD, str(tmp_path / "model.xml")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
@@ -383,6 +455,26 @@ def test_the_format_and_the_file_must_agree(capsys):
     assert "--to openvino writes files that end in .xml" in capsys.readouterr().err
     assert main(["export", "a.py", "b.pth"]) == 2
     assert "no file to write was given" in capsys.readouterr().err
+
+
+def test_files_of_export_are_named_where_they_have_no_place(capsys):
+    for words, wanted in (
+        (
+            ["infer", "hordet://nuclei-lite0", "model.onnx", "a.png"],
+            "hordet infer takes checkpoints",
+        ),
+        (
+            ["test", "mask-rcnn_hornet-nano_horfpn_7e", "a.PT2", "--tiny"],
+            "export the model as .onnx",
+        ),
+        (
+            ["export", "hordet://nuclei-lite0", "m.onnx", "--int8", "8"],
+            "give the config that the model",
+        ),
+        (["export", "hordet://nuclei-lite0", "m.xml", "--int8", "8"], "int8 needs an .onnx file"),
+    ):
+        assert main(words) == 2
+        assert wanted in capsys.readouterr().err
 
 
 def test_masks_are_pasted_as_by_the_model():
