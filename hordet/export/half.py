@@ -11,6 +11,8 @@ from hordet.ops.files import replace_whole
 
 # The operators whose constants are weights; those of others are sizes, bounds and anchors.
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# What may stand between a weight and its operator: torch 2.6 does not fold these.
+_MOVES = ("Transpose", "Reshape", "Split", "SplitToSequence", "SequenceAt", "Squeeze", "Unsqueeze")
 
 
 def halve(source: Path, destination: Path) -> int:
@@ -33,7 +35,12 @@ def halve(source: Path, destination: Path) -> int:
     import onnx  # an extra
 
     model = onnx.load(source)
-    wanted = {name for node in model.graph.node if node.op_type in WEIGHTED for name in node.input}
+    wanted: set[str] = set()
+    for node in reversed(model.graph.node):
+        if node.op_type in WEIGHTED:
+            wanted.update(node.input)
+        elif node.op_type in _MOVES and wanted & {*node.output}:
+            wanted.add(node.input[0])
     count = 0
     for weight in model.graph.initializer:
         if weight.name not in wanted or weight.data_type != onnx.TensorProto.FLOAT:
